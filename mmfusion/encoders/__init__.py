@@ -1,0 +1,19 @@
+"""Encoders: one modality's tensors in, an embedding out."""
+
+from mmfusion.encoders.base import Encoder
+from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder
+from mmfusion.encoders.cnn import SmallCNN
+from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
+from mmfusion.encoders.vision import VisionEncoder
+
+__all__ = [
+    "TABLE_ENCODERS",
+    "Encoder",
+    "MLPEncoder",
+    "ModuleTableEncoder",
+    "SNNEncoder",
+    "SmallCNN",
+    "TableEncoder",
+    "VisionEncoder",
+    "build_encoder",
+]

@@ -1,0 +1,123 @@
+"""From a fitted modality to the encoder it asks for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from mmfusion.encoders.backbones import make_backbone
+from mmfusion.encoders.base import Encoder
+from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
+from mmfusion.encoders.vision import VisionEncoder
+
+__all__ = ["TABLE_ENCODERS", "build_encoder"]
+
+#: Encoders of tables by name, called with n_numeric, cardinalities, width, hidden and dropout.
+TABLE_ENCODERS: dict[str, Callable[..., Encoder]] = {
+    "mlp": MLPEncoder,
+    "raw": lambda n_numeric, cardinalities, **_: TableEncoder(n_numeric, cardinalities),
+    "snn": SNNEncoder,
+}
+
+#: What a pretrained backbone learns at, beside random layers: it has less to learn.
+_PRETRAINED_LR_SCALE = 0.1
+
+
+def build_encoder(modality: Any, width: int | None) -> Encoder:
+    """Return the encoder of a modality, untrained.
+
+    Parameters
+    ----------
+    modality : Modality
+        Fitted.
+    width : int or None
+        Width of the embedding. An encoder ``"raw"`` of a table, or one of the user's own, has its
+        own width. None: no projection, for early fusion; then a table is its numbers and embedded
+        categories, an image its frozen features, or its pixels where the encoder is not frozen.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    NotFittedError
+        If the modality is not fitted.
+    TypeError, ValueError
+        If a parameter of the modality is not as it must be; for an unknown name the nearest ones
+        are named.
+    OSError, ImportError
+        If pretrained weights are not at hand.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mmfusion.modalities import Tabular
+    >>> table = Tabular(encoder="mlp").fit(pd.DataFrame({"age": [61.0, 70.0], "sex": ["f", "m"]}))
+    >>> encoder = build_encoder(table, 16)
+    >>> encoder.feature_width, encoder.width  # one number, and an embedding of width 3
+    (4, 16)
+    """
+    check_is_fitted(modality, "columns_")
+    if modality.kind == "table":
+        return _table_encoder(modality, width)
+    return _image_encoder(modality, width)
+
+
+def _table_encoder(modality: Any, width: int | None) -> Encoder:
+    shape = (modality.n_numeric_, modality.cardinalities_)
+    encoder, kind = modality.encoder, type(modality).__name__
+    if width is None:
+        return TableEncoder(*shape)
+    if not isinstance(encoder, str) and not isinstance(encoder, nn.Module) and callable(encoder):
+        return ModuleTableEncoder(*shape, make=encoder)
+    if not isinstance(encoder, str) or encoder not in TABLE_ENCODERS:
+        known = sorted(TABLE_ENCODERS)
+        near = difflib.get_close_matches(str(encoder), known, n=1, cutoff=0.3)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"The encoder parameter of {kind} must be one of {known} or a function from the number "
+            f"of inputs to a torch.nn.Module. Got {encoder!r}.{hint}"
+        )
+    return TABLE_ENCODERS[encoder](
+        *shape, width=width, hidden=tuple(modality.hidden), dropout=modality.dropout
+    )
+
+
+def _image_encoder(modality: Any, width: int | None) -> Encoder:
+    n_channels, size = modality.n_channels_, modality.size_
+    as_pixels = width is None and modality.freeze != "all"
+    backbone = (
+        make_backbone("raw", n_channels, size)
+        if as_pixels
+        else make_backbone(modality.encoder, n_channels, size, modality.pretrained)
+    )
+    return VisionEncoder(
+        backbone.module,
+        n_channels,
+        size,
+        width,
+        mean=backbone.mean,
+        std=backbone.std,
+        freeze=None if as_pixels else modality.freeze,
+        n_components=modality.n_components,
+        dropout=modality.dropout,
+        lr_scale=_lr_scale(modality),
+    )
+
+
+def _lr_scale(modality: Any) -> float:
+    scale = modality.learning_rate_scale
+    if scale is None:
+        return 1.0 if modality.pretrained is False else _PRETRAINED_LR_SCALE
+    if not isinstance(scale, Real) or isinstance(scale, bool) or not float(scale) > 0:
+        raise ValueError(
+            "The learning_rate_scale parameter of Image must be a positive number or None. "
+            f"Got {scale!r}."
+        )
+    return float(scale)

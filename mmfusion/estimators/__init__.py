@@ -1,0 +1,7 @@
+"""The scikit-learn face: estimators that compose modalities, encoders, fusion and heads."""
+
+from mmfusion.estimators.classifier import FusionClassifier
+from mmfusion.estimators.cox import FusionCox
+from mmfusion.estimators.regressor import FusionRegressor
+
+__all__ = ["FusionClassifier", "FusionCox", "FusionRegressor"]

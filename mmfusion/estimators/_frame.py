@@ -1,0 +1,58 @@
+"""The table a user gives, checked: a DataFrame a row a subject."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+__all__ = ["check_frame", "name_rows"]
+
+
+def check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
+    """Return `X` as a DataFrame and hold its columns against those of `fit`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_`` and ``feature_names_in_`` where `reset`.
+    X : DataFrame or array-like of numbers, shape (n, p)
+    reset : bool
+        True in ``fit``.
+
+    Returns
+    -------
+    DataFrame
+        `X` itself where it is one (never changed); an array gets the columns of ``fit``'s frame,
+        or 0 to p - 1.
+
+    Raises
+    ------
+    ValueError
+        If `X` has no rows, no columns, columns of the same name, or other columns than in ``fit``.
+    """
+    if isinstance(X, pd.DataFrame):
+        if not X.columns.is_unique:
+            twice = X.columns[X.columns.duplicated()].unique().tolist()
+            raise ValueError(f"X has several columns of the same name: {twice}.")
+        for what, size in zip(("sample", "feature"), X.shape, strict=True):
+            if size == 0:
+                raise ValueError(
+                    f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
+                    f"required by {type(estimator).__name__}."
+                )
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return X
+    values = validate_data(estimator, X, reset=reset, ensure_all_finite="allow-nan")
+    names = getattr(estimator, "feature_names_in_", None)
+    return pd.DataFrame(values, columns=names)
+
+
+def name_rows(frame: pd.DataFrame, rows: np.ndarray, most: int = 5) -> str:
+    """Return the index labels of `rows` (a mask or positions) for an error message."""
+    labels = frame.index[rows].tolist()
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(map(repr, labels[:most])) + more

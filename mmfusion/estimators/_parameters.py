@@ -1,0 +1,179 @@
+"""Parameters of the estimators: nested names, and their checks in one place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+
+from mmfusion.modalities.base import Modality
+from mmfusion.training.callbacks import Callback
+from mmfusion.training.settings import TrainingSettings
+
+__all__ = ["NestedModalities", "check_choice", "check_number", "training_settings"]
+
+
+class NestedModalities(BaseEstimator):
+    """Makes ``modalities__<name>__<parameter>`` a parameter, as in a Pipeline."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with `deep`, also those of each modality and of the fusion.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict
+        """
+        params = super().get_params(deep=deep)
+        if deep and isinstance(params.get("modalities"), Mapping):
+            for name, modality in params["modalities"].items():
+                params[f"modalities__{name}"] = modality
+                if hasattr(modality, "get_params"):
+                    for key, value in modality.get_params().items():
+                        params[f"modalities__{name}__{key}"] = value
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, nested ones too: ``modalities__ct__size=128``, ``fusion__dim=64``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter or a modality is unknown.
+        """
+        prefix = "modalities__"
+        mine = {key: value for key, value in params.items() if not key.startswith(prefix)}
+        super().set_params(**mine)
+        for key in sorted(params.keys() - mine.keys(), key=lambda key: key.count("__")):
+            name, _, parameter = key[len(prefix) :].partition("__")
+            known = self.modalities if isinstance(self.modalities, Mapping) else {}
+            if name not in known:
+                raise ValueError(
+                    f"Invalid parameter {key!r}: there is no modality {name!r}; "
+                    f"there are {sorted(known)}."
+                )
+            if parameter:
+                known[name].set_params(**{parameter: params[key]})
+            else:
+                self.modalities = {**known, name: params[key]}
+        return self
+
+    modalities: Any = None
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = float("inf"),
+    *,
+    integer: bool = False,
+    allow_none: bool = False,
+    open_ends: str = "",
+) -> None:
+    """Raise unless `value` is a number in the interval; `open_ends` names "low", "high" or both."""
+    if value is None and allow_none:
+        return
+    kind = Integral if integer else Real
+    noun = ("an integer" if integer else "a number") + (" or None" if allow_none else "")
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"The {name} parameter must be {noun}. Got {value!r}.")
+    below = value <= low if "low" in open_ends else value < low
+    above = value >= high if "high" in open_ends else value > high
+    if below or above or value != value:
+        left, right = "(" if "low" in open_ends else "[", ")" if "high" in open_ends else "]"
+        raise ValueError(
+            f"The {name} parameter must be {noun} in {left}{low}, {high}{right}. Got {value!r}."
+        )
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raise unless `value` is one of `choices`, with the nearest one named."""
+    choices = tuple(choices)
+    if value in choices:
+        return
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"The {name} parameter must be one of {choices}. Got {value!r}.{hint}")
+
+
+def training_settings(estimator: Any) -> TrainingSettings:
+    """Check an estimator's training parameters and return them as settings.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the parameter, what was found and what is allowed.
+    """
+    get = estimator.get_params(deep=False).get
+    check_number("epochs", get("epochs"), 1, integer=True)
+    check_number("batch_size", get("batch_size"), 2, integer=True, allow_none=True)
+    check_number("micro_batch_size", get("micro_batch_size"), 1, integer=True, allow_none=True)
+    check_number("learning_rate", get("learning_rate"), 0, open_ends="low")
+    check_number("weight_decay", get("weight_decay"), 0)
+    check_number("warmup", get("warmup"), 0, 1)
+    check_number("clip_norm", get("clip_norm"), 0, allow_none=True, open_ends="low")
+    check_number("patience", get("patience"), 1, integer=True, allow_none=True)
+    check_number(
+        "validation_fraction", get("validation_fraction"), 0, 1, open_ends="low and high"
+    )
+    check_number("ema", get("ema"), 0, 1, allow_none=True, open_ends="low and high")
+    check_number("modality_dropout", get("modality_dropout"), 0, 1, open_ends="high")
+    check_number("verbose", int(get("verbose")), 0, integer=True)
+    callbacks = tuple(get("callbacks") or ())
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                "The callbacks parameter must hold mmfusion.training.Callback objects. "
+                f"Got {callback!r}."
+            )
+    return TrainingSettings(
+        epochs=get("epochs"),
+        batch_size=get("batch_size"),
+        micro_batch_size=get("micro_batch_size"),
+        learning_rate=get("learning_rate"),
+        weight_decay=get("weight_decay"),
+        warmup=get("warmup"),
+        clip_norm=get("clip_norm"),
+        patience=get("patience"),
+        ema=get("ema"),
+        modality_dropout=get("modality_dropout"),
+        device=get("device"),
+        precision=get("precision"),
+        callbacks=callbacks,
+        verbose=int(get("verbose")),
+    )
+
+
+def check_modalities(modalities: Mapping[str, Modality]) -> None:
+    """Raise unless `modalities` maps names to Modality objects."""
+    if not isinstance(modalities, Mapping):
+        raise TypeError(
+            "The modalities parameter must be a dict of name to Tabular, Genes or Image, or None "
+            f"(inferred from the columns). Got {type(modalities).__name__}."
+        )
+    if not modalities:
+        raise ValueError("The modalities parameter must hold at least one modality. Got {}.")
+    for name, modality in modalities.items():
+        if not isinstance(name, str) or "__" in name or "." in name:
+            raise ValueError(
+                "A modality's name must be a string without '__' and '.'. " f"Got {name!r}."
+            )
+        if not isinstance(modality, Modality):
+            raise TypeError(
+                f"Modality {name!r} must be a Tabular, Genes or Image object. Got {modality!r}."
+            )

@@ -1,0 +1,153 @@
+"""Classes from several modalities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import ClassifierMixin
+
+from mmfusion.heads import CategoricalHead
+
+from .base import FusionEstimator
+
+__all__ = ["FusionClassifier"]
+
+
+class FusionClassifier(ClassifierMixin, FusionEstimator):
+    """Classifier whose logits a multimodal network computes.
+
+    Trained on the categorical likelihood: logistic regression's where there are two classes.
+
+    Parameters
+    ----------
+    modalities : dict of str to Modality, optional
+        What the table holds: ``{"ct": Image("ct_path"), "ehr": Tabular(["age", "sex"])}``.
+        None infers it from the columns; a bare array is one `Tabular`.
+    fusion : str, JointFusion, EarlyFusion or LateFusion, default="concat"
+        How the modalities are joined: an operator's name ("concat", "sum", "gated") for joint
+        fusion of embeddings, or one of these objects.
+    modality_dropout : float, default=0.0
+        Chance that a present modality of a subject is hidden in a training step; one always stays.
+    epochs : int, default=100
+        Most passes over the training rows.
+    batch_size : int or None, default=256
+        Rows of one step. None is all rows.
+    micro_batch_size : int, optional
+        Rows that fit in memory at once. Larger batches are trained with their exact gradient in
+        two passes.
+    learning_rate, weight_decay : float, default=3e-3, 1e-2
+        Of AdamW.
+    warmup : float, default=0.1
+        Share of the steps over which the learning rate rises, before its cosine decay.
+    clip_norm : float or None, default=1.0
+        Largest norm of a step's gradient.
+    patience : int or None, default=15
+        Epochs without a lower validation loss before training stops; the weights of the best epoch
+        are kept. None trains all epochs on all rows.
+    validation_fraction : float, default=0.15
+        Share of the rows held out for early stopping (with its share of each class), where `fit` is given no
+        `eval_set`. Fewer than 8 held-out rows are trained on instead, for all epochs.
+    ema : float, optional
+        Decay of a moving average of the weights, which is then what is kept.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    precision : {"32-true", "bf16-mixed"}, default="32-true"
+        Of the network. Likelihoods are computed in float64 whatever it is.
+    callbacks : sequence of Callback, optional
+        See `mmfusion.training.Callback`.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        The same number gives the same weights.
+
+    Attributes
+    ----------
+    modalities_ : dict of str to Modality
+        Fitted on the training rows.
+    network_ : torch.nn.Module
+        The trained network (with late fusion, one a modality), on the CPU.
+    history_ : DataFrame
+        A row an epoch: losses, validation score, learning rate, seconds.
+    best_epoch_ : int
+        The epoch whose weights were kept.
+    interrupted_ : bool
+        Whether Ctrl-C ended the training.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where `X` was a DataFrame with string column names.
+    classes_ : ndarray, shape (n_classes,)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from mmfusion.estimators import FusionClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> model = FusionClassifier(epochs=20, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.9
+    True
+    """
+
+    def _make_head(self) -> CategoricalHead:
+        return CategoricalHead()
+
+    def _expose(self) -> None:
+        super()._expose()
+        self.classes_ = self._head.classes_
+
+    def predict_proba(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_classes)
+            In the order of ``classes_``.
+        """
+        eta = self._predictors(X)[1]
+        return self._head.probabilities(eta)
+
+    def predict_log_proba(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Return the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_classes)
+        """
+        return np.log(self.predict_proba(X))
+
+    def decision_function(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Return the logits: of two classes, the log-odds of the second.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+
+        Returns
+        -------
+        ndarray of float64, shape (n,) or (n, n_classes)
+        """
+        eta = self._predictors(X)[1]
+        return eta[:, 0] if eta.shape[1] == 1 else eta
+
+    def predict(self, X: pd.DataFrame | np.ndarray) -> Any:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]

@@ -1,0 +1,331 @@
+"""Cox's proportional hazards model with a multimodal predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.heads import CoxHead
+from mmfusion.metrics import concordance_index
+from mmfusion.modalities import Modality
+from mmfusion.training import Callback
+
+from ._parameters import check_choice, check_number
+from .base import FusionEstimator
+
+__all__ = ["FusionCox"]
+
+
+class FusionCox(FusionEstimator):
+    """Cox's proportional hazards model whose log hazard ratio a multimodal network computes.
+
+    The hazard of subject i in stratum s is ``h_s(t) exp(eta_i)``; the network's eta is trained on
+    the partial likelihood (Cox 1972; Efron 1977 and Breslow 1974 for ties), with strata, delayed
+    entry and case weights, and the baseline hazard follows in closed form (Breslow 1974).
+
+    Parameters
+    ----------
+    modalities : dict of str to Modality, optional
+        What the table holds: ``{"ct": Image("ct_path"), "ehr": Tabular(["age", "sex"])}``.
+        None infers it from the columns; a bare array is one `Tabular`.
+    fusion : str, JointFusion, EarlyFusion or LateFusion, default="concat"
+        How the modalities are joined: an operator's name ("concat", "sum", "gated") for joint
+        fusion of embeddings, or one of these objects.
+    modality_dropout : float, default=0.0
+        Chance that a present modality of a subject is hidden in a training step; one always stays.
+    ties : {"efron", "breslow"}, default="efron"
+        How tied event times enter the partial likelihood and the baseline.
+    strata : column name, optional
+        Each level of this column of `X` has its own baseline hazard; risk sets do not cross levels.
+    epochs : int, default=100
+        Most passes over the training rows.
+    batch_size : int or None, default=256
+        Subjects of one step, who form each other's risk sets; each batch has its share of the
+        events. None is the whole cohort: the exact partial likelihood.
+    micro_batch_size : int, optional
+        Rows that fit in memory at once. Larger batches are trained with their exact gradient in
+        two passes.
+    learning_rate, weight_decay : float, default=3e-3, 1e-2
+        Of AdamW.
+    warmup : float, default=0.1
+        Share of the steps over which the learning rate rises, before its cosine decay.
+    clip_norm : float or None, default=1.0
+        Largest norm of a step's gradient.
+    patience : int or None, default=15
+        Epochs without a lower validation loss before training stops; the weights of the best epoch
+        are kept. None trains all epochs on all rows.
+    validation_fraction : float, default=0.15
+        Share of the rows held out for early stopping (with its share of the events), where `fit` is given no
+        `eval_set`. Fewer than 8 held-out rows are trained on instead, for all epochs.
+    ema : float, optional
+        Decay of a moving average of the weights, which is then what is kept.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    precision : {"32-true", "bf16-mixed"}, default="32-true"
+        Of the network. Likelihoods are computed in float64 whatever it is.
+    callbacks : sequence of Callback, optional
+        See `mmfusion.training.Callback`.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        The same number gives the same weights.
+
+    Attributes
+    ----------
+    modalities_ : dict of str to Modality
+        Fitted on the training rows.
+    network_ : torch.nn.Module
+        The trained network (with late fusion, one a modality), on the CPU.
+    history_ : DataFrame
+        A row an epoch: losses, validation score, learning rate, seconds.
+    best_epoch_ : int
+        The epoch whose weights were kept.
+    interrupted_ : bool
+        Whether Ctrl-C ended the training.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where `X` was a DataFrame with string column names.
+    event_times_ : ndarray
+        Distinct event times of the training rows, where the baseline hazard jumps.
+    Notes
+    -----
+    Several rows of one subject (start-stop data) are allowed where `y` carries entry times.
+
+    Examples
+    --------
+    >>> from mmfusion import Genes, Image, Tabular
+    >>> from mmfusion.datasets import load_digits_cohort
+    >>> from mmfusion.estimators import FusionCox
+    >>> cohort = load_digits_cohort(n=120, random_state=0)
+    >>> model = FusionCox(
+    ...     modalities={
+    ...         "scan": Image("image", size=8, channels="L"),
+    ...         "rna": Genes("gene_*"),
+    ...         "clinic": Tabular(["age", "sex", "treatment", "stage"]),
+    ...     },
+    ...     fusion="gated",
+    ...     epochs=5,
+    ...     random_state=0,
+    ... ).fit(cohort.frame, cohort.target)
+    >>> model.predict(cohort.frame).shape
+    (120,)
+    >>> model.predict_survival_function(cohort.frame, times=[1.0, 2.0]).shape
+    (120, 2)
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality] | None = None,
+        fusion: str | JointFusion | EarlyFusion | LateFusion = "concat",
+        *,
+        modality_dropout: float = 0.0,
+        ties: str = "efron",
+        strata: Any = None,
+        epochs: int = 100,
+        batch_size: int | None = 256,
+        micro_batch_size: int | None = None,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        warmup: float = 0.1,
+        clip_norm: float | None = 1.0,
+        patience: int | None = 15,
+        validation_fraction: float = 0.15,
+        ema: float | None = None,
+        device: str = "auto",
+        precision: str = "32-true",
+        callbacks: Sequence[Callback] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        super().__init__(
+            modalities,
+            fusion,
+            modality_dropout=modality_dropout,
+            epochs=epochs,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            clip_norm=clip_norm,
+            patience=patience,
+            validation_fraction=validation_fraction,
+            ema=ema,
+            device=device,
+            precision=precision,
+            callbacks=callbacks,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.ties = ties
+        self.strata = strata
+
+    def _make_head(self) -> CoxHead:
+        check_choice("ties", self.ties, ("efron", "breslow"))
+        return CoxHead(ties=self.ties)
+
+    def _columns_of_outcome(self) -> list[Any]:
+        return [] if self.strata is None else [self.strata]
+
+    def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
+        return {"strata": self._strata(frame), "index": frame.index}
+
+    def _strata(self, frame: pd.DataFrame) -> np.ndarray | None:
+        if self.strata is None:
+            return None
+        if self.strata not in frame.columns:
+            raise ValueError(
+                f"The strata parameter must name a column of X. Got {self.strata!r}; "
+                f"X has {frame.columns.tolist()[:10]}."
+            )
+        return frame[self.strata].to_numpy()
+
+    @property
+    def event_times_(self) -> np.ndarray:
+        """Distinct event times of the training rows, ascending."""
+        check_is_fitted(self)
+        return self._head.event_times_
+
+    def predict(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Return the risk score of each row: its log hazard ratio.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            Higher is worse. Zero is the mean of the training rows.
+        """
+        return self._head.risk(self._predictors(X)[1])
+
+    def predict_survival_function(
+        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """Return the survival probability of each row at each time.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        times : array-like, shape (m,), optional
+            In the unit of the outcome. By default all distinct event times of the training rows;
+            for many rows, give the times you need.
+
+        Returns
+        -------
+        DataFrame, shape (n, m)
+            A row a subject (the index of `X`), a column a time. A right-continuous step function;
+            1 before the first event time, constant after the last training time.
+        """
+        return self._curves(self._head_of("survival"), X, times)
+
+    def predict_cumulative_hazard_function(
+        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """Return the cumulative hazard of each row at each time.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        times : array-like, shape (m,), optional
+            As in `predict_survival_function`.
+
+        Returns
+        -------
+        DataFrame, shape (n, m)
+        """
+        return self._curves(self._head_of("cumulative_hazard"), X, times)
+
+    def _head_of(self, curve: str) -> Any:
+        check_is_fitted(self)
+        return getattr(self._head, curve)
+
+    def _curves(self, curve: Any, X: Any, times: Any) -> pd.DataFrame:
+        times = self.event_times_ if times is None else _check_times(times)
+        frame, eta = self._predictors(X)
+        values = curve(eta, times, strata=self._strata(frame))
+        return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
+
+    def predict_median(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Return the median survival time of each row; inf where its curve stays above one half.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+        """
+        return self.predict_quantile(X, 0.5)
+
+    def predict_quantile(self, X: pd.DataFrame | np.ndarray, q: float) -> np.ndarray:
+        """Return the time by which a share `q` of subjects like this one have the event.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        q : float
+            In (0, 1): the smallest event time t with ``S(t) <= 1 - q``.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            inf where the curve does not fall that far within the training times.
+        """
+        check_number("q", q, 0, 1, open_ends="low and high")
+        frame, eta = self._predictors(X)
+        return self._head.quantile(eta, q, strata=self._strata(frame))
+
+    def predict_restricted_mean(self, X: pd.DataFrame | np.ndarray, horizon: float) -> np.ndarray:
+        """Return the mean survival time of each row up to `horizon`: the area under its curve.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        horizon : float
+            In the unit of the outcome.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+        """
+        check_number("horizon", horizon, 0, open_ends="low and high")
+        frame, eta = self._predictors(X)
+        return self._head.restricted_mean(eta, horizon, strata=self._strata(frame))
+
+    def score(
+        self, X: pd.DataFrame | np.ndarray, y: Any, sample_weight: np.ndarray | None = None
+    ) -> float:
+        """Return Harrell's concordance index; with strata, of pairs within a stratum.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        y : survival outcome of n subjects
+        sample_weight : array-like, shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        frame, eta = self._predictors(X)
+        return concordance_index(
+            y, self._head.risk(eta), strata=self._strata(frame), sample_weight=sample_weight
+        )
+
+
+def _check_times(times: Any) -> np.ndarray:
+    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (times < 0).any():
+        raise ValueError(
+            "The times parameter must hold finite times, none negative. Got "
+            f"{np.array2string(times, threshold=5)}."
+        )
+    return times

@@ -1,0 +1,23 @@
+"""Models compared on the same folds, a classical baseline to compare with, and figures."""
+
+from __future__ import annotations
+
+from mmfusion.evaluation.baseline import CoxRidge
+from mmfusion.evaluation.comparison import Comparison
+from mmfusion.evaluation.folds import survival_stratified_folds
+from mmfusion.evaluation.intervals import CorrectedInterval, corrected_interval
+from mmfusion.evaluation.paired import TestFold, compare
+from mmfusion.evaluation.plots import plot_differences, plot_risk_groups, plot_survival_curves
+
+__all__ = [
+    "Comparison",
+    "CorrectedInterval",
+    "CoxRidge",
+    "TestFold",
+    "compare",
+    "corrected_interval",
+    "plot_differences",
+    "plot_risk_groups",
+    "plot_survival_curves",
+    "survival_stratified_folds",
+]

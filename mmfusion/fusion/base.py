@@ -1,0 +1,59 @@
+"""What a fusion operator promises: embeddings and presence in, one representation out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["FusionOperator", "OPERATORS", "register"]
+
+
+class FusionOperator(nn.Module):
+    """Embeddings of M modalities and who has them -> one representation.
+
+    Parameters
+    ----------
+    widths : sequence of int, length M
+        Width of each modality's embedding.
+    dim : int
+        Width wished for; `width` says what it became.
+
+    Notes
+    -----
+    An absent modality is neutral: the output of a row does not depend on what the embedding of an
+    absent modality holds (not even on NaN), nor on which modalities other rows lack.
+    """
+
+    width: int
+
+    def __init__(self, widths: Sequence[int], dim: int) -> None:
+        super().__init__()
+
+    def forward(self, embeddings: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        """Fuse.
+
+        Parameters
+        ----------
+        embeddings : sequence of Tensor, each of shape (batch, widths[m])
+        present : Tensor of bool, shape (batch, M), or None
+            None where every row has every modality (the fast path).
+
+        Returns
+        -------
+        Tensor, shape (batch, width)
+        """
+        raise NotImplementedError
+
+
+OPERATORS: dict[str, type[FusionOperator]] = {}
+
+
+def register(name: str) -> Callable[[type[FusionOperator]], type[FusionOperator]]:
+    """Make an operator known by `name` to ``JointFusion(name)`` and ``fusion=name``."""
+
+    def add(operator: type[FusionOperator]) -> type[FusionOperator]:
+        OPERATORS[name] = operator
+        return operator
+
+    return add

@@ -1,0 +1,177 @@
+"""The network: encoders, fusion operator, hidden layers, predictors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.fusion.base import FusionOperator
+
+__all__ = ["FusionNetwork"]
+
+
+class _Encoders(nn.Module):
+    """Encoders by the name of their modality, which may be any: ModuleDict refuses many names.
+
+    In the state dict they are numbered.
+    """
+
+    def __init__(self, encoders: Mapping[str, Any]) -> None:
+        super().__init__()
+        for position, encoder in enumerate(encoders.values()):
+            self.add_module(str(position), encoder)
+        self._names = tuple(encoders)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._modules[str(self._names.index(name))]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def values(self) -> list[Any]:
+        return list(self._modules.values())
+
+    def items(self) -> list[tuple[str, Any]]:
+        return list(zip(self._names, self._modules.values(), strict=True))
+
+
+class FusionNetwork(nn.Module):
+    """Tensors of each modality -> predictors of the outcome.
+
+    The predictors start at zero (the last layer's weights are zeros), or where `set_initial` puts
+    them: training starts from the constant model, or from what is added to it from outside.
+
+    Parameters
+    ----------
+    encoders : mapping of str to Encoder
+        In the order of the columns of `present`.
+    operator : FusionOperator
+        For embeddings of the encoders' widths.
+    hidden : sequence of int
+        Widths of the layers (SiLU, dropout) between fusion and predictors.
+    dropout : float
+    n_predictors : int
+    bias : bool
+        Whether predictors have a constant; a Cox model's is part of its baseline.
+
+    Attributes
+    ----------
+    encoders : mapping of str to Encoder
+    kept : frozenset of str
+        Modalities whose encoder is frozen: their inputs are its features, computed beforehand.
+    width : int
+        Width of the fused representation.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Any],
+        operator: FusionOperator,
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        n_predictors: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoders = _Encoders(encoders)
+        self.kept = frozenset(name for name, encoder in encoders.items() if encoder.frozen)
+        self.operator = operator
+        self.width = operator.width
+        layers: list[nn.Module] = []
+        width = operator.width
+        for following in hidden:
+            layers += [nn.Linear(width, following), nn.SiLU()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = following
+        self.hidden = nn.Sequential(*layers)
+        self.head = nn.Linear(width, n_predictors, bias=bias)
+        nn.init.zeros_(self.head.weight)
+        if bias:
+            nn.init.zeros_(self.head.bias)
+
+    def set_initial(self, values: Tensor) -> None:
+        """Let the predictors start from `values`, shape (n_predictors,).
+
+        Raises
+        ------
+        ValueError
+            If they are not zero and the network has no bias.
+        """
+        if self.head.bias is not None:
+            with torch.no_grad():
+                self.head.bias.copy_(values)
+        elif torch.any(values != 0):
+            raise ValueError(f"A network without bias starts at zero. Got {values.tolist()}.")
+
+    def forward(
+        self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None
+    ) -> Tensor:
+        """Return the predictors.
+
+        Parameters
+        ----------
+        inputs : mapping of str to tuple of Tensor
+            What each encoder takes, or ``(features,)`` for the modalities in `kept`: only the rows
+            that have the modality, in their order. Modalities that no row has may be left out.
+        present : Tensor of bool, shape (batch, n_modalities), optional
+            Which rows have which modality; None where every row has every one.
+
+        Returns
+        -------
+        Tensor, shape (batch, n_predictors)
+            In the precision of the weights, under autocast too.
+        """
+        hidden = self.hidden(self.operator(self._embed(inputs, present), present))
+        if hidden.dtype != self.head.weight.dtype:
+            with torch.autocast(hidden.device.type, enabled=False):
+                return self.head(hidden.to(self.head.weight.dtype))
+        return self.head(hidden)
+
+    def embed(
+        self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return each modality's embedding (zeros where absent) and the fused representation.
+
+        Parameters
+        ----------
+        inputs, present
+            See `forward`.
+
+        Returns
+        -------
+        embeddings : dict of str to Tensor, each of shape (batch, width of the encoder)
+        fused : Tensor, shape (batch, width)
+        """
+        embeddings = self._embed(inputs, present)
+        fused = self.operator(embeddings, present)
+        return dict(zip(self.encoders, embeddings, strict=True)), fused
+
+    def _embed(
+        self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None
+    ) -> list[Tensor]:
+        embeddings = []
+        for position, (name, encoder) in enumerate(self.encoders.items()):
+            if present is not None and name not in inputs:
+                embeddings.append(self.head.weight.new_zeros(len(present), encoder.width))
+                continue
+            mine = inputs[name]
+            embedding = encoder.project(*mine) if name in self.kept else encoder(*mine)
+            if present is not None and len(embedding) < len(present):
+                everyone = embedding.new_zeros(len(present), embedding.shape[1])
+                everyone[present[:, position]] = embedding
+                embedding = everyone
+            embeddings.append(embedding)
+        return embeddings
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters in groups; a group may carry ``lr_scale`` (1 if absent)."""
+        groups = [g for encoder in self.encoders.values() for g in encoder.parameter_groups()]
+        fusion = [*self.operator.parameters(), *self.hidden.parameters(), *self.head.parameters()]
+        return [group for group in [*groups, {"params": fusion}] if group["params"]]

@@ -1,0 +1,135 @@
+"""What a head promises: the outcome's likelihood and what its predictors mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Head", "Monitor", "Target"]
+
+
+@dataclass
+class Target:
+    """The outcome of some rows as tensors, all of the same first dimension.
+
+    Subclasses add fields. A field that is a Tensor is cut by `take` and moved by `to`.
+
+    Attributes
+    ----------
+    weight : Tensor of float64, shape (n,)
+        Case weights; ones where the user gave none.
+    """
+
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def _map(self, change: Any) -> Self:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: change(v) for k, v in values.items() if isinstance(v, Tensor)})
+
+    def take(self, rows: Tensor) -> Self:
+        """Return the outcome of `rows`, in their order."""
+        return self._map(lambda value: value[rows])
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same outcome on `device`."""
+        return self._map(lambda value: value.to(device))
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """One validation score: its name, its value, whether more is better."""
+
+    name: str
+    value: float
+    higher_is_better: bool
+
+
+class Head(ABC):
+    """A likelihood: predictors eta of shape (n, K) -> loss, gradient, predictions.
+
+    ``__init__`` takes the settings of the likelihood; `encode` turns an outcome into tensors;
+    `finish` learns what only the fitted predictors can tell (baseline hazards, a residual scale).
+    Losses are means over events (survival) or over case weights, computed in float64 whatever the
+    network's precision, and stay on the graph in every case.
+    """
+
+    #: Names of the predictors, known after `fit_outcome`.
+    predictors: tuple[str, ...]
+    #: Whether the likelihood knows a constant: a Cox model's is part of its baseline.
+    has_intercept: bool = True
+
+    @abstractmethod
+    def fit_outcome(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
+        """Check the training outcome, learn what it fixes (classes, strata) and return it encoded."""
+
+    @abstractmethod
+    def encode(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
+        """Return a further outcome (validation rows) encoded as the training outcome was."""
+
+    def initial(self, target: Target) -> Tensor:
+        """Return where the predictors start, shape (K,): the constant model where it is closed form."""
+        return torch.zeros(len(self.predictors), dtype=torch.float64)
+
+    @abstractmethod
+    def loss(self, eta: Tensor, target: Target) -> Tensor:
+        """Return the mean negative log-likelihood, a float64 scalar on the graph of `eta`."""
+
+    def gradient(self, eta: Tensor, target: Target) -> Tensor:
+        """Return d loss / d eta, shape (n, K), float64: by autograd unless a head knows better."""
+        eta = eta.detach().double().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.loss(eta, target), eta)
+        return gradient
+
+    def stratify(self, target: Target) -> np.ndarray:
+        """Return an integer label a row, by which batches and validation parts are balanced."""
+        return np.zeros(len(target), dtype=np.int64)
+
+    def batches(
+        self, target: Target, rows: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Target]]:
+        """Yield each batch's rows and outcome; a head may order the rows of a batch as it likes."""
+        for chosen in rows:
+            yield chosen, target.take(chosen)
+
+    def monitor(self, eta: Tensor, target: Target) -> Monitor | None:
+        """Return the score shown beside the validation loss (a C-index, an accuracy), if any."""
+        return None
+
+    def informative(self, target: Target) -> bool:
+        """Return whether the outcome says anything: a survival outcome without events does not."""
+        return len(target) > 0
+
+    def fit_pool(self, etas: np.ndarray, present: np.ndarray, target: Target) -> None:
+        """Learn what `pool` needs from the members' predictors of the training rows (late fusion).
+
+        Parameters
+        ----------
+        etas : ndarray, shape (n, n_members, K)
+            NaN where the member's modality is absent.
+        present : ndarray of bool, shape (n, n_members)
+        target : Target
+        """
+
+    def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Return one predictor a row from its members' predictors, shape (n, K): by default their mean."""
+        shown = np.where(present[:, :, None], etas, 0.0)
+        return shown.sum(1) / present.sum(1)[:, None]
+
+    def finish(self, eta: Tensor, target: Target) -> None:
+        """Learn what only the fitted predictors of the training rows can tell; nothing by default."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything learned, as arrays: what saving writes and `load_state` reads."""
+        return {}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take back what `state` returned."""

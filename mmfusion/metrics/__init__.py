@@ -1,0 +1,28 @@
+"""Metrics of survival predictions; each names the convention it follows."""
+
+from __future__ import annotations
+
+from mmfusion.metrics.auc import DynamicAUC, cumulative_dynamic_auc
+from mmfusion.metrics.brier import brier_score, integrated_brier_score
+from mmfusion.metrics.calibration import DCalibration, d_calibration
+from mmfusion.metrics.concordance import (
+    concordance_index,
+    concordance_index_antolini,
+    concordance_index_uno,
+)
+from mmfusion.metrics.scorers import SurvivalScorer, evaluation_times, make_survival_scorer
+
+__all__ = [
+    "DCalibration",
+    "DynamicAUC",
+    "SurvivalScorer",
+    "brier_score",
+    "concordance_index",
+    "concordance_index_antolini",
+    "concordance_index_uno",
+    "cumulative_dynamic_auc",
+    "d_calibration",
+    "evaluation_times",
+    "integrated_brier_score",
+    "make_survival_scorer",
+]

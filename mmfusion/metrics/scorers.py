@@ -1,0 +1,150 @@
+"""Survival metrics as scorers for cross-validation and tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmfusion.metrics._inputs import check_times
+from mmfusion.metrics.auc import cumulative_dynamic_auc
+from mmfusion.metrics.brier import integrated_brier_score
+from mmfusion.metrics.concordance import (
+    concordance_index,
+    concordance_index_antolini,
+    concordance_index_uno,
+)
+from mmfusion.survival import Survival, censoring_distribution, check_survival
+
+__all__ = ["SurvivalScorer", "evaluation_times", "make_survival_scorer"]
+
+METRICS = ("harrell", "uno", "antolini", "auc", "ibs")
+
+
+def evaluation_times(y: Any, n_times: int = 50, min_uncensored: float = 0.05) -> np.ndarray:
+    """Return equally spaced times at which a survival prediction can be judged.
+
+    Parameters
+    ----------
+    y : outcome
+    n_times : int, default 50
+    min_uncensored : float, default 0.05
+        The grid ends at the last event time with a probability above this of being uncensored:
+        beyond it inverse weights are large and few rows decide.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_times,)
+        From the first event time on.
+
+    Raises
+    ------
+    ValueError
+        As `check_survival`; `n_times` below 2; no two event times to span a grid.
+
+    Examples
+    --------
+    >>> from mmfusion.metrics import evaluation_times
+    >>> evaluation_times(([1, 2, 3, 4, 5], [1, 0, 1, 1, 0]), n_times=4)
+    array([1., 2., 3., 4.])
+    """
+    outcome = check_survival(y)
+    if n_times < 2:
+        raise ValueError(f"The n_times parameter must be at least 2. Got {n_times!r}.")
+    censoring = censoring_distribution(outcome.time, outcome.event, outcome.entry)
+    usable = outcome.time[outcome.event & (censoring(outcome.time) > min_uncensored)]
+    if not len(usable) or usable.min() == usable.max():
+        raise ValueError(
+            "The y parameter must have two event times with a probability above "
+            f"{min_uncensored:g} of being uncensored. Got {np.unique(usable).tolist()}."
+        )
+    return np.linspace(usable.min(), usable.max(), n_times)
+
+
+@dataclass(frozen=True, eq=False)
+class SurvivalScorer:
+    """A metric as ``scorer(estimator, X, y)``; higher is better. See `make_survival_scorer`.
+
+    Attributes
+    ----------
+    metric : str
+    times : ndarray or None
+    tau : float or None
+    y_train : Survival or None
+    """
+
+    metric: str
+    times: np.ndarray | None = None
+    tau: float | None = None
+    y_train: Survival | None = None
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        """Score the predictions of a fitted estimator."""
+        outcome = check_survival(y)
+        train = outcome if self.y_train is None else self.y_train
+        if self.metric == "harrell":
+            return concordance_index(outcome, estimator.predict(X))
+        if self.metric == "uno":
+            tau = evaluation_times(train)[-1] if self.tau is None else self.tau
+            return concordance_index_uno(train, outcome, estimator.predict(X), tau)
+        if self.metric == "antolini":
+            times = np.unique(outcome.time[outcome.event]) if self.times is None else self.times
+            survival = estimator.predict_survival_function(X, times=times)
+            return concordance_index_antolini(outcome, np.asarray(survival), times)
+        times = evaluation_times(train) if self.times is None else self.times
+        if self.metric == "auc":
+            return cumulative_dynamic_auc(train, outcome, estimator.predict(X), times).mean
+        survival = np.asarray(estimator.predict_survival_function(X, times=times))
+        return -integrated_brier_score(train, outcome, survival, times)
+
+
+def make_survival_scorer(
+    metric: str, *, times: Any = None, tau: float | None = None, y_train: Any = None
+) -> SurvivalScorer:
+    """Return a scorer for ``cross_validate``, ``GridSearchCV`` and the like.
+
+    Parameters
+    ----------
+    metric : {"harrell", "uno", "antolini", "auc", "ibs"}
+        "harrell", "uno" and "auc" (its mean over `times`) score ``estimator.predict(X)``;
+        "antolini" (ties "adjusted") and "ibs", the integrated Brier score, score
+        ``estimator.predict_survival_function(X, times=...)``. The Brier score is returned as its
+        negative, so that higher is better everywhere.
+    times : array-like of float, optional
+        For "auc", "ibs" and "antolini". By default `evaluation_times` of `y_train`, and for
+        "antolini" the event times of the rows that are scored. Give them where scores are to be
+        compared between folds.
+    tau : float, optional
+        For "uno". By default the last of `evaluation_times`.
+    y_train : outcome, optional
+        The rows that tell the censoring for "uno", "auc" and "ibs"; by default the rows that are
+        scored. scikit-learn shows a scorer only one fold, so pass the whole cohort's outcome where
+        folds are small.
+
+    Returns
+    -------
+    SurvivalScorer
+        It can be pickled.
+
+    Raises
+    ------
+    ValueError
+        An unknown metric, or times that do not increase.
+
+    Examples
+    --------
+    >>> from mmfusion.metrics import make_survival_scorer
+    >>> make_survival_scorer("ibs", times=[12, 36, 60]).metric
+    'ibs'
+    """
+    if metric not in METRICS:
+        raise ValueError(
+            f"The metric parameter must be one of {', '.join(map(repr, METRICS))}. Got {metric!r}."
+        )
+    return SurvivalScorer(
+        metric,
+        None if times is None else check_times(times),
+        tau,
+        None if y_train is None else check_survival(y_train, name="y_train"),
+    )

@@ -1,0 +1,157 @@
+"""Modalities read off a table when the user names none."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image as PILImage
+
+from mmfusion.modalities._columns import check_frame, shorten
+from mmfusion.modalities.base import Modality
+from mmfusion.modalities.genes import Genes
+from mmfusion.modalities.image import Image
+from mmfusion.modalities.tabular import Tabular
+
+__all__ = ["infer_modalities"]
+
+_SUFFIXES = (
+    ".bmp",
+    ".gif",
+    ".jp2",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+_GENE = re.compile(
+    r"(ENS[A-Z]*G\d+|cg\d{6,}|hsa-).*|.+_(rnaseq|rna|mrna|mirna|cnv|cna|mut|meth|rppa)",
+    re.IGNORECASE,
+)
+#: So many gene-like columns make a modality, and more numeric ones than this whatever their names.
+_MIN_GENES = 20
+_WIDE = 200
+#: Cells looked at to see whether a column holds images; so many distinct texts make an identifier.
+_PEEK = 100
+_MIN_IDS = 10
+
+
+def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
+    """Return the modalities that the columns of a table look like.
+
+    In this order:
+
+    1. A column whose cells (the first 100 that are not missing) are mostly PIL images, arrays or
+       tensors of at least two dimensions, paths that end like an image file's, or lists of these,
+       is one `Image`, named like the column.
+    2. At least 20 numeric columns named like molecular measurements (``ENSG00000141510``,
+       ``cg00000029``, ``hsa-mir-21``, ``TP53_rnaseq``, ``_rna``, ``_mrna``, ``_mirna``, ``_cnv``,
+       ``_cna``, ``_mut``, ``_meth``, ``_rppa``) are one `Genes`, named "genes".
+    3. More than 200 other numeric columns are one `Genes`, named "wide". Name the clinical columns
+       yourself where they stand between them.
+    4. A text column of at least 10 values, all different, is an identifier: left out with a
+       warning.
+    5. All other columns are one `Tabular`, named "table".
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    dict of str to Modality
+        Not fitted; "table" first, then "genes", "wide" and the images, as far as there are any.
+
+    Raises
+    ------
+    ValueError
+        If no column is left for any modality.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mmfusion.modalities import infer_modalities
+    >>> patients = pd.DataFrame({"age": [61, 70], "sex": ["f", "m"], "ct": ["a.png", None]})
+    >>> infer_modalities(patients)
+    {'table': Tabular(columns=['age', 'sex']), 'ct': Image(column='ct')}
+    """
+    check_frame(frame)
+    images: list[Hashable] = []
+    genes: list[Hashable] = []
+    numbers: list[Hashable] = []
+    identifiers: list[Hashable] = []
+    table: list[Hashable] = []
+    for position, (label, dtype) in enumerate(zip(frame.columns, frame.dtypes, strict=True)):
+        if pd.api.types.is_numeric_dtype(dtype):
+            (genes if _GENE.fullmatch(str(label)) else numbers).append(label)
+            continue
+        column = frame.iloc[:, position]
+        if _holds_images(column):
+            images.append(label)
+        elif _identifies(column):
+            identifiers.append(label)
+        else:
+            table.append(label)
+    if len(genes) < _MIN_GENES:
+        numbers, genes = numbers + genes, []
+    wide = numbers if len(numbers) > _WIDE else []
+    in_table = set(table) if wide else {*table, *numbers}
+    if identifiers:
+        warnings.warn(
+            "Columns of text that differs in every row look like identifiers and are left out: "
+            f"{shorten(identifiers)}. Name them in a modality to use them.",
+            stacklevel=2,
+        )
+    modalities: dict[str, Modality] = {}
+    if in_table:
+        modalities["table"] = Tabular([label for label in frame.columns if label in in_table])
+    if genes:
+        modalities["genes"] = Genes(genes)
+    if wide:
+        modalities["wide"] = Genes(wide)
+    for image in images:
+        name = str(image)
+        modalities[f"{name} image" if name in modalities else name] = Image(image)
+    if not modalities:
+        raise ValueError(
+            "No column of the table can be a modality: it has "
+            f"{shorten(frame.columns) or 'no columns'}. Name them with modalities=."
+        )
+    return modalities
+
+
+def _holds_images(column: pd.Series) -> bool:
+    cells = [cell for cell in column.dropna().iloc[:_PEEK] if not _is_empty_bag(cell)]
+    return sum(map(_is_image, cells)) > len(cells) / 2
+
+
+def _is_empty_bag(cell: Any) -> bool:
+    return isinstance(cell, list | tuple) and not cell
+
+
+def _is_image(cell: Any) -> bool:
+    if isinstance(cell, str | os.PathLike):
+        return Path(cell).suffix.lower() in _SUFFIXES
+    if isinstance(cell, list | tuple) or (isinstance(cell, np.ndarray) and cell.dtype.kind in "OU"):
+        return len(cell) > 0 and all(map(_is_image, cell))
+    if isinstance(cell, np.ndarray | torch.Tensor):
+        return cell.ndim >= 2
+    return isinstance(cell, PILImage.Image)
+
+
+def _identifies(column: pd.Series) -> bool:
+    if pd.api.types.infer_dtype(column, skipna=True) != "string":
+        return False
+    cells = column.dropna()
+    return len(cells) >= _MIN_IDS and bool(cells.is_unique)

@@ -1,0 +1,326 @@
+"""Tabular: numbers and categories of a table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from mmfusion.modalities._columns import (
+    check_choice,
+    check_frame,
+    column_kind,
+    column_positions,
+    list_labels,
+    numeric_matrix,
+    shorten,
+)
+from mmfusion.modalities._moments import column_moments
+from mmfusion.modalities.base import Modality, TableData
+
+__all__ = ["Tabular"]
+
+
+class Tabular(Modality):
+    """Numbers and categories of a table: clinical variables, attributes of a house.
+
+    Numbers are imputed with the training median and standardised; a number that is missing in
+    some training rows gets an indicator column. Categories become codes for an embedding, or
+    one-hot columns. Everything is learnt from the training rows in which the modality is present.
+
+    Parameters
+    ----------
+    columns : list of labels, optional
+        The columns to read; all columns of the table by default.
+    categorical : "auto" or list of labels, default="auto"
+        Which columns are categories. "auto": text, ``category`` and ``string`` columns; numbers
+        and bools are numeric.
+    encoding : {"embedding", "onehot"}, default="embedding"
+        "embedding": codes, 0 for unknown or missing. "onehot": a column for each category of the
+        training rows, all 0 for unknown or missing.
+    scale : bool, default=True
+        Standardise numbers (mean 0, standard deviation 1 over the training rows, after
+        imputation). Indicators and one-hot columns stay 0 and 1.
+    indicators : bool, default=True
+        Add a column 0/1 for each number that is missing in some training row.
+    encoder : {"mlp", "snn", "raw"} or callable, default="mlp"
+        The network that reads it. This and the two parameters below are only kept here.
+    hidden : tuple of int, default=(64,)
+        Widths of the encoder's layers.
+    dropout : float, default=0.1
+        The encoder's dropout.
+
+    Attributes
+    ----------
+    columns_ : list
+        The columns read: numeric ones, then categorical ones.
+    numeric_columns_, categorical_columns_, indicator_columns_ : list
+        The columns by what is made of them.
+    median_, mean_, scale_ : ndarray of float64, shape (n_numeric_columns,)
+        Imputed value, centre and divisor of each numeric column; a divisor of ``inf`` stands for
+        a constant column.
+    categories_ : list of list
+        The categories of each categorical column; the code is the position counted from 1.
+    n_numeric_ : int
+        Width of the numeric tensor: numbers, then indicators, then one-hot columns.
+    cardinalities_ : list of int
+        Number of codes of each column of the categories tensor, code 0 included.
+    feature_labels_ : list of str
+        Names of the numeric tensor's columns.
+
+    Notes
+    -----
+    A row is present unless all its cells are missing. A column without a value in the training
+    rows is left out with a warning: nothing can be learnt from it, and a training fold may well
+    have one. A column with one value in the training rows is kept as 0, whatever it holds later,
+    with a warning (``scale=True``). A category that was not in the training rows has code 0, with
+    a warning. A number missing at prediction takes the training median even where training rows
+    missed none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mmfusion.modalities import Tabular
+    >>> patients = pd.DataFrame(
+    ...     {"age": [61.0, 70.0, None, 52.0], "stage": ["II", "I", None, "III"]}
+    ... )
+    >>> table = Tabular(["age", "stage"], indicators=False).fit(patients)
+    >>> data = table.transform(patients)
+    >>> data.numeric[:, 0]
+    tensor([ 0.0000,  1.2247,  0.0000, -1.2247])
+    >>> data.categories[:, 0]
+    tensor([2, 1, 0, 3])
+    >>> data.present
+    tensor([ True,  True, False,  True])
+    """
+
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        columns: Sequence[Hashable] | None = None,
+        *,
+        categorical: str | Sequence[Hashable] = "auto",
+        encoding: str = "embedding",
+        scale: bool = True,
+        indicators: bool = True,
+        encoder: Any = "mlp",
+        hidden: Sequence[int] = (64,),
+        dropout: float = 0.1,
+    ) -> None:
+        self.columns = columns
+        self.categorical = categorical
+        self.encoding = encoding
+        self.scale = scale
+        self.indicators = indicators
+        self.encoder = encoder
+        self.hidden = hidden
+        self.dropout = dropout
+
+    def fit(self, frame: pd.DataFrame) -> Self:
+        """Learn imputation, scaling and categories from the training rows.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_rows, n_columns)
+
+        Returns
+        -------
+        Tabular
+
+        Raises
+        ------
+        ValueError
+            If a column is not in the table or holds neither numbers nor categories, a number is
+            infinite, or no column holds a value.
+        """
+        check_frame(frame)
+        check_choice("Tabular", "encoding", self.encoding, ("embedding", "onehot"))
+        columns = frame.columns if self.columns is None else self.columns
+        labels = list_labels(columns, "Tabular")
+        numeric, categorical = self._split(frame, labels)
+        values = numeric_matrix(frame, numeric)
+        missing = np.isnan(values)
+        filled = ~missing.all(axis=0)
+        used = {label for label, there in zip(numeric, filled, strict=True) if there}
+        cells = dict(zip(categorical, _columns(frame, categorical), strict=True))
+        used.update(label for label, column in cells.items() if column.notna().any())
+        if not used:
+            raise ValueError(
+                f"Tabular needs a value in the training rows: columns {shorten(labels)} are "
+                f"missing in all of the {len(frame)} rows."
+            )
+        unused = [label for label in labels if label not in used]
+        if unused:
+            warnings.warn(
+                f"Tabular leaves out columns without a value in the training rows: "
+                f"{shorten(unused)}.",
+                stacklevel=2,
+            )
+        values, missing = values[:, filled], missing[:, filled]
+        self.numeric_columns_ = [label for label in numeric if label in used]
+        self.categorical_columns_ = [label for label in categorical if label in used]
+        self.columns_ = self.numeric_columns_ + self.categorical_columns_
+        self.categories_ = [_categories(cells[label]) for label in self.categorical_columns_]
+        present = self._present(frame, missing)
+        self._fit_numbers(values[present])
+        self._label_features(missing[present].any(axis=0))
+        return self
+
+    def transform(self, frame: pd.DataFrame) -> TableData:
+        """Return numbers, category codes and the presence mask of the rows.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_rows, n_columns)
+            With the columns seen at fit, in any order; other columns are not read.
+
+        Returns
+        -------
+        TableData
+
+        Raises
+        ------
+        ValueError
+            If a column is missing from the table, is no longer numeric, or holds an infinite
+            value.
+        """
+        check_is_fitted(self, "columns_")
+        check_frame(frame)
+        column_positions(frame, self.columns_)  # names all columns that are not there at once
+        values = numeric_matrix(frame, self.numeric_columns_)
+        missing = np.isnan(values)
+        present = self._present(frame, missing)
+        np.copyto(values, self.median_, where=missing)
+        if self.scale:
+            values = (values - self.mean_) / self.scale_
+        indicated = set(self.indicator_columns_)
+        codes = self._codes(frame)
+        parts = [values, missing[:, [label in indicated for label in self.numeric_columns_]]]
+        if self.encoding == "onehot":
+            parts += [
+                codes[:, [i]] == np.arange(1, len(known) + 1)
+                for i, known in enumerate(self.categories_)
+            ]
+            codes = codes[:, :0]
+        return TableData(
+            torch.from_numpy(np.concatenate(parts, axis=1, dtype=np.float32)),
+            torch.from_numpy(codes),
+            torch.from_numpy(present),
+        )
+
+    def _split(
+        self, frame: pd.DataFrame, labels: list[Hashable]
+    ) -> tuple[list[Hashable], list[Hashable]]:
+        """Return the numeric and the categorical columns, in the table's or the user's order."""
+        positions = column_positions(frame, labels)
+        dtypes = frame.dtypes.to_numpy()[positions]
+        if isinstance(self.categorical, str):
+            check_choice("Tabular", "categorical", self.categorical, ("auto", "a list of columns"))
+            listed = None
+        else:
+            listed = set(self.categorical)
+            strange = [label for label in self.categorical if label not in set(labels)]
+            if strange:
+                raise ValueError(
+                    "The categorical parameter of Tabular must be 'auto' or a list of its columns. "
+                    f"Got {shorten(strange)}, not among {shorten(labels)}."
+                )
+        numeric: list[Hashable] = []
+        categorical: list[Hashable] = []
+        for label, position, dtype in zip(labels, positions, dtypes, strict=True):
+            if listed is not None:
+                kind = "categorical" if label in listed else "numeric"
+            elif isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+                kind = "numeric"
+            else:
+                kind = column_kind(frame.iloc[:, position])
+            (categorical if kind == "categorical" else numeric).append(label)
+        return numeric, categorical
+
+    def _present(self, frame: pd.DataFrame, missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        present = np.asarray(~missing.all(axis=1))
+        for column in _columns(frame, self.categorical_columns_):
+            present |= column.notna().to_numpy(bool)
+        return present
+
+    def _fit_numbers(self, values: NDArray[np.float64]) -> None:
+        self.median_ = column_moments(values).median
+        moments = column_moments(np.where(np.isnan(values), self.median_, values))
+        self.mean_ = moments.mean
+        self.scale_ = np.where(moments.constant, np.inf, moments.sd)
+        constant = [
+            c for c, is_so in zip(self.numeric_columns_, moments.constant, strict=True) if is_so
+        ]
+        if constant and self.scale:
+            warnings.warn(
+                "Tabular sets columns with one value in the training rows to 0: "
+                f"{shorten(constant)}.",
+                stacklevel=3,
+            )
+
+    def _label_features(self, missed: NDArray[np.bool_]) -> None:
+        self.indicator_columns_ = [
+            label
+            for label, some in zip(self.numeric_columns_, missed, strict=True)
+            if some and self.indicators
+        ]
+        onehot = self.encoding == "onehot"
+        self.feature_labels_ = [str(label) for label in self.numeric_columns_]
+        self.feature_labels_ += [f"{label} missing" for label in self.indicator_columns_]
+        if onehot:
+            self.feature_labels_ += [
+                f"{label}={category}"
+                for label, known in zip(self.categorical_columns_, self.categories_, strict=True)
+                for category in known
+            ]
+        self.n_numeric_ = len(self.feature_labels_)
+        self.cardinalities_ = [] if onehot else [len(known) + 1 for known in self.categories_]
+
+    def _codes(self, frame: pd.DataFrame) -> NDArray[np.int64]:
+        codes = np.zeros((len(frame), len(self.categorical_columns_)), dtype=np.int64)
+        for i, column in enumerate(_columns(frame, self.categorical_columns_)):
+            there = column.notna().to_numpy(bool)
+            cells = _hashable(column[there])
+            found = pd.Index(self.categories_[i], dtype=object).get_indexer(cells)
+            codes[there, i] = found + 1
+            unseen = cells[found < 0].unique()
+            if len(unseen):
+                warnings.warn(
+                    f"Column {column.name!r} holds categories that were not in the training rows: "
+                    f"{shorten(unseen)}. They are read as unknown.",
+                    stacklevel=3,
+                )
+        return codes
+
+
+def _columns(frame: pd.DataFrame, labels: Sequence[Hashable]) -> list[pd.Series]:
+    return [frame.iloc[:, position] for position in column_positions(frame, labels)]
+
+
+def _hashable(column: pd.Series) -> pd.Series:
+    """Return a column as objects; raise ValueError if a cell cannot be a category."""
+    cells = column.astype(object)
+    for row, cell in cells.items():
+        if not isinstance(cell, Hashable):
+            raise ValueError(
+                f"Column {cells.name!r} must hold categories (text or numbers). "
+                f"Got {type(cell).__name__} in row {row!r}."
+            )
+    return cells
+
+
+def _categories(column: pd.Series) -> list[Any]:
+    """Return the distinct values of a column as sorted plain Python objects."""
+    found = _hashable(column.dropna()).unique()
+    values = [value.item() if isinstance(value, np.generic) else value for value in found]
+    try:
+        return sorted(values)
+    except TypeError:  # numbers and text
+        return sorted(values, key=str)

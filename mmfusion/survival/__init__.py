@@ -1,0 +1,29 @@
+"""Survival outcomes, step functions and the estimators without covariates."""
+
+from __future__ import annotations
+
+from mmfusion.survival.curves import (
+    KaplanMeier,
+    LogRank,
+    NelsonAalen,
+    StepFunction,
+    censoring_distribution,
+    kaplan_meier,
+    log_rank_test,
+    nelson_aalen,
+)
+from mmfusion.survival.outcome import Survival, check_survival, surv
+
+__all__ = [
+    "KaplanMeier",
+    "LogRank",
+    "NelsonAalen",
+    "StepFunction",
+    "Survival",
+    "censoring_distribution",
+    "check_survival",
+    "kaplan_meier",
+    "log_rank_test",
+    "nelson_aalen",
+    "surv",
+]

@@ -1,0 +1,24 @@
+"""The training loop, exact gradients of large risk sets, early stopping, devices."""
+
+from mmfusion.training.batches import deal, split_validation
+from mmfusion.training.callbacks import Callback, ProgressBar, TrainingState
+from mmfusion.training.device import make_fabric
+from mmfusion.training.inference import predict_eta
+from mmfusion.training.settings import TrainingSettings
+from mmfusion.training.trainer import TrainingDivergedError, TrainingResult, train
+from mmfusion.training.two_pass import two_pass_backward
+
+__all__ = [
+    "Callback",
+    "ProgressBar",
+    "TrainingDivergedError",
+    "TrainingResult",
+    "TrainingSettings",
+    "TrainingState",
+    "deal",
+    "make_fabric",
+    "predict_eta",
+    "split_validation",
+    "train",
+    "two_pass_backward",
+]

@@ -1,0 +1,71 @@
+"""How rows are dealt into batches and into a validation part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["deal", "split_validation"]
+
+
+def deal(labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Deal rows into batches of almost equal size, each label spread evenly over them.
+
+    Every batch holds its share of each label to within one row: with events as the label, batches
+    have events as long as there are as many events as batches. Sizes differ by one row at most, so
+    there is no small last batch.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+    batch_size : int
+        Largest size of a batch.
+    rng : numpy Generator
+
+    Returns
+    -------
+    list of ndarray of int64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> events = np.array([1, 0, 0, 0, 1, 0, 0, 0])
+    >>> parts = deal(events, 4, np.random.default_rng(0))
+    >>> [int(events[rows].sum()) for rows in parts]
+    [1, 1]
+    """
+    n = len(labels)
+    n_batches = max(1, -(-n // batch_size))
+    order = rng.permutation(n)
+    # Rank of each row among its label, in shuffled order, scaled to [0, 1): sorting by it
+    # interleaves the labels in proportion, and cutting the sorted rows gives each batch its share.
+    by_label = order[np.argsort(labels[order], kind="stable")]
+    _, counts = np.unique(labels, return_counts=True)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    position = (np.arange(n) - starts + rng.random(len(counts)).repeat(counts)) / counts.repeat(
+        counts
+    )
+    mixed = by_label[np.argsort(position, kind="stable")]
+    return np.array_split(mixed, n_batches)
+
+
+def split_validation(
+    labels: np.ndarray, fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows into a training and a validation part with the same share of each label.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+    fraction : float
+        Share of the rows in the validation part.
+    rng : numpy Generator
+
+    Returns
+    -------
+    train, validation : ndarray of int64, sorted
+    """
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        held_out[rows[: round(fraction * len(rows))]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -1,0 +1,51 @@
+"""Predictors of many rows, a chunk at a time, without a graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.modalities.base import ImageData, MultimodalData
+
+__all__ = ["chunk_size", "predict_eta"]
+
+IMAGE_CHUNK = 128
+TABLE_CHUNK = 65_536
+
+
+def chunk_size(data: MultimodalData) -> int:
+    """Return how many rows to predict at once: few where there are images to encode."""
+    images = any(isinstance(part, ImageData) for part in data.parts.values())
+    return IMAGE_CHUNK if images else TABLE_CHUNK
+
+
+@torch.no_grad()
+def predict_eta(
+    network: nn.Module,
+    data: MultimodalData,
+    rows_at_once: int | None = None,
+    precision: str = "32-true",
+) -> Tensor:
+    """Return the predictors of all rows in evaluation mode, float64, on the data's device.
+
+    Parameters
+    ----------
+    network : FusionNetwork
+    data : MultimodalData
+    rows_at_once : int, optional
+        Rows of one forward; by default few for images and many for tables.
+    precision : str
+        "bf16-mixed" runs the network under autocast.
+
+    Returns
+    -------
+    Tensor of float64, shape (n_rows, K)
+    """
+    device = data.present.device
+    was_training = network.training
+    network.eval()
+    chunks = torch.arange(len(data), device=device).split(rows_at_once or chunk_size(data))
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        parts = [network(*data.batch(rows)) for rows in chunks]
+    network.train(was_training)
+    return torch.cat(parts).double()

@@ -1,0 +1,308 @@
+"""The training loop: any network, any head."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mmfusion.fusion.dropout import drop_modalities
+from mmfusion.heads.base import Head, Target
+from mmfusion.modalities.base import MultimodalData
+from mmfusion.training.batches import deal
+from mmfusion.training.callbacks import Callback, EpochPrinter, ProgressBar, TrainingState
+from mmfusion.training.device import make_fabric
+from mmfusion.training.inference import predict_eta
+from mmfusion.training.schedule import warmup_cosine
+from mmfusion.training.settings import TrainingSettings
+from mmfusion.training.two_pass import two_pass_backward
+
+__all__ = ["TrainingDivergedError", "TrainingResult", "train"]
+
+
+class TrainingDivergedError(FloatingPointError):
+    """A loss was NaN or infinite; the message names the epoch and the batch."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left behind, beside the weights in the network.
+
+    Attributes
+    ----------
+    history : DataFrame
+        A row an epoch: epoch, learning_rate, loss, val_loss and the head's score where there are
+        validation rows, seconds.
+    best_epoch : int
+        The epoch (from 1) whose weights were kept.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    interrupted: bool
+
+
+def train(
+    network: nn.Module,
+    head: Head,
+    data: MultimodalData,
+    target: Target,
+    settings: TrainingSettings,
+    rng: np.random.Generator,
+    validation: tuple[MultimodalData, Target] | None = None,
+) -> TrainingResult:
+    """Train `network` in place by AdamW and leave its best weights in it, on the CPU.
+
+    The best weights are those of the epoch with the lowest validation loss; without validation
+    rows, those of the last epoch. Ctrl-C ends the training and keeps them too.
+
+    Parameters
+    ----------
+    network : FusionNetwork
+    head : Head
+    data, target : MultimodalData, Target
+        The training rows.
+    settings : TrainingSettings
+    rng : numpy Generator
+        Deals the batches. Dropout and modality dropout draw from torch's global generator.
+    validation : tuple of MultimodalData and Target, optional
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    TrainingDivergedError
+        If a loss is NaN or infinite.
+    """
+    loop = _Loop(network, head, data, target, settings, rng, validation)
+    try:
+        return loop.run()
+    finally:
+        network.to("cpu")
+
+
+class _Loop:
+    """The state of one training; it lives as long as `train` runs."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: Head,
+        data: MultimodalData,
+        target: Target,
+        settings: TrainingSettings,
+        rng: np.random.Generator,
+        validation: tuple[MultimodalData, Target] | None,
+    ) -> None:
+        fabric = make_fabric(settings.device, settings.precision)
+        self.device = fabric.device
+        # None where there is nothing to cast: entering a context costs as much as a small layer.
+        self.autocast: Callable[[], Any] | None = (
+            None if settings.precision == "32-true" else fabric.autocast
+        )
+        self.network = network.to(self.device)
+        self.head = head
+        self.data = data.to(self.device)
+        self.target = target.to(self.device)
+        self.settings = settings
+        self.rng = rng
+        self.validation = (
+            None
+            if validation is None
+            else (validation[0].to(self.device), validation[1].to(self.device))
+        )
+        n = len(target)
+        self.full_batch = settings.batch_size is None or settings.batch_size >= n
+        self.labels = head.stratify(target)
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = _adamw(network, settings)
+        self.scales = [group["lr_scale"] for group in self.optimizer.param_groups]
+        self.steps_an_epoch = 1 if self.full_batch else max(1, -(-n // settings.batch_size))  # type: ignore[operator]
+        self.step_number = 0
+        self.average = (
+            None
+            if settings.ema is None
+            else AveragedModel(
+                network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
+            )
+        )
+
+    def run(self) -> TrainingResult:
+        settings = self.settings
+        callbacks = _callbacks(settings)
+        state = TrainingState(self.network, settings.epochs)
+        best = _Best()
+        interrupted = False
+        begun: list[Callback] = []
+        try:
+            for callback in callbacks:
+                begun.append(callback)
+                callback.on_fit_begin(state)
+            for epoch in range(1, settings.epochs + 1):
+                started = time.perf_counter()
+                record: dict[str, Any] = {"epoch": epoch, "loss": self.epoch(epoch)}
+                record["learning_rate"] = self.optimizer.param_groups[0]["lr"] / self.scales[0]
+                record.update(self.validate(epoch))
+                record["seconds"] = time.perf_counter() - started
+                state.history.append(record)
+                state.record = record
+                best.consider(epoch, record.get("val_loss"), self.kept_module())
+                for callback in callbacks:
+                    callback.on_epoch_end(state)
+                if state.stop or best.waited(epoch) >= (settings.patience or math.inf):
+                    break
+        except KeyboardInterrupt:
+            interrupted = True
+            warnings.warn(
+                f"Training was interrupted in epoch {len(state.history) + 1}; "
+                f"the weights of epoch {best.epoch} are kept.",
+                UserWarning,
+                stacklevel=4,
+            )
+        finally:
+            for callback in begun:
+                callback.on_fit_end(state)
+        best.restore(self.network)
+        return TrainingResult(pd.DataFrame(state.history), best.epoch, interrupted)
+
+    def epoch(self, epoch: int) -> float:
+        """Take every step of one epoch; return the mean loss over its batches."""
+        self.network.train()
+        losses = [self.step(rows, target) for rows, target in self.batches()]
+        # One look at all losses of the epoch: a look a step would stall a GPU.
+        values = torch.stack(losses)
+        finite = torch.isfinite(values)
+        if not bool(finite.all()):
+            batch = int((~finite).int().argmax()) + 1
+            raise TrainingDivergedError(
+                f"The loss became {float(values[batch - 1])} in epoch {epoch}, batch {batch} of "
+                f"{len(losses)}. Lower learning_rate (now {self.settings.learning_rate}) or "
+                "clip_norm, or look for extreme values in the inputs."
+            )
+        return float(values.mean())
+
+    def batches(self) -> Any:
+        if self.full_batch:  # the target's own plan serves every step
+            return [(torch.arange(len(self.target), device=self.device), self.target)]
+        parts = deal(self.labels, self.settings.batch_size, self.rng)  # type: ignore[arg-type]
+        order = torch.from_numpy(np.concatenate(parts)).to(self.device)
+        return self.head.batches(self.target, order.split([len(part) for part in parts]))
+
+    def step(self, rows: Tensor, target: Target) -> Tensor:
+        settings = self.settings
+        present = None
+        if settings.modality_dropout:
+            present = drop_modalities(self.data.present[rows], settings.modality_dropout)
+        factor = warmup_cosine(
+            self.step_number, settings.epochs * self.steps_an_epoch, settings.warmup
+        )
+        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
+            group["lr"] = settings.learning_rate * scale * factor
+        self.step_number += 1
+        self.optimizer.zero_grad()
+        loss = self.backward(rows, target, present)
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, settings.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return loss
+
+    def forward(self, rows: Tensor, present: Tensor | None) -> Tensor:
+        inputs, present = self.data.batch(rows, present)
+        if self.autocast is None:
+            return self.network(inputs, present)
+        with self.autocast():
+            return self.network(inputs, present)
+
+    def backward(self, rows: Tensor, target: Target, present: Tensor | None) -> Tensor:
+        micro = self.settings.micro_batch_size
+        if micro is None or micro >= len(rows):
+            loss = self.head.loss(self.forward(rows, present), target)
+            loss.backward()
+            return loss.detach()
+
+        def chunk(first: int, last: int) -> Tensor:
+            mask = None if present is None else present[first:last]
+            return self.forward(rows[first:last], mask)
+
+        eta = two_pass_backward(
+            self.network, chunk, lambda eta: self.head.gradient(eta, target), len(rows), micro
+        )
+        return self.head.loss(eta, target)
+
+    def kept_module(self) -> nn.Module:
+        return self.network if self.average is None else self.average.module
+
+    def validate(self, epoch: int) -> dict[str, float]:
+        if self.validation is None:
+            return {}
+        data, target = self.validation
+        eta = predict_eta(
+            self.kept_module(), data, self.settings.micro_batch_size, self.settings.precision
+        )
+        loss = float(self.head.loss(eta, target))
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"The validation loss became {loss} after epoch {epoch}. "
+                f"Lower learning_rate (now {self.settings.learning_rate})."
+            )
+        score = self.head.monitor(eta, target)
+        return {"val_loss": loss} | ({} if score is None else {f"val_{score.name}": score.value})
+
+
+class _Best:
+    """The weights to keep: of the lowest validation loss, or the last ones without one."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.loss = math.inf
+        self.weights: dict[str, Tensor] | None = None
+        self.module: nn.Module | None = None
+
+    def consider(self, epoch: int, loss: float | None, module: nn.Module) -> None:
+        if loss is None:
+            self.epoch, self.module = epoch, module
+        elif loss < self.loss:
+            self.epoch, self.loss = epoch, loss
+            self.weights = copy.deepcopy(module.state_dict())
+
+    def waited(self, epoch: int) -> int:
+        return epoch - self.epoch
+
+    def restore(self, network: nn.Module) -> None:
+        if self.weights is not None:
+            network.load_state_dict(self.weights)
+        elif self.module is not None and self.module is not network:
+            network.load_state_dict(self.module.state_dict())
+
+
+def _adamw(network: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+    groups: list[dict[str, Any]] = []
+    for group in network.parameter_groups():  # type: ignore[operator]
+        scale = group.get("lr_scale", 1.0)
+        matrices = [p for p in group["params"] if p.ndim > 1]
+        others = [p for p in group["params"] if p.ndim <= 1]
+        for params, decay in ((matrices, settings.weight_decay), (others, 0.0)):
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "lr_scale": scale})
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _callbacks(settings: TrainingSettings) -> list[Callback]:
+    shown: list[Callback] = {0: [], 1: [ProgressBar()]}.get(settings.verbose, [EpochPrinter()])
+    return [*shown, *settings.callbacks]

@@ -1,0 +1,129 @@
+"""Scorers inside scikit-learn."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV, cross_validate
+
+from mmfusion.metrics import (
+    concordance_index,
+    concordance_index_antolini,
+    concordance_index_uno,
+    cumulative_dynamic_auc,
+    evaluation_times,
+    integrated_brier_score,
+    make_survival_scorer,
+)
+from mmfusion.survival import censoring_distribution, check_survival, surv
+
+
+class Exponential(BaseEstimator):
+    """Hazard exp(slope * x), fitted up to its scale: enough to be scored."""
+
+    def __init__(self, slope=1.0):
+        self.slope = slope
+
+    def fit(self, X, y):
+        outcome = check_survival(y)
+        self.scale_ = outcome.event.sum() / (outcome.time @ np.exp(self.predict(X)))
+        return self
+
+    def predict(self, X):
+        return self.slope * np.asarray(X)[:, 0]
+
+    def predict_survival_function(self, X, times):
+        hazard = self.scale_ * np.exp(self.predict(X))
+        return pd.DataFrame(np.exp(-np.outer(hazard, times)), columns=times)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    x = pd.DataFrame({"x": rng.normal(size=200)})
+    death, end = rng.exponential(np.exp(-x["x"])), rng.exponential(2, 200)
+    return x, surv(np.minimum(death, end), death <= end)
+
+
+TIMES = np.array([0.2, 0.5, 1.0])
+
+
+def test_each_scorer_is_its_metric(data):
+    x, y = data
+    model = Exponential().fit(x, y)
+    risk, survival = model.predict(x), model.predict_survival_function
+    events = np.unique(y["time"][y["event"]])
+    grid = evaluation_times(y)
+    expected = {
+        "harrell": concordance_index(y, risk),
+        "uno": concordance_index_uno(y, y, risk, tau=grid[-1]),
+        "antolini": concordance_index_antolini(y, survival(x, events)),
+        "auc": cumulative_dynamic_auc(y, y, risk, grid).mean,
+        "ibs": -integrated_brier_score(y, y, survival(x, grid)),
+    }
+    for name, value in expected.items():
+        assert make_survival_scorer(name)(model, x, y) == value
+    assert make_survival_scorer("ibs", times=TIMES)(model, x, y) == -integrated_brier_score(
+        y, y, survival(x, TIMES)
+    )
+    train = surv([1, 2, 3, 9], [1, 0, 1, 1])
+    assert make_survival_scorer("uno", tau=2.5, y_train=train)(
+        model, x, y
+    ) == concordance_index_uno(train, y, risk, 2.5)
+
+
+def test_cross_validate_takes_all_of_them(data):
+    x, y = data
+    scorers = {
+        name: make_survival_scorer(name, y_train=y)
+        for name in ("harrell", "uno", "antolini", "auc", "ibs")
+    }
+    result = cross_validate(Exponential(), x, y, scoring=scorers, cv=4, error_score="raise")
+    for name in scorers:
+        scores = result[f"test_{name}"]
+        assert np.isfinite(scores).all()
+        assert ((scores < 0) if name == "ibs" else (scores > 0.6)).all()
+
+
+def test_grid_search_finds_the_true_slope(data):
+    x, y = data
+    search = GridSearchCV(
+        Exponential(),
+        {"slope": [-1.0, 0.0, 1.0, 4.0]},
+        scoring=make_survival_scorer("ibs", times=TIMES),
+        error_score="raise",
+    ).fit(x, y)
+    assert search.best_params_ == {"slope": 1.0}
+
+
+def test_scorers_travel(data):
+    x, y = data
+    scorer = make_survival_scorer("ibs", times=TIMES, y_train=y)
+    model = Exponential().fit(x, y)
+    assert pickle.loads(pickle.dumps(scorer))(model, x, y) == scorer(model, x, y)
+
+
+def test_evaluation_times_stay_where_rows_are_observed(data):
+    _, y = data
+    times = evaluation_times(y, n_times=20, min_uncensored=0.3)
+    censoring = censoring_distribution(y["time"], y["event"])
+    assert len(times) == 20
+    assert times[0] == y["time"][y["event"]].min()
+    assert censoring(times[-1]) > 0.3
+    with pytest.raises(ValueError, match="at least 2"):
+        evaluation_times(y, n_times=1)
+    with pytest.raises(ValueError, match=r"two event times .* Got \[1.0\]"):
+        evaluation_times(surv([1, 2], [1, 0]))
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"'harrell', 'uno'.*Got 'c'"):
+        make_survival_scorer("c")
+    with pytest.raises(ValueError, match="strictly increasing"):
+        make_survival_scorer("ibs", times=[2, 1])
+    with pytest.raises(ValueError, match="y_train must not be negative"):
+        make_survival_scorer("ibs", y_train=([-1.0], [1]))

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from mmfusion.modalities import Genes, Image, Tabular, infer_modalities
+
+
+def numbers(n_rows: int, labels: list) -> pd.DataFrame:
+    values = np.random.default_rng(0).normal(size=(n_rows, len(labels)))
+    return pd.DataFrame(values, columns=labels)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["a.png", None, "b.JPG"],
+        [Path("a.tif"), Path("b.tif"), None],
+        [["a.png", "b.png"], [], None],
+        [np.zeros((4, 4)), None, np.zeros((4, 4, 3))],
+        [[np.zeros((4, 4))], None, None],
+        [torch.zeros(1, 4, 4), None, None],
+        [PILImage.new("L", (4, 4)), None, None],
+        [np.array(["a.png", "b.png"], dtype=object), None, None],
+        ["a.png", "b.png", "not there"],
+    ],
+)
+def test_image_columns(cells):
+    frame = pd.DataFrame({"age": [1.0, 2.0, 3.0], "ct": pd.Series(cells, dtype=object)})
+    found = infer_modalities(frame)
+    assert list(found) == ["table", "ct"]
+    assert isinstance(found["ct"], Image)
+    assert found["ct"].column == "ct"
+    assert found["table"].columns == ["age"]
+
+
+@pytest.mark.parametrize("cells", [["a", "b.png", "c"], [None] * 3, ["a.csv", "b.csv", "c.csv"]])
+def test_other_text_is_no_image(cells):
+    frame = pd.DataFrame({"age": [1.0, 2.0, 3.0], "note": cells})
+    assert list(infer_modalities(frame)) == ["table"]
+
+
+def test_gene_like_columns_make_one_modality_and_the_rest_the_table():
+    genes = [f"G{i}_rnaseq" for i in range(15)] + [f"G{i}_mut" for i in range(5)]
+    frame = numbers(4, ["age", *genes]).assign(sex=["f", "m", "f", "m"])
+    found = infer_modalities(frame)
+    assert list(found) == ["table", "genes"]
+    assert isinstance(found["genes"], Genes)
+    assert found["genes"].columns == genes
+    assert isinstance(found["table"], Tabular)
+    assert found["table"].columns == ["age", "sex"]
+    assert list(infer_modalities(frame.drop(columns=genes[0]))) == ["table"]  # 19 are too few
+
+
+@pytest.mark.parametrize("name", ["ENSG{:011d}", "ENSMUSG{:011d}.2", "cg{:08d}", "hsa-mir-{}"])
+def test_identifiers_of_measurements(name):
+    labels = [name.format(i) for i in range(20)]
+    assert list(infer_modalities(numbers(3, labels))) == ["genes"]
+
+
+def test_many_numbers_are_wide():
+    assert list(infer_modalities(numbers(3, list(range(200))))) == ["table"]
+    frame = numbers(3, list(range(201))).assign(sex=["f", "m", "f"])
+    found = infer_modalities(frame)
+    assert list(found) == ["table", "wide"]
+    assert found["table"].columns == ["sex"]
+    assert found["wide"].columns == list(range(201))
+
+
+def test_identifiers_are_left_out_with_a_warning():
+    frame = numbers(10, ["age"]).assign(patient=[f"p{i}" for i in range(10)])
+    with pytest.warns(UserWarning, match=r"identifiers and are left out: 'patient'"):
+        assert infer_modalities(frame)["table"].columns == ["age"]
+    short = frame.iloc[:9]  # nine different words may well be categories
+    assert infer_modalities(short)["table"].columns == ["age", "patient"]
+
+
+def test_names_do_not_clash():
+    frame = pd.DataFrame({"age": [1.0, 2.0], "table": ["a.png", "b.png"]})
+    assert list(infer_modalities(frame)) == ["table", "table image"]
+
+
+def test_what_is_inferred_can_be_fitted():
+    images = [np.zeros((8, 8), dtype=np.uint8)] * 12
+    frame = numbers(12, ["age", *[f"g{i}_cnv" for i in range(20)]])
+    frame = frame.assign(stage=["I", "II", "III"] * 4, scan=images)
+    for modality in infer_modalities(frame).values():
+        assert modality.fit(frame).transform(frame).present.all()
+
+
+def test_nothing_to_infer():
+    with (
+        pytest.warns(UserWarning, match=r"identifiers"),
+        pytest.raises(ValueError, match=r"No column of the table can be a modality: it has 'id'"),
+    ):
+        infer_modalities(pd.DataFrame({"id": [f"p{i}" for i in range(10)]}))
+    with pytest.raises(ValueError, match=r"it has no columns"):
+        infer_modalities(pd.DataFrame())
+    with pytest.raises(TypeError, match=r"Got ndarray"):
+        infer_modalities(np.zeros((2, 2)))
+
+
+def test_the_table_is_not_changed():
+    frame = numbers(3, ["age"]).assign(ct=["a.png", None, "b.png"])
+    before = frame.copy(deep=True)
+    infer_modalities(frame)
+    pd.testing.assert_frame_equal(frame, before)
