@@ -4,9 +4,10 @@ One thread, all in one run and in turns, medians. Prints a Markdown table; ``--o
 A peer that would take over 40 s or 3 GB at a size, by the square law from the size before, is left
 out there and its prediction shown.
 
-    python benchmarks/metrics.py --output docs/benchmark_metrics.md
+    python benchmarks/metrics.py --output metrics.md
 """
 
+# ruff: noqa: E402 - the number of threads is read when NumPy, Torch and Numba are imported
 from __future__ import annotations
 
 import argparse
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"  # before NumPy, Torch and Numba are imported
+    os.environ[_name] = "1"
 
 import lifelines.utils
 import numpy as np
@@ -165,12 +166,10 @@ def table(title: str, results: list[tuple[int, dict[str, Measured]]]) -> str:
     for n, measured in results:
         for name, m in measured.items():
             ratio = m.median / measured[OURS].median
-            mark = "about " if m.predicted else ""
-            value, runs = ("", "0") if m.predicted else (f"{m.value:.6f}", str(len(m.seconds)))
-            lines.append(
-                f"| {n:,} | {name} | {mark}{m.median:.3g} | {mark}{ratio:.3g} "
-                f"| {mark}{m.megabytes:,.0f} | {value} | {runs} |"
-            )
+            mark, rest = "", f"{m.megabytes:,.0f} | {m.value:.6f} | {len(m.seconds)}"
+            if m.predicted:
+                mark, rest = "about ", " |  | 0"
+            lines.append(f"| {n:,} | {name} | {mark}{m.median:.3g} | {mark}{ratio:.3g} | {rest} |")
     return "\n".join(lines)
 
 

@@ -108,7 +108,7 @@ def _timm_backbone(name: str, n_channels: int, size: tuple[int, int], pretrained
 def _create(name: str, from_hub: bool, n_channels: int, size: tuple[int, int]) -> Any:
     import timm
 
-    options = {"pretrained": from_hub, "num_classes": 0, "in_chans": n_channels}
+    options: dict[str, Any] = {"pretrained": from_hub, "num_classes": 0, "in_chans": n_channels}
     try:
         try:
             # Transformers want to know the size; most convolutional networks know no such option.

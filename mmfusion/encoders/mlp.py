@@ -45,13 +45,12 @@ class TableEncoder(Encoder):
 
     def __init__(self, n_numeric: int, cardinalities: Sequence[int]) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(cardinality, embedding_width(cardinality)) for cardinality in cardinalities
-        )
-        for table in self.embeddings:
+        tables = [nn.Embedding(codes, embedding_width(codes)) for codes in cardinalities]
+        for table in tables:
             nn.init.normal_(table.weight, std=0.1)
             nn.init.zeros_(table.weight[0])
-        self.feature_width = n_numeric + sum(t.embedding_dim for t in self.embeddings)
+        self.embeddings = nn.ModuleList(tables)
+        self.feature_width = n_numeric + sum(table.embedding_dim for table in tables)
         self.width = self.feature_width
 
     def features(self, numeric: Tensor, categories: Tensor | None = None) -> Tensor:  # type: ignore[override]

@@ -43,6 +43,8 @@ class FeatureScaler(nn.Module):
         If `n_components` is not a positive integer, a number in (0, 1) or None.
     """
 
+    mean: Tensor
+    scale: Tensor
     components: Tensor | None
 
     def __init__(self, n_features: int, n_components: int | float | None = None) -> None:
@@ -101,7 +103,6 @@ class FeatureScaler(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # How many components a share of the variance takes is known only by what is loaded.
         stored = state_dict.get(f"{prefix}components")
         if stored is not None and self.n_components is not None:
             self.components = torch.empty_like(stored, device=self.mean.device)

@@ -39,7 +39,7 @@ def freeze_stages(backbone: nn.Module, freeze: Any) -> None:
             f"Got {freeze!r}."
         )
     stages = _stages(backbone)
-    if freeze > len(stages):
+    if int(freeze) > len(stages):
         raise ValueError(
             f"The freeze parameter of Image must be at most {len(stages)}, the stages of "
             f"{type(backbone).__name__}. Got {freeze}."
@@ -49,7 +49,7 @@ def freeze_stages(backbone: nn.Module, freeze: Any) -> None:
             parameter.requires_grad_(False)
 
 
-def _stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
+def _stages(backbone: Any) -> list[list[nn.Parameter]]:
     if hasattr(backbone, "group_matcher"):
         from timm.models import group_parameters
 

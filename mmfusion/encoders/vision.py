@@ -186,20 +186,23 @@ class VisionEncoder(Encoder):
     def parameter_groups(self) -> list[dict[str, Any]]:
         mine = [p for p in self.backbone.parameters() if p.requires_grad]
         rest = [] if self.projection is None else list(self.projection.parameters())
-        groups = [{"params": mine, "lr_scale": self.lr_scale}, {"params": rest}]
+        groups: list[dict[str, Any]] = [
+            {"params": mine, "lr_scale": self.lr_scale},
+            {"params": rest},
+        ]
         return [group for group in groups if group["params"]]
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # Called before the children load: the projection takes the width of what is stored.
+        # Called before the children load: how many components a share of the variance takes is
+        # known only by what is stored.
         stored = state_dict.get(f"{prefix}projection.0.weight")
-        if stored is not None and self._projects and self._has_components():
-            self._make_projection(stored.shape[1])
+        if stored is not None and self.scaler is not None and self.scaler.n_components is not None:
+            held = None if self.projection is None else self.projection.get_parameter("0.weight")
+            if held is None or held.shape != stored.shape:
+                self._make_projection(stored.shape[1])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    def _has_components(self) -> bool:
-        return self.scaler is not None and self.scaler.n_components is not None
 
 
 def _per_channel(values: Sequence[float], n_channels: int) -> Tensor:

@@ -124,5 +124,6 @@ def _as_tuple(names: Any) -> tuple[str, ...]:
 
 def _misfit(source: str, config: Mapping[str, Any], complaint: str) -> ValueError:
     return ValueError(
-        f"The weights in {source} do not fit the encoder {config.get('architecture')!r}: {complaint}"
+        f"The weights in {source} do not fit the encoder {config.get('architecture')!r}: "
+        f"{complaint}"
     )

@@ -17,7 +17,7 @@ from torch import nn
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
-from mmfusion.modalities import Modality, infer_modalities
+from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.training import Callback, TrainingResult, split_validation
 
 from ._frame import check_frame, name_rows
@@ -128,7 +128,7 @@ class FusionEstimator(NestedModalities):
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         frame = check_frame(self, X, reset=True)
-        modalities = self._resolve_modalities(frame)
+        modalities = self._resolve_modalities(frame, is_array=frame is not X)
         head = self._make_head()
         target = self._encode(head.fit_outcome, frame, y, sample_weight)
 
@@ -163,7 +163,8 @@ class FusionEstimator(NestedModalities):
             }
         self._keep(results)
         etas, present = self._member_predictors(frame)
-        head.fit_pool(etas, present, target)
+        if len(self._models) > 1:
+            head.fit_pool(etas, present, target)
         head.finish(torch.from_numpy(self._pool(etas, present)), target)
         return self
 
@@ -176,7 +177,11 @@ class FusionEstimator(NestedModalities):
             )
         return target
 
-    def _resolve_modalities(self, frame: pd.DataFrame) -> Mapping[str, Modality]:
+    def _resolve_modalities(
+        self, frame: pd.DataFrame, *, is_array: bool
+    ) -> Mapping[str, Modality]:
+        if self.modalities is None and is_array:  # a bare array has no names to go by
+            return {"table": Tabular()}
         if self.modalities is None:
             return infer_modalities(frame.drop(columns=self._columns_of_outcome()))
         check_modalities(self.modalities)

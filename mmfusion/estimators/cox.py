@@ -281,7 +281,7 @@ class FusionCox(FusionEstimator):
         """
         check_number("q", q, 0, 1, open_ends="low and high")
         frame, eta = self._predictors(X)
-        return self._head.quantile(eta, q, strata=self._strata(frame))
+        return self._head.quantile(eta, 1 - q, strata=self._strata(frame))
 
     def predict_restricted_mean(self, X: pd.DataFrame | np.ndarray, horizon: float) -> np.ndarray:
         """Return the mean survival time of each row up to `horizon`: the area under its curve.

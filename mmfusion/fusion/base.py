@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-__all__ = ["FusionOperator", "OPERATORS", "register"]
+__all__ = ["OPERATORS", "FusionOperator", "register"]
 
 
 class FusionOperator(nn.Module):

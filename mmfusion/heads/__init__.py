@@ -1,0 +1,18 @@
+"""Heads: likelihoods, their gradients, and what their predictors mean."""
+
+from mmfusion.heads.base import Head, Monitor, Target
+from mmfusion.heads.categorical import CategoricalHead, CategoricalTarget
+from mmfusion.heads.cox import CoxHead, CoxTarget
+from mmfusion.heads.gaussian import GaussianHead, GaussianTarget
+
+__all__ = [
+    "CategoricalHead",
+    "CategoricalTarget",
+    "CoxHead",
+    "CoxTarget",
+    "GaussianHead",
+    "GaussianTarget",
+    "Head",
+    "Monitor",
+    "Target",
+]

@@ -36,9 +36,9 @@ _TAIL = 0.01
 class Genes(Modality):
     """A wide block of measurements of one kind: gene expression, copy numbers, radiomics.
 
-    In this order, all learnt from the training rows that have genes: missing genes take the
-    median; ``log``; centre and spread of each gene; the ``top_variance`` genes; ``scale``;
-    clipping at ``clip`` spreads from the centre; ``n_components``.
+    In this order, all learnt from the training rows that have genes: ``log``; missing genes take
+    the median; centre and spread of each gene; the ``top_variance`` genes; ``scale``; clipping at
+    ``clip`` spreads from the centre; ``n_components``.
 
     Parameters
     ----------

@@ -243,7 +243,7 @@ def test_several_columns_make_one_bag():
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8).filter(any))
 def test_bags_of_any_length(lengths):
     stamp = iter(range(100))
-    frame = column(*[[np.full((2, 2), next(stamp), np.uint8)] * 1 * n for n in lengths])
+    frame = column(*[[np.full((2, 2), next(stamp), np.uint8)] * n for n in lengths])
     data = Image("ct", size=2, channels="L").fit(frame).transform(frame)
     assert np.diff(data.start.numpy()).tolist() == lengths
     assert data.present.tolist() == [n > 0 for n in lengths]

@@ -24,7 +24,9 @@ def mlp(norm: bool = False) -> nn.Module:
     layers = [nn.Linear(5, 16), nn.SiLU(), nn.Dropout(0.4)]
     if norm:
         layers.insert(1, nn.BatchNorm1d(16))
-    return nn.Sequential(*layers, nn.Linear(16, 8), nn.SELU(), nn.AlphaDropout(0.2), nn.Linear(8, 1))
+    return nn.Sequential(
+        *layers, nn.Linear(16, 8), nn.SELU(), nn.AlphaDropout(0.2), nn.Linear(8, 1)
+    )
 
 
 def conv(norm: bool = False) -> nn.Module:

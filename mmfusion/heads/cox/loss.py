@@ -188,7 +188,9 @@ def _check(eta: Tensor, plan: CoxPlan, ties: str, reduction: str) -> None:
 
 class _CoxLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, eta: Tensor, plan: CoxPlan, ties: TiesMethod, reduction: Reduction) -> Any:
+    def forward(
+        ctx: Any, eta: Tensor, plan: CoxPlan, ties: TiesMethod, reduction: Reduction
+    ) -> Any:
         loss, gradient = _value_and_gradient(eta, plan, ties, reduction)
         ctx.save_for_backward(eta, gradient.to(eta.dtype).view(eta.shape))
         ctx.settings = plan, ties, reduction
@@ -207,7 +209,12 @@ class _CoxGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, eta: Tensor, gradient: Tensor, plan: CoxPlan, ties: TiesMethod, reduction: Reduction
+        ctx: Any,
+        eta: Tensor,
+        gradient: Tensor,
+        plan: CoxPlan,
+        ties: TiesMethod,
+        reduction: Reduction,
     ) -> Tensor:
         ctx.save_for_backward(eta)
         ctx.settings = plan, ties, reduction
@@ -250,9 +257,7 @@ def _value_and_gradient(
     if plan.nested:
         low, high = x.aminmax()
         if float(high - low) <= MAX_SPREAD:
-            loss, gradient = _prefix_sums(
-                x - high, plan, plan.ties if ties == "efron" else None
-            )
+            loss, gradient = _prefix_sums(x - high, plan, plan.ties if ties == "efron" else None)
             return _reduced(loss, plan, reduction), _reduced(
                 _unsorted(gradient, plan), plan, reduction
             )
@@ -327,14 +332,12 @@ class _Denominators:
 
     @property
     def log_hazard(self) -> Tensor:
-        """log A_k, shape (m, 1)."""
+        """Log A_k, shape (m, 1)."""
         return log_sum_by(self.share, self.sets.block, self.sets.n_blocks)
 
     def over_range(self, entries: Tensor, own: Tensor) -> Tensor:
         """Sum `entries` over the times each row survives, and `own` over its own time's deaths."""
-        by_block = log_sum_by(
-            torch.cat([entries, own], dim=1), self.sets.block, self.sets.n_blocks
-        )
+        by_block = log_sum_by(torch.cat([entries, own], dim=1), self.sets.block, self.sets.n_blocks)
         survived, dying = by_block.split(entries.shape[1], dim=1)
         result = self.sets.over_times(survived)
         rows = self.sets.rows

@@ -362,9 +362,7 @@ def _ties(
     ]
     single = torch.where(deaths > 1, 0.0, block_weight).split(sizes)
     parts = zip(*(field.split(of_batch) for field in fields), single, strict=True)
-    return [
-        Ties(*part) if n_tied else None for n_tied, part in zip(of_batch, parts, strict=True)
-    ]
+    return [Ties(*part) if n_tied else None for n_tied, part in zip(of_batch, parts, strict=True)]
 
 
 def _split_sizes(

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_SPREAD", "RiskSets", "log_sum_by", "split_cumsum"]
 
+#: Up to this many pairs of a row and an event time, a table of who survives what beats the tree.
+DENSE = 1 << 16
+
 #: exp(-600) is 1e-261: sums of that many and their reciprocals are still normal float64 numbers.
 MAX_SPREAD = 600.0
 
@@ -23,8 +26,8 @@ class RiskSets:
     Survivors only: the range of a death stops before its own event time, because Efron's deaths
     count there in part. Where risk sets are nested and the summands' logarithms lie within
     `MAX_SPREAD`, they are prefix sums of shifted exponentials; else sums over the canonical nodes
-    of a segment tree over the event times, in the log domain, in O(n log m). Neither subtracts,
-    so every sum has full relative precision.
+    of a segment tree over the event times, in the log domain, in O(n log m) (in a batch of a few
+    hundred rows simply over all pairs). None subtracts, so every sum has full relative precision.
 
     Attributes
     ----------
@@ -72,6 +75,8 @@ class RiskSets:
         if self._plan.nested and _spread(x) <= MAX_SPREAD:
             sizes = self._plan.splits[0] if self._plan.splits is not None else None
             return _log_prefix(x, sizes, *self._survivors)
+        if self._survives is not None:
+            return torch.where(self._survives[:, :, None], x[:, None], -torch.inf).logsumexp(0)
         row, node = self._pairs
         tree = log_sum_by(x[row], node, 2 * self._leaves)
         for half in self._levels():  # from the root down
@@ -100,6 +105,8 @@ class RiskSets:
             if sizes is not None:
                 sizes = [sizes[0] - 1, *sizes[1:]]
             return _log_prefix(a, sizes, *self._survived)
+        if self._survives is not None:
+            return torch.where(self._survives[:, :, None], a, -torch.inf).logsumexp(1)
         tree = a.new_full((2 * self._leaves, a.shape[1]), -torch.inf)
         tree[self._leaves : self._leaves + self.n_blocks] = a
         for half in reversed(self._levels()):
@@ -126,6 +133,14 @@ class RiskSets:
     def _survived(self) -> tuple[Tensor, Tensor]:
         """Last block each row survives, and whether there is one (nested risk sets)."""
         return (self._hi - 1).clamp_min(0), self._hi > self._lo
+
+    @cached_property
+    def _survives(self) -> Tensor | None:
+        """Which rows survive which event times, shape (n, m), or None if that is too large."""
+        if len(self._hi) * self.n_blocks > DENSE:
+            return None
+        times = torch.arange(self.n_blocks, device=self._hi.device)
+        return (self._lo[:, None] <= times) & (times < self._hi[:, None])
 
     @property
     def _leaves(self) -> int:
@@ -177,7 +192,7 @@ def _log_prefix(x: Tensor, sizes: list[int] | None, upto: Tensor, some: Tensor) 
     if len(x) == 0:
         return x.new_full((len(upto), x.shape[1]), -torch.inf)
     top = x.max()
-    top = torch.where(top > -torch.inf, top, 0.0)
+    top = torch.where(top == -torch.inf, 0.0, top)
     sums = split_cumsum((x - top).exp(), sizes)
     return torch.where(some[:, None], sums[upto].log() + top, -torch.inf)
 
@@ -186,7 +201,6 @@ def log_sum_by(x: Tensor, index: Tensor, size: int) -> Tensor:
     """Return the log-sum of exp(x) by `index`: (p, c) -> (size, c), -inf where there is nothing."""
     top = x.new_full((size, x.shape[1]), -torch.inf)
     top = top.scatter_reduce(0, index[:, None].expand_as(x), x, "amax")
-    # A group of zeros only (-inf) must not become NaN by -inf - -inf.
-    top = torch.where(top > -torch.inf, top, torch.where(top.isnan(), top, 0.0))
+    top = torch.where(top == -torch.inf, 0.0, top)  # -inf - -inf would be NaN
     sums = torch.zeros_like(top).index_add_(0, index, (x - top[index]).exp())
     return sums.log() + top

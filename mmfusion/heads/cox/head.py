@@ -1,0 +1,404 @@
+"""The Cox head: outcome, loss, batches, baseline and predictions of a proportional-hazards model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from mmfusion.heads.base import Head, Monitor, Target
+from mmfusion.heads.cox.baseline import Baseline, as_vector
+from mmfusion.heads.cox.loss import (
+    TiesMethod,
+    cox_gradient,
+    cox_information,
+    cox_log_hazard,
+    cox_loss,
+)
+from mmfusion.heads.cox.plan import CoxPlan
+from mmfusion.heads.cox.strata import encode_strata, learn_strata
+from mmfusion.heads.weights import check_weights
+from mmfusion.metrics import concordance_index
+from mmfusion.survival import Survival, check_survival
+
+__all__ = ["CoxHead", "CoxTarget"]
+
+#: Batches are balanced over strata up to this many; more would leave labels of a few rows.
+MAX_BALANCED_STRATA = 20
+
+
+@dataclass
+class CoxTarget(Target):
+    """A survival outcome as tensors; what the likelihood needs of its times is planned once.
+
+    Attributes
+    ----------
+    time : Tensor of float64, shape (n,)
+    event : Tensor of bool, shape (n,)
+    entry : Tensor of float64, shape (n,)
+        ``-inf`` where the row is observed from the start.
+    stratum : Tensor of int64, shape (n,)
+    """
+
+    time: Tensor
+    event: Tensor
+    entry: Tensor
+    stratum: Tensor
+    _plan: CoxPlan | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def plan(self) -> CoxPlan:
+        """The plan of these rows, made at the first use and kept."""
+        if self._plan is None:
+            self._plan = CoxPlan.from_outcome(
+                self.time, self.event, self.weight, self.entry, self.stratum
+            )
+        return self._plan
+
+    def _map(self, change: Any) -> CoxTarget:
+        # By hand: a plan belongs to its rows and its device.
+        values = (self.weight, self.time, self.event, self.entry, self.stratum)
+        return CoxTarget(*(change(value) for value in values))
+
+
+class CoxHead(Head):
+    """Cox's partial likelihood with strata, delayed entry and case weights.
+
+    The predictor is the log-hazard relative to the stratum's baseline, so a constant in it is of no
+    consequence. The baseline is estimated by `finish`.
+
+    Parameters
+    ----------
+    ties : {"efron", "breslow"}, default "efron"
+        Approximation for tied event times, in the likelihood and in the baseline.
+
+    Attributes
+    ----------
+    strata_ : ndarray or None
+        Known labels of strata, sorted; None where the model has none.
+    baseline_ : Baseline
+        After `finish`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mmfusion.heads.cox import CoxHead
+    >>> head = CoxHead()
+    >>> target = head.fit_outcome(([1.0, 2.0, 3.0], [True, True, False]))
+    >>> eta = torch.zeros(3, 1)
+    >>> head.finish(eta, target)
+    >>> head.survival([0.0], [0.0, 1.0, 2.5]).round(4)
+    array([[1.    , 0.7165, 0.4346]])
+    """
+
+    predictors = ("log_hazard",)
+    has_intercept = False
+
+    def __init__(self, ties: TiesMethod = "efron") -> None:
+        if ties not in ("efron", "breslow"):
+            raise ValueError(f"The ties parameter must be 'efron' or 'breslow'. Got {ties!r}.")
+        self.ties = ties
+
+    def fit_outcome(
+        self,
+        y: Any,
+        sample_weight: np.ndarray | None = None,
+        strata: Any = None,
+        index: Any = None,
+        **context: Any,
+    ) -> CoxTarget:
+        """Check the training outcome, learn its strata and return it encoded.
+
+        Parameters
+        ----------
+        y : outcome
+            See `mmfusion.survival.check_survival`.
+        sample_weight : array-like of float, shape (n,), optional
+        strata : array-like, shape (n,), optional
+            Labels, all text or all numbers.
+        index : sequence, optional
+            Names of the rows for messages.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `check_survival`; for weights that are negative, or zero for every event; for
+            missing labels of strata.
+        """
+        outcome = check_survival(y, index=context.get("index"))
+        self.strata_ = None if strata is None else learn_strata(strata, len(outcome))
+        target = self._encode(outcome, sample_weight, strata)
+        if not self.informative(target):
+            raise ValueError(
+                "The sample_weight parameter must give at least one event a weight above 0. "
+                f"Got 0 for all {int(target.event.sum())} events."
+            )
+        return target
+
+    def encode(
+        self,
+        y: Any,
+        sample_weight: np.ndarray | None = None,
+        strata: Any = None,
+        index: Any = None,
+        **context: Any,
+    ) -> CoxTarget:
+        """Return a further outcome encoded; it may have no events.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit_outcome`, and for a stratum that `fit_outcome` did not see.
+        """
+        outcome = check_survival(y, require_events=False, index=context.get("index"))
+        return self._encode(outcome, sample_weight, strata)
+
+    def _encode(self, outcome: Survival, sample_weight: Any, strata: Any) -> CoxTarget:
+        n = len(outcome)
+        return CoxTarget(
+            check_weights(sample_weight, n),
+            torch.from_numpy(np.ascontiguousarray(outcome.time)),
+            torch.from_numpy(np.ascontiguousarray(outcome.event)),
+            torch.from_numpy(np.ascontiguousarray(outcome.entry)),
+            torch.from_numpy(self._codes(strata, n, index)),
+        )
+
+    def _codes(self, strata: Any, n: int, index: Any = None) -> np.ndarray:
+        if self.strata_ is None:
+            if strata is not None:
+                raise ValueError(
+                    "The strata parameter must be None: the model was fitted without strata."
+                )
+            return np.zeros(n, dtype=np.int64)
+        if strata is None:
+            raise ValueError(
+                "The strata parameter must be given, one label a row: the model was fitted with "
+                f"{len(self.strata_)} strata."
+            )
+        return encode_strata(strata, n, self.strata_, index)
+
+    def loss(self, eta: Tensor, target: CoxTarget) -> Tensor:  # type: ignore[override]
+        return cox_loss(eta, target.plan, self.ties)
+
+    def gradient(self, eta: Tensor, target: CoxTarget) -> Tensor:  # type: ignore[override]
+        return cox_gradient(eta, target.plan, self.ties)
+
+    def information(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:
+        """Return the information of the mean loss about the coefficients of `design`, (p, p)."""
+        return cox_information(eta, target.plan, design, self.ties)
+
+    def informative(self, target: CoxTarget) -> bool:  # type: ignore[override]
+        return bool((target.event & (target.weight > 0)).any())
+
+    def stratify(self, target: CoxTarget) -> np.ndarray:  # type: ignore[override]
+        labels = target.event.long()
+        if self.strata_ is not None and len(self.strata_) <= MAX_BALANCED_STRATA:
+            labels = labels + 2 * target.stratum
+        return labels.cpu().numpy()
+
+    def batches(  # type: ignore[override]
+        self, target: CoxTarget, rows: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, CoxTarget]]:
+        """Yield each batch's rows in plan order, and their outcome with its plan made.
+
+        Batches of one size are sorted and planned together: a few operations an epoch instead of
+        a few dozen a step.
+        """
+        of_size: dict[int, list[int]] = {}
+        for number, chosen in enumerate(rows):
+            of_size.setdefault(len(chosen), []).append(number)
+        batches: dict[int, tuple[Tensor, CoxTarget]] = {}
+        for size, numbers in of_size.items():
+            ordered, plans = target.plan.cut(torch.stack([rows[number] for number in numbers]))
+            taken = target.take(ordered.flatten())
+            fields = (taken.weight, taken.time, taken.event, taken.entry, taken.stratum)
+            columns = zip(*(value.split(size) for value in fields), strict=True)
+            for number, chosen, plan, values in zip(
+                numbers, ordered.unbind(), plans, columns, strict=True
+            ):
+                batch = CoxTarget(*values)
+                batch._plan = plan
+                batches[number] = chosen, batch
+        for number in range(len(rows)):
+            yield batches.pop(number)
+
+    def monitor(self, eta: Tensor, target: CoxTarget) -> Monitor | None:  # type: ignore[override]
+        """Return Harrell's C within strata, None where no two rows are comparable."""
+        arrays = [
+            value.cpu().numpy()
+            for value in (target.time, target.event, target.entry, target.stratum, target.weight)
+        ]
+        time, event, entry, stratum, weight = arrays
+        try:
+            value = concordance_index(
+                Survival(time, event, entry),
+                as_vector(eta.detach().cpu().double()),
+                strata=None if self.strata_ is None else stratum,
+                sample_weight=None if (weight == 1).all() else weight,
+            )
+        except ValueError:
+            return None
+        return Monitor("c_index", value, higher_is_better=True)
+
+    def fit_pool(self, etas: np.ndarray, present: np.ndarray, target: CoxTarget) -> None:  # type: ignore[override]
+        """Learn each member's mean log-hazard, whose zero is arbitrary, and a common slope.
+
+        The mean of M log-hazards is too flat where modalities say different things (their sum
+        would be right) and just right where they say the same; the slope between the two is the
+        one that minimises the loss of the training rows.
+        """
+        shown = np.where(present[:, :, None], etas, 0.0)
+        self.pool_center_ = shown.sum(0) / np.maximum(present.sum(0), 1)[:, None]
+        self.pool_slope_ = 1.0
+        pooled = torch.from_numpy(self.pool(etas, present))
+        self.pool_slope_ = float(
+            minimize_scalar(
+                lambda slope: float(self.loss(slope * pooled, target)),
+                bounds=(0.0, float(etas.shape[1])),
+                method="bounded",
+            ).x
+        )
+
+    def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Return the mean of the present members' centred log-hazards, times the common slope."""
+        return self.pool_slope_ * super().pool(etas - self.pool_center_, present)
+
+    def risk(self, eta: Any) -> np.ndarray:
+        """Return the log-hazard of each row relative to the mean of the training rows, (n,)."""
+        return as_vector(eta) - self.baseline_.center
+
+    def finish(self, eta: Tensor, target: CoxTarget) -> None:  # type: ignore[override]
+        """Estimate the baseline hazard (Breslow 1974 or Efron 1977, as `ties`) of each stratum.
+
+        It is that of a row whose eta is the mean of the training rows'.
+        """
+        eta = torch.from_numpy(as_vector(eta.detach().cpu().double()))
+        target = target.to(torch.device("cpu"))
+        plan = target.plan
+        center = float(eta.mean())
+        # `last` finds each block's time and stratum; its first entry is the dummy.
+        rows = plan.last[1:].long()
+        rows = rows if plan.order is None else plan.order[rows].long()
+        self.baseline_ = Baseline.from_jumps(
+            target.time[rows].numpy(),
+            cox_log_hazard(eta - center, plan, self.ties).numpy(),
+            target.stratum[rows].numpy(),
+            1 if self.strata_ is None else len(self.strata_),
+            center,
+        )
+
+    @property
+    def event_times_(self) -> np.ndarray:
+        """All distinct event times of the training rows, ascending: the default ``times``."""
+        return self.baseline_.event_times
+
+    def risk(self, eta: Any) -> np.ndarray:
+        """Return the log hazard ratio to the mean of the training rows' eta, shape (n,)."""
+        return as_vector(eta) - self.baseline_.center
+
+    def cumulative_hazard(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
+        """Return the cumulative hazard of each row at each time.
+
+        Parameters
+        ----------
+        eta : array-like of float, shape (n,) or (n, 1)
+        times : array-like of float, shape (k,), optional
+            In any order; by default `event_times_`. Before the first event the hazard is 0, beyond
+            the last it stays: a convention, no estimate.
+        strata : array-like, shape (n,), optional
+            Needed where the model was fitted with strata.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, k)
+            Beside it only small pieces are in memory.
+
+        Raises
+        ------
+        ValueError
+            For times that are NaN or not one-dimensional, and for strata as `encode`.
+        """
+        eta = as_vector(eta)
+        return self.baseline_.cumulative_hazard(
+            eta, self._times(times), self._codes(strata, len(eta))
+        )
+
+    def survival(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
+        """Return the survival probability of each row at each time; see `cumulative_hazard`."""
+        eta = as_vector(eta)
+        return self.baseline_.survival(eta, self._times(times), self._codes(strata, len(eta)))
+
+    def _times(self, times: Any) -> np.ndarray:
+        if times is None:
+            return self.event_times_
+        times = np.asarray(times, dtype=np.float64)
+        if times.ndim != 1 or np.isnan(times).any():
+            raise ValueError(
+                "The times parameter must be one-dimensional, without NaN. "
+                f"Got shape {times.shape} with {int(np.isnan(times).sum())} NaN."
+            )
+        return times
+
+    def quantile(self, eta: Any, q: float | Sequence[float], strata: Any = None) -> np.ndarray:
+        """Return the time by which a share `q` of rows like this have the event.
+
+        Parameters
+        ----------
+        q : float or sequence of float
+            Between 0 and 1, exclusive; 0.5 is the median.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,), or (n, len(q)) for a sequence
+            The first event time with ``S(t) <= 1 - q``; inf where there is none.
+
+        Raises
+        ------
+        ValueError
+            For a `q` out of range, and for strata as `encode`.
+        """
+        shares = np.atleast_1d(np.asarray(q, dtype=np.float64))
+        if shares.ndim != 1 or not ((shares > 0) & (shares < 1)).all():
+            raise ValueError(f"The q parameter must lie between 0 and 1, exclusive. Got {q!r}.")
+        eta = as_vector(eta)
+        result = self.baseline_.quantile(eta, shares, self._codes(strata, len(eta)))
+        return result[:, 0] if np.ndim(q) == 0 else result
+
+    def restricted_mean(self, eta: Any, horizon: float, strata: Any = None) -> np.ndarray:
+        """Return the mean survival time up to `horizon`: the area under the curve, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            For a horizon that is not a finite number above 0, and for strata as `encode`.
+        """
+        if not (np.ndim(horizon) == 0 and np.isfinite(horizon) and horizon > 0):
+            raise ValueError(
+                f"The horizon parameter must be a finite number above 0. Got {horizon!r}."
+            )
+        eta = as_vector(eta)
+        return self.baseline_.restricted_mean(eta, float(horizon), self._codes(strata, len(eta)))
+
+    def state(self) -> dict[str, np.ndarray]:
+        state = {f"baseline_{name}": value for name, value in self.baseline_.state().items()}
+        if self.strata_ is not None:
+            state["strata"] = self.strata_
+        if hasattr(self, "pool_center_"):
+            state["pool_center"] = self.pool_center_
+            state["pool_slope"] = np.array(self.pool_slope_)
+        return state
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        self.strata_ = state.get("strata")
+        if "pool_center" in state:
+            self.pool_center_ = state["pool_center"]
+            self.pool_slope_ = float(state["pool_slope"])
+        prefix = "baseline_"
+        self.baseline_ = Baseline.from_state(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )

@@ -1,0 +1,83 @@
+"""Labels of strata: learned at fit, looked up afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["encode_strata", "learn_strata"]
+
+#: How many rows or labels an error message shows.
+SHOWN = 5
+
+
+def learn_strata(strata: Any, n: int, index: Any = None) -> np.ndarray:
+    """Return the distinct labels, sorted, as a numeric or unicode array.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label a row, or one is missing; the message names the rows.
+    TypeError
+        If the labels are neither all text nor all numbers.
+    """
+    return np.unique(_labels(strata, n, index))
+
+
+def encode_strata(strata: Any, n: int, known: np.ndarray, index: Any = None) -> np.ndarray:
+    """Return the position of each label among the `known`, as int64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `learn_strata`; and if a label is not among the `known`.
+    """
+    labels = _labels(strata, n, index)
+    found = np.unique(labels)
+    unseen = [label for label in found.tolist() if label not in set(known.tolist())]
+    if unseen:
+        raise ValueError(
+            f"The strata parameter must hold strata seen at fit: {_shown(known.tolist())}. "
+            f"Got {_shown(unseen)}."
+        )
+    return np.searchsorted(known, labels).astype(np.int64)
+
+
+def _labels(strata: Any, n: int, index: Any) -> np.ndarray:
+    if index is None:
+        index = strata.index if isinstance(strata, pd.Series) else range(n)
+    labels = np.asarray(strata)
+    if labels.shape != (n,):
+        raise ValueError(
+            f"The strata parameter must hold one label for each of the {n} rows. "
+            f"Got shape {labels.shape}."
+        )
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        rows = _shown([index[row] for row in missing])
+        raise ValueError(
+            f"The strata parameter must have no missing labels. Got some in rows {rows}."
+        )
+    if labels.dtype.kind == "O":
+        kinds = {isinstance(label, str) for label in labels}
+        if kinds == {True}:
+            return labels.astype(np.str_)
+        if kinds == {False} and all(
+            isinstance(v, int | float | np.number | np.bool_) for v in labels
+        ):
+            labels = np.array(labels.tolist())
+    if labels.dtype.kind not in "biufU":
+        raise TypeError(
+            "The strata parameter must hold labels that are all text or all numbers. "
+            f"Got {_shown(sorted({type(label).__name__ for label in labels.tolist()}))}."
+        )
+    return labels
+
+
+def _shown(values: list[Any]) -> str:
+    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+    return (
+        ", ".join(repr(v.item() if isinstance(v, np.generic) else v) for v in values[:SHOWN]) + more
+    )

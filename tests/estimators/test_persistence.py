@@ -1,0 +1,306 @@
+"""Saved models: JSON, safetensors and skops; whole or not at all; nothing executable."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _persistence
+from mmfusion.modalities import Genes, Image, Tabular
+from mmfusion.training import Callback
+from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities, predictions
+
+
+def rich(freeze: str | None) -> dict[str, Any]:
+    """Return modalities with all that has to be kept: categories, components, frozen features."""
+    return {
+        "scan": Image("image", size=8, channels="L", freeze=freeze),
+        "rna": Genes("gene_*", n_components=3, hidden=(4,)),
+        "clinic": Tabular(["age", "sex", "stage"], hidden=(4,)),
+        "onehot": Tabular(["stage"], encoding="onehot", encoder="raw"),
+    }
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[FusionCox, Path, pd.DataFrame]:
+    frame, y = cohort_for("cox")
+    model = make_model("cox", epochs=1).fit(frame, y)
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    model.save(folder)
+    return model, folder, frame
+
+
+def copy_of(folder: Path, to: Path) -> Path:
+    to.mkdir()
+    for file in folder.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("fusion", ["gated", "early", "late"])
+@pytest.mark.parametrize("freeze", [None, "all"])
+def test_a_loaded_model_predicts_the_same(
+    kind: str, fusion: str, freeze: str | None, tmp_path: Path
+) -> None:
+    frame, y = cohort_for(kind, missing=0.2)
+    frame["age"] = frame["age"].where(np.arange(len(frame)) % 7 > 0)
+    y = np.arange(len(y)) % 3 if kind == "classifier" else y
+    y = np.nan_to_num(y) if kind == "regressor" else y
+    params = {"strata": "sex"} if kind == "cox" else {}
+    model = make_model(kind, fusion, modalities=rich(freeze), epochs=2, **params).fit(frame, y)
+    model.save(tmp_path / "deep" / "model")
+    again = ESTIMATORS[kind].load(tmp_path / "deep" / "model")
+    np.testing.assert_array_equal(predictions(again, frame), predictions(model, frame))
+    assert again.score(frame, y) == model.score(frame, y)
+    pd.testing.assert_frame_equal(again.history_, model.history_)
+    for name in ("n_features_in_", "best_epoch_", "interrupted_"):
+        assert getattr(again, name) == getattr(model, name)
+    np.testing.assert_array_equal(again.feature_names_in_, model.feature_names_in_)
+    assert repr(clone(again)) == repr(clone(model))
+    if kind == "cox":
+        np.testing.assert_array_equal(again.predict_median(frame), model.predict_median(frame))
+        np.testing.assert_array_equal(again.event_times_, model.event_times_)
+    if kind == "classifier":
+        np.testing.assert_array_equal(again.classes_, model.classes_)
+    if kind == "regressor":
+        assert again.scale_ == model.scale_
+    # What was loaded is an estimator like any other: pickled, saved, fitted again.
+    np.testing.assert_array_equal(
+        predictions(pickle.loads(pickle.dumps(again)), frame), predictions(model, frame)
+    )
+    again.save(tmp_path / "again")
+    np.testing.assert_allclose(
+        predictions(again.fit(frame, y), frame), predictions(model, frame), rtol=1e-6
+    )
+
+
+def test_a_model_of_a_bare_array(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 3)), rng.normal(size=30)
+    model = FusionRegressor(epochs=2, random_state=0, device="cpu").fit(X, y)
+    model.save(tmp_path / "model")
+    again = FusionRegressor.load(str(tmp_path / "model"))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    assert not hasattr(again, "feature_names_in_")
+
+
+def test_classes_of_text_and_of_bools(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    for y in (np.repeat(["no", "yes"], 15), np.arange(30) % 2 == 0, np.arange(30) % 3):
+        model = FusionClassifier(epochs=1, random_state=0, device="cpu").fit(X, y)
+        model.save(tmp_path / "model")
+        again = FusionClassifier.load(tmp_path / "model")
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+        assert again.classes_.dtype == model.classes_.dtype
+
+
+def test_the_folder_holds_no_pickle(saved: tuple[FusionCox, Path, pd.DataFrame]) -> None:
+    _, folder, _ = saved
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"model.json", "state.skops", "weights.safetensors"}
+    manifest = json.loads((folder / "model.json").read_text())
+    assert manifest["format"] == _persistence.FORMAT
+    assert manifest["class"] == "FusionCox"
+    assert set(manifest["written_by"]) == {"mmfusion", "torch", "scikit-learn", "numpy"}
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    frame, y = cohort_for("regressor")
+    first = make_model("regressor", epochs=1).fit(frame, y)
+    second = make_model("regressor", epochs=3, random_state=1).fit(frame, y)
+    first.save(tmp_path / "model")
+    second.save(tmp_path / "model")
+    again = FusionRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(frame), second.predict(frame))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_empty_folder_is_filled(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    model, _, frame = saved
+    (tmp_path / "model").mkdir()
+    model.save(tmp_path / "model")
+    assert FusionCox.load(tmp_path / "model").predict(frame).shape == (40,)
+
+
+@pytest.mark.parametrize("what", ["save_file", "_dump_state", "_replace"])
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_save_that_fails_leaves_what_was_there(
+    saved: tuple[FusionCox, Path, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    existing: bool,
+) -> None:
+    model, _, frame = saved
+    if existing:
+        model.save(tmp_path / "model")
+
+    def fail(*args: Any) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_persistence, what, fail)
+        with pytest.raises(OSError, match="No space left"):
+            model.save(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == (["model"] if existing else [])
+    if existing:
+        again = FusionCox.load(tmp_path / "model")
+        np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+def test_a_failing_swap_puts_the_old_folder_back(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, frame = saved
+    model.save(tmp_path / "model")
+    replace = _persistence.os.replace
+
+    def fail_on_the_new_one(source: Any, target: Any) -> None:
+        if Path(target).name == "model" and Path(source).name != "saved":
+            raise PermissionError("denied")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_persistence.os, "replace", fail_on_the_new_one)
+        with pytest.raises(PermissionError):
+            model.save(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert FusionCox.load(tmp_path / "model").predict(frame).shape == (40,)
+
+
+def test_something_else_is_not_overwritten(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    model, _, _ = saved
+    folder, file = tmp_path / "thesis", tmp_path / "file"
+    folder.mkdir()
+    (folder / "chapter1.tex").write_text("years of work")
+    file.write_text("a file")
+    for place in (folder, file):
+        with pytest.raises(ValueError, match="exists and holds no saved estimator"):
+            model.save(place)
+    assert (folder / "chapter1.tex").read_text() == "years of work"
+    assert file.read_text() == "a file"
+
+
+class Untrusted:
+    """Any class that is neither ours nor scikit-learn's."""
+
+
+def test_types_that_are_not_trusted_are_refused(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    skops.io.dump({"params": {"modalities": Untrusted()}}, folder / "state.skops")
+    with pytest.raises(ValueError, match=r"not trusted: \[.*Untrusted"):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["builtins.eval", "os.system", "subprocess.Popen", "mmfusion.estimators._persistence.X"]
+)
+def test_a_state_that_names_code_is_refused(
+    saved: tuple[FusionCox, Path, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    monkeypatch.setattr(skops.io, "get_untrusted_types", lambda **_: [name])
+    with pytest.raises(ValueError, match="not trusted"):
+        FusionCox.load(folder)
+
+
+def test_the_wrong_class(saved: tuple[FusionCox, Path, pd.DataFrame]) -> None:
+    with pytest.raises(ValueError, match="a FusionCox, not a FusionRegressor; use FusionCox.load"):
+        FusionRegressor.load(saved[1])
+
+
+def test_a_newer_format(saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    manifest = json.loads((folder / "model.json").read_text())
+    manifest["format"] = _persistence.FORMAT + 1
+    (folder / "model.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"written in format 2; .* Update mmfusion"):
+        FusionCox.load(folder)
+
+
+def test_what_is_missing_or_damaged(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere holds no saved estimator"):
+        FusionCox.load(tmp_path / "nowhere")
+    for name in ("model.json", "state.skops", "weights.safetensors"):
+        folder = copy_of(saved[1], tmp_path / f"without-{name}")
+        (folder / name).unlink()
+        with pytest.raises(FileNotFoundError, match=name.replace(".", r"\.")):
+            FusionCox.load(folder)
+        folder = copy_of(saved[1], tmp_path / f"half-{name}")
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=f"{name.replace('.', chr(92) + '.')} is damaged"):
+            FusionCox.load(folder)
+
+
+def test_a_model_of_a_gpu_predicts_on_the_cpu_with_a_warning(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, frame = saved
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    there = pickle.loads(pickle.dumps(model)).set_params(device="cuda")
+    there.save(tmp_path / "model")
+    again = FusionCox.load(tmp_path / "model")
+    assert again.device == "cuda"
+    with pytest.warns(UserWarning, match="device='cuda' was asked for, .* using the CPU"):
+        risk = again.predict(frame)
+    np.testing.assert_array_equal(risk, model.predict(frame))
+    with pytest.raises(ValueError, match="use device='cpu' or device='auto'"):
+        again.fit(*cohort_for("cox"))
+
+
+def make_net() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+
+
+@pytest.mark.parametrize("encoder", [make_net(), make_net])
+def test_an_encoder_that_is_code_is_refused_but_pickles(encoder: Any, tmp_path: Path) -> None:
+    frame, y = cohort_for("cox", missing=0.0)
+    model = make_model(modalities=modalities(encoder=encoder), epochs=1).fit(frame, y)
+    with pytest.raises(ValueError, match=r"cannot be saved without executable code"):
+        model.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+class Stop(Callback):
+    pass
+
+
+def test_callbacks_are_code_and_are_left_out(tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    model = make_model(epochs=1, callbacks=[Stop()]).fit(frame, y)
+    model.save(tmp_path / "model")
+    assert FusionCox.load(tmp_path / "model").callbacks is None
+    assert model.callbacks is not None
+
+
+def test_a_generator_as_random_state(tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    model = make_model(epochs=1, random_state=np.random.RandomState(0)).fit(frame, y)
+    model.save(tmp_path / "model")
+    again = FusionCox.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))

@@ -1,0 +1,31 @@
+"""FusionClassifier and FusionRegressor keep every promise that scikit-learn checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from mmfusion.estimators import FusionClassifier, FusionRegressor
+
+_WEIGHTS = (
+    "case weights weigh the likelihood; the preprocessing and the batches are of rows, and dropout "
+    "masks are drawn a row, so that a row of weight two is not the same draw as two rows"
+)
+EXPECTED = {"check_sample_weight_equivalence_on_dense_data": _WEIGHTS}
+
+
+def expected_failed_checks(estimator: BaseEstimator) -> dict[str, str]:
+    return EXPECTED
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@parametrize_with_checks(
+    [FusionClassifier(device="cpu"), FusionRegressor(device="cpu")],
+    expected_failed_checks=expected_failed_checks,
+    xfail_strict=True,
+)
+def test_scikit_learns_checks(estimator: BaseEstimator, check: Any) -> None:
+    check(estimator)

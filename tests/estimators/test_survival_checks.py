@@ -1,0 +1,37 @@
+"""FusionCox keeps the promises of a survival estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sklearn.base import BaseEstimator
+
+from mmfusion.estimators import FusionCox
+from mmfusion.fusion import JointFusion
+from mmfusion.modalities import Tabular
+from mmfusion.testing import parametrize_survival_checks, survival_estimator_checks
+from tests.estimators.test_sklearn import EXPECTED
+
+#: A linear model on the whole risk set, and the default network with early stopping.
+LINEAR = FusionCox(
+    {"table": Tabular(encoder="raw")},
+    JointFusion(hidden=()),
+    epochs=30,
+    batch_size=None,
+    patience=None,
+    learning_rate=0.05,
+    device="cpu",
+)
+DEEP = FusionCox(epochs=15, batch_size=32, patience=5, device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@parametrize_survival_checks([LINEAR, DEEP], expected_failed_checks=lambda estimator: EXPECTED)
+def test_survival_estimator_checks(estimator: BaseEstimator, check: Any) -> None:
+    check(estimator)
+
+
+def test_no_check_is_missing() -> None:
+    labels = [check.label for check in survival_estimator_checks(DEEP)]
+    assert len(labels) == len(set(labels)) > 75
