@@ -152,7 +152,6 @@ def main() -> None:
         data.frame,
         data.target,
         folds,
-        metrics=None if arguments.fast else None,
         n_jobs=arguments.n_jobs,
         verbose=1,
     )

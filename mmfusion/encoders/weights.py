@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -97,7 +98,8 @@ def _load(model: Any, state: dict[str, Tensor], source: str) -> None:
     classifiers = _as_tuple(config.get("classifier"))
     try:
         if convert is not None:  # older names; position embeddings of another image size
-            state = convert(state, model)
+            with contextlib.suppress(KeyError):  # another model's names: compared below
+                state = convert(state, model)
         for name in _as_tuple(config.get("first_conv")):
             key = f"{name}.weight"
             n_channels = model.get_submodule(name).weight.shape[1]

@@ -61,11 +61,11 @@ CACHE = FeatureCache()
 def _digest_encoder(encoder: Encoder, precision: str) -> bytes:
     digest = hashlib.blake2b(f"{type(encoder).__name__} {precision}".encode(), digest_size=16)
     # `project` is trained and does not change the features; the backbone's weights do.
-    digest.update(repr(encoder.backbone).encode())  # type: ignore[union-attr]
+    digest.update(repr(encoder.backbone).encode())
     for name, value in encoder.state_dict().items():
         if name.startswith(("backbone.", "mean", "std")):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().numpy().tobytes())
     return digest.digest()
 
 

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import torch
+from lightning_fabric import Fabric
 from sklearn.base import clone
 
 from mmfusion.encoders import build_encoder
@@ -56,44 +57,64 @@ class FusionModel:
     def prepare(
         self,
         frame: pd.DataFrame,
+        rows: np.ndarray,
         head: Head,
         target: Target,
         settings: TrainingSettings,
-        validation: tuple[pd.DataFrame, Target] | None = None,
+        eval_frame: pd.DataFrame | None = None,
     ) -> None:
-        """Fit the preprocessing on the training rows and build the network, untrained."""
+        """Fit the preprocessing on the training `rows` of `frame` and build the network, untrained.
+
+        The whole frame becomes tensors once: training rows, validation rows and the last look at
+        all of them are cut from the same.
+        """
         for modality in self.modalities.values():
-            modality.fit(frame)
+            modality.fit(frame.iloc[rows])
         self.network = self._build(len(head.predictors), bias=head.has_intercept)
         self.network.set_initial(head.initial(target))
         device = make_fabric(settings.device, settings.precision).device
-        data = self.transform(frame, device, settings.precision, fit_features=True)
-        self._training = (data, target)
-        self._validation = None
-        if validation is not None:
-            rows = self.transform(validation[0], device, settings.precision)
-            self._validation = (rows, validation[1])
-
-    def presence(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return which training and validation rows have any modality (after `prepare`)."""
-        held = None if self._validation is None else self._validation[0].present.any(1).numpy()
-        return self._training[0].present.any(1).numpy(), held
+        self.data = self.transform(frame, device, settings.precision, fit_rows=rows)
+        self.eval_data = (
+            None if eval_frame is None else self.transform(eval_frame, device, settings.precision)
+        )
 
     def train(
-        self, head: Head, settings: TrainingSettings, rng: np.random.Generator
+        self,
+        head: Head,
+        target: Target,
+        rows: np.ndarray,
+        validation: tuple[np.ndarray, Target] | None,
+        settings: TrainingSettings,
+        rng: np.random.Generator,
     ) -> TrainingResult:
-        """Train the prepared network on the rows that have any of its modalities."""
-        data, target = _present_rows(*self._training)
-        validation = None if self._validation is None else _present_rows(*self._validation)
-        del self._training, self._validation
+        """Train the prepared network on those of `rows` that have any of its modalities.
+
+        Parameters
+        ----------
+        target : Target
+            Of all rows of the frame of `prepare`.
+        validation : tuple of positions and Target, optional
+            Rows of the frame and their outcome; of `eval_frame` where there was one.
+        """
+        data, target = _present_rows(self.data, target, rows)
         if not head.informative(target):
             raise ValueError(
                 f"The training rows that have {' or '.join(map(repr, self.modalities))} "
                 "hold no events: nothing can be learned from them."
             )
-        if validation is not None and not head.informative(validation[1]):
-            validation = None
-        return train(self.network, head, data, target, settings, rng, validation)
+        held_out = None
+        if validation is not None:
+            source = self.data if self.eval_data is None else self.eval_data
+            held_out = _present_rows(source, validation[1], validation[0], of_rows=True)
+            if not head.informative(held_out[1]):
+                held_out = None
+        return train(self.network, head, data, target, settings, rng, held_out)
+
+    def predict_prepared(self, settings: TrainingSettings) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `predict` returns for the frame of `prepare`, and forget its tensors."""
+        data = self.data
+        del self.data, self.eval_data
+        return self._predict(data, make_fabric(settings.device, settings.precision), settings)
 
     def _build(self, n_predictors: int, bias: bool, trained: bool = False) -> FusionNetwork:
         early = isinstance(self.strategy, EarlyFusion)
@@ -137,30 +158,43 @@ class FusionModel:
         device: torch.device,
         precision: str,
         *,
-        fit_features: bool = False,
+        fit_rows: np.ndarray | None = None,
     ) -> MultimodalData:
-        """Return the tensors of `frame`, frozen encoders already applied."""
+        """Return the tensors of `frame`, frozen encoders already applied.
+
+        Where `fit_rows` are given, the scale of frozen features is learned from these rows.
+        """
         parts = {name: modality.transform(frame) for name, modality in self.modalities.items()}
         for name in self.network.kept:
             encoder = self.network.encoders[name]
             parts[name] = frozen_features(encoder, parts[name], device, precision)
-            if fit_features:
-                encoder.fit_features(parts[name].numeric[parts[name].present])
+            if fit_rows is not None:
+                train = parts[name].take(torch.from_numpy(fit_rows))
+                encoder.fit_features(train.numeric[train.present])
         return MultimodalData(parts)
 
     def predict(
-        self, frame: pd.DataFrame, device: str, precision: str, rows_at_once: int | None
+        self, frame: pd.DataFrame, settings: TrainingSettings
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return predictors, float64 of shape (n, K), and presence, bool of shape (n, M)."""
-        fabric = make_fabric(device, precision, fall_back=True)
-        data = self.transform(frame, fabric.device, precision)
-        present = data.present.numpy()
+        """Return predictors, float64 of shape (n, K), and which rows have any modality, (n,)."""
+        fabric = make_fabric(settings.device, settings.precision, fall_back=True)
+        data = self.transform(frame, fabric.device, settings.precision)
+        return self._predict(data, fabric, settings)
+
+    def _predict(
+        self, data: MultimodalData, fabric: Fabric, settings: TrainingSettings
+    ) -> tuple[np.ndarray, np.ndarray]:
         self.network.to(fabric.device)
         try:
-            eta = predict_eta(self.network, data.to(fabric.device), rows_at_once, precision)
+            eta = predict_eta(
+                self.network,
+                data.to(fabric.device),
+                settings.micro_batch_size,
+                settings.precision,
+            )
         finally:
             self.network.to("cpu")
-        return eta.cpu().numpy(), present
+        return eta.cpu().numpy(), data.present.any(1).cpu().numpy()
 
 
 def _without_pretrained(modality: Modality) -> Modality:
@@ -170,10 +204,16 @@ def _without_pretrained(modality: Modality) -> Modality:
     return modality.set_params(pretrained=False)
 
 
-def _present_rows(data: MultimodalData, target: Target) -> tuple[MultimodalData, Target]:
-    # Late fusion: a member learns from the rows that have its modality.
-    any_present = data.present.any(1)
-    if bool(any_present.all()):
-        return data, target
-    rows = torch.nonzero(any_present)[:, 0]
-    return data.take(rows), target.take(rows)
+def _present_rows(
+    data: MultimodalData, target: Target, rows: np.ndarray, *, of_rows: bool = False
+) -> tuple[MultimodalData, Target]:
+    """Return data and outcome of those `rows` that have any modality.
+
+    `target` is that of all rows of `data`; with `of_rows`, that of `rows`. A member of late fusion
+    learns from the rows that have its modality.
+    """
+    present = data.present[torch.from_numpy(rows)].any(1)
+    chosen = torch.from_numpy(rows)[present]
+    outcome = target.take(torch.nonzero(present)[:, 0]) if of_rows else target.take(chosen)
+    whole = len(chosen) == len(data) and bool((chosen[1:] > chosen[:-1]).all())
+    return (data if whole else data.take(chosen)), outcome

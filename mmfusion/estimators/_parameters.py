@@ -88,7 +88,7 @@ def check_number(
     """Raise unless `value` is a number in the interval; `open_ends` names "low", "high" or both."""
     if value is None and allow_none:
         return
-    kind = Integral if integer else Real
+    kind: Any = Integral if integer else Real
     noun = ("an integer" if integer else "a number") + (" or None" if allow_none else "")
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"The {name} parameter must be {noun}. Got {value!r}.")
@@ -128,19 +128,18 @@ def training_settings(estimator: Any) -> TrainingSettings:
     check_number("warmup", get("warmup"), 0, 1)
     check_number("clip_norm", get("clip_norm"), 0, allow_none=True, open_ends="low")
     check_number("patience", get("patience"), 1, integer=True, allow_none=True)
-    check_number(
-        "validation_fraction", get("validation_fraction"), 0, 1, open_ends="low and high"
-    )
+    check_number("validation_fraction", get("validation_fraction"), 0, 1, open_ends="low and high")
     check_number("ema", get("ema"), 0, 1, allow_none=True, open_ends="low and high")
     check_number("modality_dropout", get("modality_dropout"), 0, 1, open_ends="high")
-    check_number("verbose", int(get("verbose")), 0, integer=True)
-    callbacks = tuple(get("callbacks") or ())
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(
-                "The callbacks parameter must hold mmfusion.training.Callback objects. "
-                f"Got {callback!r}."
-            )
+    verbose = get("verbose")
+    verbose = int(verbose) if isinstance(verbose, bool) else verbose
+    check_number("verbose", verbose, 0, integer=True)
+    callbacks = () if get("callbacks") is None else get("callbacks")
+    if not isinstance(callbacks, Iterable) or not all(isinstance(c, Callback) for c in callbacks):
+        raise TypeError(
+            "The callbacks parameter must be a list of mmfusion.training.Callback objects. "
+            f"Got {callbacks!r}."
+        )
     return TrainingSettings(
         epochs=get("epochs"),
         batch_size=get("batch_size"),
@@ -154,8 +153,8 @@ def training_settings(estimator: Any) -> TrainingSettings:
         modality_dropout=get("modality_dropout"),
         device=get("device"),
         precision=get("precision"),
-        callbacks=callbacks,
-        verbose=int(get("verbose")),
+        callbacks=tuple(callbacks),
+        verbose=verbose,
     )
 
 
@@ -171,7 +170,7 @@ def check_modalities(modalities: Mapping[str, Modality]) -> None:
     for name, modality in modalities.items():
         if not isinstance(name, str) or "__" in name or "." in name:
             raise ValueError(
-                "A modality's name must be a string without '__' and '.'. " f"Got {name!r}."
+                f"A modality's name must be a string without '__' and '.'. Got {name!r}."
             )
         if not isinstance(modality, Modality):
             raise TypeError(

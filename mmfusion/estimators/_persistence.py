@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,35 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mmfusion
+from mmfusion import modalities
+from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.modalities import Modality
 
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
 FORMAT = 1
 MANIFEST, STATE, WEIGHTS = "model.json", "state.skops", "weights.safetensors"
+FILES = {MANIFEST, STATE, WEIGHTS}
 #: Types of ours that a state file may hold; skops itself knows those of scikit-learn and NumPy.
-TRUSTED_PREFIXES = ("mmfusion.modalities.", "mmfusion.fusion.strategy.")
+#: Named one by one: what a module of ours imports (a thread pool, a path) is not ours.
+TRUSTED = {
+    f"{kind.__module__}.{kind.__qualname__}"
+    for kind in (EarlyFusion, JointFusion, LateFusion, *vars(modalities).values())
+    if isinstance(kind, type)
+    and issubclass(kind, EarlyFusion | JointFusion | LateFusion | Modality)
+}
 
 
 def save_estimator(estimator: Any, folder: Path) -> None:
     """Write a fitted estimator; see `FusionEstimator.save`."""
-    if folder.exists() and not (folder / MANIFEST).exists():
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise ValueError(f"{folder} exists and holds no saved estimator; it is left as it is.")
+    if folder.exists():
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+        if found and found != FILES:
+            raise ValueError(
+                f"{folder} exists and is no saved estimator (it holds {sorted(found)[:5]}); "
+                "it is left as it is."
+            )
     params = estimator.get_params(deep=False)
     params["callbacks"] = None  # code, not state
     state = {
@@ -57,8 +72,8 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         },
     }
     weights = {
-        f"{name}/{key}": value.detach().cpu().contiguous()
-        for name, model in estimator._models.items()
+        f"{number}/{key}": value.detach().cpu().contiguous()
+        for number, model in enumerate(estimator._models.values())
         for key, value in model.network.state_dict().items()
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +92,9 @@ def _dump_state(state: dict[str, Any], path: Path) -> None:
         skops.io.dump(state, path)
         unknown = _untrusted(path)
     except Exception as error:
-        raise ValueError(f"The estimator cannot be saved without executable code: {error}") from error
+        raise ValueError(
+            f"The estimator cannot be saved without executable code: {error}"
+        ) from error
     if unknown:
         raise ValueError(
             "The estimator cannot be saved without executable code: its parameters hold "
@@ -87,11 +104,7 @@ def _dump_state(state: dict[str, Any], path: Path) -> None:
 
 
 def _untrusted(path: Path) -> list[str]:
-    return [
-        name
-        for name in skops.io.get_untrusted_types(file=path)
-        if not name.startswith(TRUSTED_PREFIXES)
-    ]
+    return [name for name in skops.io.get_untrusted_types(file=path) if name not in TRUSTED]
 
 
 def _replace(folder: Path, part: Path) -> None:
@@ -112,12 +125,7 @@ def _replace(folder: Path, part: Path) -> None:
 
 def load_estimator(cls: type, folder: Path) -> Any:
     """Read what `save_estimator` wrote; see `FusionEstimator.load`."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} holds no saved estimator ({MANIFEST} is missing).") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / MANIFEST} is damaged: {error}") from error
+    manifest = _read(folder / MANIFEST, _manifest)
     if manifest["class"] != cls.__name__:
         raise ValueError(
             f"{folder} holds a {manifest['class']}, not a {cls.__name__}; "
@@ -128,17 +136,31 @@ def load_estimator(cls: type, folder: Path) -> Any:
             f"{folder} was written in format {manifest['format']}; this mmfusion "
             f"{mmfusion.__version__} reads up to {FORMAT}. Update mmfusion."
         )
-    unknown = _untrusted(folder / STATE)
+    unknown = _read(folder / STATE, _untrusted)
     if unknown:
         raise ValueError(f"{folder / STATE} holds types that are not trusted: {unknown}.")
-    state = skops.io.load(
-        folder / STATE, trusted=skops.io.get_untrusted_types(file=folder / STATE)
-    )
-    weights = load_file(folder / WEIGHTS)
+    state = _read(folder / STATE, lambda path: skops.io.load(path, trusted=sorted(TRUSTED)))
+    weights = _read(folder / WEIGHTS, load_file)
     estimator = cls(**state["params"])
     estimator._restore(state, _by_model(weights, manifest["models"]))
     estimator.history_ = pd.DataFrame(manifest["history"]).reset_index(drop=True)
     return estimator
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path.parent} holds no saved estimator ({path.name} is missing)."
+        ) from None
+    except Exception as error:  # each format has errors of its own
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    return {key: manifest[key] for key in ("format", "class", "models", "history")}
 
 
 def _by_model(
@@ -146,9 +168,9 @@ def _by_model(
 ) -> dict[str, dict[str, torch.Tensor]]:
     return {
         name: {
-            key[len(name) + 1 :]: value
+            key.removeprefix(f"{number}/"): value
             for key, value in weights.items()
-            if key.startswith(f"{name}/")
+            if key.startswith(f"{number}/")
         }
-        for name in names
+        for number, name in enumerate(names)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -134,35 +134,37 @@ class FusionEstimator(NestedModalities):
 
         seeds = check_random_state(self.random_state)
         rng = np.random.default_rng(seeds.randint(np.iinfo(np.int32).max))
-        rows, validation = np.arange(len(frame)), None
+        rows = np.arange(len(frame))
+        validation: tuple[np.ndarray, Target] | None = None
+        eval_frame = None
         if eval_set is not None:
-            held_frame = check_frame(self, eval_set[0], reset=False)
-            validation = (held_frame, self._encode(head.encode, held_frame, eval_set[1], None))
+            eval_frame = check_frame(self, eval_set[0], reset=False)
+            eval_target = self._encode(head.encode, eval_frame, eval_set[1], None)
+            validation = (np.arange(len(eval_frame)), eval_target)
         elif settings.patience is not None:
-            part, held = split_validation(
-                head.stratify(target), self.validation_fraction, rng
-            )
+            part, held = split_validation(head.stratify(target), self.validation_fraction, rng)
             held_target = target.take(torch.from_numpy(held))
             if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
-                rows, validation = part, (frame.iloc[held], held_target)
+                rows, validation = part, (held, held_target)
 
         self._head = head
         self._models = {
             name: FusionModel(chosen, inner)
             for name, (chosen, inner) in _members(modalities, strategy).items()
         }
-        training = (frame.iloc[rows], head, target.take(torch.from_numpy(rows)))
+        train_target = target.take(torch.from_numpy(rows))
         # The user's own stream of random numbers goes on as if nothing had happened.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(int(rng.integers(2**31)))
             for model in self._models.values():
-                model.prepare(*training, settings, validation)
-            self._refuse_empty_rows(training[0], validation)
+                model.prepare(frame, rows, head, train_target, settings, eval_frame)
+            self._refuse_empty_rows(frame, eval_frame)
             results = {
-                name: model.train(head, settings, rng) for name, model in self._models.items()
+                name: model.train(head, target, rows, validation, settings, rng)
+                for name, model in self._models.items()
             }
         self._keep(results)
-        etas, present = self._member_predictors(frame)
+        etas, present = _stack(model.predict_prepared(settings) for model in self._models.values())
         if len(self._models) > 1:
             head.fit_pool(etas, present, target)
         head.finish(torch.from_numpy(self._pool(etas, present)), target)
@@ -177,9 +179,7 @@ class FusionEstimator(NestedModalities):
             )
         return target
 
-    def _resolve_modalities(
-        self, frame: pd.DataFrame, *, is_array: bool
-    ) -> Mapping[str, Modality]:
+    def _resolve_modalities(self, frame: pd.DataFrame, *, is_array: bool) -> Mapping[str, Modality]:
         if self.modalities is None and is_array:  # a bare array has no names to go by
             return {"table": Tabular()}
         if self.modalities is None:
@@ -223,30 +223,24 @@ class FusionEstimator(NestedModalities):
         return frame, self._pool(*self._member_predictors(frame))
 
     def _member_predictors(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return predictors (n, n_members, K) and presence (n, n_members)."""
-        etas, presence = [], []
-        for model in self._models.values():
-            eta, present = model.predict(
-                frame, self.device, self.precision, self.micro_batch_size
-            )
-            etas.append(eta)
-            presence.append(present.any(axis=1))
-        present = np.column_stack(presence)
-        _refuse_empty(frame, present.any(axis=1), list(self.modalities_))
-        return np.where(present[:, :, None], np.stack(etas, axis=1), np.nan), present
+        """Return predictors (n, n_members, K), NaN where absent, and presence (n, n_members)."""
+        settings = training_settings(self)
+        etas, present = _stack(model.predict(frame, settings) for model in self._models.values())
+        _refuse_empty(frame, np.asarray(present.any(axis=1)), list(self.modalities_))
+        return etas, present
 
     def _pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
         return etas[:, 0] if len(self._models) == 1 else self._head.pool(etas, present)
 
-    def _refuse_empty_rows(
-        self, frame: pd.DataFrame, validation: tuple[pd.DataFrame, Target] | None
-    ) -> None:
+    def _refuse_empty_rows(self, frame: pd.DataFrame, eval_frame: pd.DataFrame | None) -> None:
         """Refuse rows with no modality at all before anything is trained."""
-        names = [name for model in self._models.values() for name in model.modalities]
-        presence = [model.presence() for model in self._models.values()]
-        _refuse_empty(frame, np.any([train for train, _ in presence], axis=0), names)
-        if validation is not None:
-            _refuse_empty(validation[0], np.any([held for _, held in presence], axis=0), names)
+        models = self._models.values()
+        names = [name for model in models for name in model.modalities]
+        present = torch.stack([model.data.present.any(1) for model in models]).any(0)
+        _refuse_empty(frame, present.numpy(), names)
+        if eval_frame is not None:
+            held = [model.eval_data.present.any(1) for model in models if model.eval_data]
+            _refuse_empty(eval_frame, torch.stack(held).any(0).numpy(), names)
 
     def _restore(self, state: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
         """Take back what `save` wrote: fitted attributes, head, modalities, weights."""
@@ -323,6 +317,12 @@ def _members(
         return {"model": (modalities, strategy)}
     inner = strategy.member()
     return {name: ({name: modality}, inner) for name, modality in modalities.items()}
+
+
+def _stack(members: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    etas, presence = zip(*members, strict=True)
+    present = np.column_stack(presence)
+    return np.where(present[:, :, None], np.stack(etas, axis=1), np.nan), present
 
 
 def _refuse_empty(frame: pd.DataFrame, any_present: np.ndarray, names: Sequence[str]) -> None:

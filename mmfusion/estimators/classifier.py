@@ -47,8 +47,9 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         Epochs without a lower validation loss before training stops; the weights of the best epoch
         are kept. None trains all epochs on all rows.
     validation_fraction : float, default=0.15
-        Share of the rows held out for early stopping (with its share of each class), where `fit` is given no
-        `eval_set`. Fewer than 8 held-out rows are trained on instead, for all epochs.
+        Share of the rows held out for early stopping (with its share of each class), where
+        `fit` is given no `eval_set`. Fewer than 8 held-out rows are trained on instead, for all
+        epochs.
     ema : float, optional
         Decay of a moving average of the weights, which is then what is kept.
     device : str, default="auto"
@@ -88,6 +89,8 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
     >>> model.score(X, y) > 0.9
     True
     """
+
+    _head: CategoricalHead
 
     def _make_head(self) -> CategoricalHead:
         return CategoricalHead()

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import CoxHead
+from mmfusion.heads.cox import TiesMethod
 from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Modality
 from mmfusion.training import Callback
@@ -60,8 +61,9 @@ class FusionCox(FusionEstimator):
         Epochs without a lower validation loss before training stops; the weights of the best epoch
         are kept. None trains all epochs on all rows.
     validation_fraction : float, default=0.15
-        Share of the rows held out for early stopping (with its share of the events), where `fit` is given no
-        `eval_set`. Fewer than 8 held-out rows are trained on instead, for all epochs.
+        Share of the rows held out for early stopping (with its share of the events), where
+        `fit` is given no `eval_set`. Fewer than 8 held-out rows are trained on instead, for all
+        epochs.
     ema : float, optional
         Decay of a moving average of the weights, which is then what is kept.
     device : str, default="auto"
@@ -92,6 +94,7 @@ class FusionCox(FusionEstimator):
         Where `X` was a DataFrame with string column names.
     event_times_ : ndarray
         Distinct event times of the training rows, where the baseline hazard jumps.
+
     Notes
     -----
     Several rows of one subject (start-stop data) are allowed where `y` carries entry times.
@@ -118,13 +121,15 @@ class FusionCox(FusionEstimator):
     (120, 2)
     """
 
+    _head: CoxHead
+
     def __init__(
         self,
         modalities: Mapping[str, Modality] | None = None,
         fusion: str | JointFusion | EarlyFusion | LateFusion = "concat",
         *,
         modality_dropout: float = 0.0,
-        ties: str = "efron",
+        ties: TiesMethod = "efron",
         strata: Any = None,
         epochs: int = 100,
         batch_size: int | None = 256,
@@ -203,7 +208,8 @@ class FusionCox(FusionEstimator):
         ndarray of float64, shape (n,)
             Higher is worse. Zero is the mean of the training rows.
         """
-        return self._head.risk(self._predictors(X)[1])
+        eta = self._predictors(X)[1]
+        return self._head.risk(eta)
 
     def predict_survival_function(
         self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
@@ -281,7 +287,7 @@ class FusionCox(FusionEstimator):
         """
         check_number("q", q, 0, 1, open_ends="low and high")
         frame, eta = self._predictors(X)
-        return self._head.quantile(eta, 1 - q, strata=self._strata(frame))
+        return self._head.quantile(eta, q, strata=self._strata(frame))
 
     def predict_restricted_mean(self, X: pd.DataFrame | np.ndarray, horizon: float) -> np.ndarray:
         """Return the mean survival time of each row up to `horizon`: the area under its curve.

@@ -45,8 +45,9 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         Epochs without a lower validation loss before training stops; the weights of the best epoch
         are kept. None trains all epochs on all rows.
     validation_fraction : float, default=0.15
-        Share of the rows held out for early stopping (stratified by fifths of the outcome), where `fit` is given no
-        `eval_set`. Fewer than 8 held-out rows are trained on instead, for all epochs.
+        Share of the rows held out for early stopping (stratified by fifths of the outcome), where
+        `fit` is given no `eval_set`. Fewer than 8 held-out rows are trained on instead, for all
+        epochs.
     ema : float, optional
         Decay of a moving average of the weights, which is then what is kept.
     device : str, default="auto"
@@ -87,6 +88,8 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
     >>> model.score(X, y) > 0.4
     True
     """
+
+    _head: GaussianHead
 
     def _make_head(self) -> GaussianHead:
         return GaussianHead()

@@ -68,15 +68,17 @@ class Head(ABC):
     has_intercept: bool = True
 
     @abstractmethod
-    def fit_outcome(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
-        """Check the training outcome, learn what it fixes (classes, strata) and return it encoded."""
+    def fit_outcome(
+        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
+    ) -> Target:
+        """Check the training outcome, learn what it fixes (classes, strata), return it encoded."""
 
     @abstractmethod
     def encode(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
         """Return a further outcome (validation rows) encoded as the training outcome was."""
 
     def initial(self, target: Target) -> Tensor:
-        """Return where the predictors start, shape (K,): the constant model where it is closed form."""
+        """Return where the predictors start, shape (K,): the constant model, if in closed form."""
         return torch.zeros(len(self.predictors), dtype=torch.float64)
 
     @abstractmethod
@@ -93,9 +95,7 @@ class Head(ABC):
         """Return an integer label a row, by which batches and validation parts are balanced."""
         return np.zeros(len(target), dtype=np.int64)
 
-    def batches(
-        self, target: Target, rows: Sequence[Tensor]
-    ) -> Iterator[tuple[Tensor, Target]]:
+    def batches(self, target: Target, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, Target]]:
         """Yield each batch's rows and outcome; a head may order the rows of a batch as it likes."""
         for chosen in rows:
             yield chosen, target.take(chosen)
@@ -120,12 +120,12 @@ class Head(ABC):
         """
 
     def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return one predictor a row from its members' predictors, shape (n, K): by default their mean."""
+        """Return one predictor a row from its members', shape (n, K): by default their mean."""
         shown = np.where(present[:, :, None], etas, 0.0)
         return shown.sum(1) / present.sum(1)[:, None]
 
     def finish(self, eta: Tensor, target: Target) -> None:
-        """Learn what only the fitted predictors of the training rows can tell; nothing by default."""
+        """Learn what only the fitted predictors of the training rows tell; nothing by default."""
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything learned, as arrays: what saving writes and `load_state` reads."""

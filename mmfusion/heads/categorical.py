@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.special import expit, log_softmax, softmax
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,6 +54,7 @@ class CategoricalHead(Head):
         ValueError
             If `y` is not made of classes, or of one class only.
         """
+        y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
@@ -77,7 +79,7 @@ class CategoricalHead(Head):
         ValueError
             If `y` holds a class that was not seen in training.
         """
-        y = np.asarray(y)
+        y = column_or_1d(y)
         code = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         unseen = self.classes_[code] != y
         if unseen.any():

@@ -35,5 +35,5 @@ def check_weights(sample_weight: Any, n: int) -> Tensor:
             f"Got {weight[row]} at position {row}."
         )
     if not weight.any():
-        raise ValueError("The sample_weight parameter must hold a positive number. All are 0.")
+        raise ValueError("The sample_weight parameter must hold a number above zero. All are 0.")
     return torch.from_numpy(weight)

@@ -18,6 +18,13 @@ from mmfusion.testing._adapter import numeric_outcome
 
 __all__ = ["sklearn_checks"]
 
+#: They ask for 1e-7 and 1e-9, which a network in float32 does not hold: a product of one row is
+#: rounded otherwise than that of many. Ours ask the same of every prediction method, at 1e-5.
+REPLACED = {
+    "check_methods_subset_invariance": "check_batch_of_one",
+    "check_methods_sample_order_invariance": "check_row_order",
+}
+
 
 def sklearn_checks(estimator: BaseEstimator) -> Iterator[tuple[str, str, Callable[[Any], None]]]:
     """Yield scikit-learn's checks: the function's name, a name with its options, the check.
@@ -30,11 +37,12 @@ def sklearn_checks(estimator: BaseEstimator) -> Iterator[tuple[str, str, Callabl
     ``check_class_weight_*``, ``check_decision_proba_consistency``), that ``y`` may be a matrix
     (``check_*_multioutput``, ``check_supervised_y_2d``), or that a NaN in ``y`` is met with
     scikit-learn's words (``check_supervised_y_no_nan``; ours, with the row's name, is in
-    `mmfusion.testing`).
+    `mmfusion.testing`). Two more are left out for ours in their place, see ``REPLACED``.
     """
     name = type(estimator).__name__
     for _, check in estimator_checks_generator(numeric_outcome(estimator)):
-        yield *_names(check), _on_numbers(check)
+        if check.func.__name__ not in REPLACED:
+            yield *_names(check), _on_numbers(check)
     rng = np.random.RandomState(0)
     X, y = rng.normal(size=(40, 3)), rng.normal(size=40)
     for kind in ("NotAnArray", "PandasDataframe"):

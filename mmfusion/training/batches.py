@@ -10,9 +10,9 @@ __all__ = ["deal", "split_validation"]
 def deal(labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Deal rows into batches of almost equal size, each label spread evenly over them.
 
-    Every batch holds its share of each label to within one row: with events as the label, batches
-    have events as long as there are as many events as batches. Sizes differ by one row at most, so
-    there is no small last batch.
+    Of a label with c rows each of B batches gets c / B, rounded up or down: with events as the
+    label, every batch has events as long as there are as many events as batches. Sizes differ by
+    one row at most, so there is no small last batch.
 
     Parameters
     ----------
@@ -36,16 +36,9 @@ def deal(labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[
     n = len(labels)
     n_batches = max(1, -(-n // batch_size))
     order = rng.permutation(n)
-    # Rank of each row among its label, in shuffled order, scaled to [0, 1): sorting by it
-    # interleaves the labels in proportion, and cutting the sorted rows gives each batch its share.
-    by_label = order[np.argsort(labels[order], kind="stable")]
-    _, counts = np.unique(labels, return_counts=True)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    position = (np.arange(n) - starts + rng.random(len(counts)).repeat(counts)) / counts.repeat(
-        counts
-    )
-    mixed = by_label[np.argsort(position, kind="stable")]
-    return np.array_split(mixed, n_batches)
+    # As cards are dealt: the rows label by label, in shuffled order, one to each batch in turn.
+    deck = order[np.argsort(labels[order], kind="stable")]
+    return [deck[first::n_batches] for first in rng.permutation(n_batches)]
 
 
 def split_validation(

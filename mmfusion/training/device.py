@@ -50,5 +50,7 @@ def make_fabric(device: str, precision: str = "32-true", *, fall_back: bool = Fa
         warnings.warn(f"{message}; using the CPU.", UserWarning, stacklevel=3)
         name, number = "cpu", ""
     return Fabric(
-        accelerator=name, devices=[int(number)] if number else 1, precision=precision  # type: ignore[arg-type]
+        accelerator=name,
+        devices=[int(number)] if number else 1,
+        precision=precision,  # type: ignore[arg-type]
     )

@@ -148,6 +148,7 @@ class _Loop:
         best = _Best()
         interrupted = False
         begun: list[Callback] = []
+        self.network.train()
         try:
             for callback in callbacks:
                 begun.append(callback)
@@ -166,6 +167,8 @@ class _Loop:
                 if state.stop or best.waited(epoch) >= (settings.patience or math.inf):
                     break
         except KeyboardInterrupt:
+            if not state.history:  # nothing was learned that could be kept
+                raise
             interrupted = True
             warnings.warn(
                 f"Training was interrupted in epoch {len(state.history) + 1}; "
@@ -181,7 +184,6 @@ class _Loop:
 
     def epoch(self, epoch: int) -> float:
         """Take every step of one epoch; return the mean loss over its batches."""
-        self.network.train()
         losses = [self.step(rows, target) for rows, target in self.batches()]
         # One look at all losses of the epoch: a look a step would stall a GPU.
         values = torch.stack(losses)
@@ -304,5 +306,7 @@ def _adamw(network: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
 
 
 def _callbacks(settings: TrainingSettings) -> list[Callback]:
-    shown: list[Callback] = {0: [], 1: [ProgressBar()]}.get(settings.verbose, [EpochPrinter()])
-    return [*shown, *settings.callbacks]
+    if not settings.verbose:
+        return list(settings.callbacks)
+    shown = ProgressBar() if settings.verbose == 1 else EpochPrinter()
+    return [shown, *settings.callbacks]

@@ -148,7 +148,7 @@ def test_bad_n_components(n_components: object) -> None:
 def test_components_need_frozen_features_and_a_known_width() -> None:
     with pytest.raises(ValueError, match="needs freeze='all'"):
         cnn(n_components=3)
-    with pytest.raises(ValueError, match="must be an integer for early fusion. Got 0.5"):
+    with pytest.raises(ValueError, match=r"must be an integer for early fusion\. Got 0\.5"):
         VisionEncoder(nn.Flatten(), 3, (4, 4), None, n_components=0.5)
 
 
@@ -171,7 +171,7 @@ def test_backbone_that_returns_no_tensor() -> None:
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return x.mean((2, 3)), x
 
-    with pytest.raises(TypeError, match="Pair must return a tensor of shape .* Got tuple"):
+    with pytest.raises(TypeError, match=r"Pair must return a tensor of shape .* Got tuple"):
         VisionEncoder(Pair(), 3, (16, 16), 8)
 
 

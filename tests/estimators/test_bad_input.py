@@ -50,7 +50,10 @@ def outcome(y: np.ndarray, **changes: tuple[int, float]) -> tuple[np.ndarray, ..
         ({"event": (3, 2.0)}, r"must be 0 or 1, .* Got row 'patient_3' \(2\)"),
         ({"event": (3, 0.5)}, r"must be 0 or 1, .* Got row 'patient_3' \(0.5\)"),
         ({"event": (3, np.nan)}, r"Events in y must not be missing \(NaN\). Got row 'patient_3'"),
-        ({"entry": (3, 1e9)}, r"must be before the time of event .* Got row 'patient_3' \(1e\+09\)"),
+        (
+            {"entry": (3, 1e9)},
+            r"must be before the time of event .* Got row 'patient_3' \(1e\+09\)",
+        ),
         ({"entry": (3, np.nan)}, r"Entry times in y must not be missing .* 'patient_3'"),
     ],
 )
@@ -70,7 +73,7 @@ def test_an_entry_at_the_exit_is_refused(data: tuple[pd.DataFrame, np.ndarray]) 
 
 def test_no_events(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
-    with pytest.raises(ValueError, match="at least one event. Got 40 rows, all censored"):
+    with pytest.raises(ValueError, match=r"at least one event. Got 40 rows, all censored"):
         table().fit(frame, surv(y["time"], np.zeros(40)))
 
 
@@ -89,7 +92,7 @@ def test_different_lengths(data: tuple[pd.DataFrame, np.ndarray]) -> None:
         X, target = cohort_for(kind, missing=0.0)
         with pytest.raises(ValueError, match=r"(40 rows|\(40\)).*39"):
             make_model(kind).fit(X, target[:-1])
-    with pytest.raises(ValueError, match="same length. Got: time has 40, event has 39"):
+    with pytest.raises(ValueError, match=r"same length. Got: time has 40, event has 39"):
         table().fit(frame, (y["time"], y["event"][:-1]))
     with pytest.raises(ValueError, match=r"sample_weight.shape == \(39,\), expected \(40,\)"):
         table().fit(frame, y, sample_weight=np.ones(39))
@@ -114,19 +117,19 @@ def test_what_is_no_outcome(data: tuple[pd.DataFrame, np.ndarray], y: Any, messa
 
 def test_dates_and_text_are_no_times(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     dates = pd.Series(pd.date_range("2020-01-01", periods=40))
-    with pytest.raises(TypeError, match="Times in y must be numbers. Got dtype datetime64"):
+    with pytest.raises(TypeError, match=r"Times in y must be numbers. Got dtype datetime64"):
         table().fit(data[0], (dates, np.ones(40)))
 
 
 def test_classes_and_numbers() -> None:
     frame, y = cohort_for("classifier", missing=0.0)
-    with pytest.raises(ValueError, match="needs at least 2 classes in y; got 1 class"):
+    with pytest.raises(ValueError, match=r"needs at least 2 classes in y; got 1 class"):
         make_model("classifier").fit(frame, np.repeat("old", 40))
     with pytest.raises(ValueError, match=r"classes not seen in training: \['dead'\]"):
         make_model("classifier").fit(frame, y, eval_set=(frame, np.repeat("dead", 40)))
     frame, y = cohort_for("regressor", missing=0.0)
     y[3] = np.nan
-    with pytest.raises(ValueError, match="y contains NaN"):
+    with pytest.raises(ValueError, match=r"y contains NaN"):
         make_model("regressor").fit(frame, y)
 
 
@@ -137,21 +140,19 @@ def test_classes_and_numbers() -> None:
         (np.nan, "finite numbers, none negative. Got nan at position 4"),
     ],
 )
-def test_bad_weights(
-    data: tuple[pd.DataFrame, np.ndarray], weight: float, message: str
-) -> None:
+def test_bad_weights(data: tuple[pd.DataFrame, np.ndarray], weight: float, message: str) -> None:
     frame, y = data
     weights = np.ones(40)
     weights[4] = weight
     with pytest.raises(ValueError, match=message):
         table().fit(frame, y, sample_weight=weights)
-    with pytest.raises(ValueError, match="must hold a positive number. All are 0"):
+    with pytest.raises(ValueError, match=r"must hold a number above zero. All are 0"):
         table().fit(frame, y, sample_weight=np.zeros(40))
 
 
 def test_weights_that_leave_no_event(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
-    with pytest.raises(ValueError, match="event"):
+    with pytest.raises(ValueError, match=r"event"):
         table().fit(frame, y, sample_weight=1.0 - y["event"])
 
 
@@ -163,20 +164,20 @@ def test_an_unknown_column_has_its_nearest_names_named(
 ) -> None:
     frame, y = data
     for modality in (Tabular(["agee"]), Genes(["agee"]), Image("agee")):
-        with pytest.raises(ValueError, match="Column 'agee' not found in the table. .* 'age'"):
+        with pytest.raises(ValueError, match=r"Column 'agee' not found in the table. .* 'age'"):
             make_model(modalities={"x": modality}).fit(frame, y)
-    with pytest.raises(ValueError, match="'ENSG"):
+    with pytest.raises(ValueError, match=r"'ENSG"):
         make_model(modalities={"x": Genes("ENSG*")}).fit(frame, y)
-    with pytest.raises(ValueError, match="strata parameter must name a column of X. Got 'site'"):
+    with pytest.raises(ValueError, match=r"strata parameter must name a column of X. Got 'site'"):
         table(strata="site").fit(frame, y)
 
 
 def test_columns_at_predict_must_be_those_of_fit(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
     model = table().fit(frame, y)
-    with pytest.raises(ValueError, match="seen at fit time, yet now missing:\n- sex"):
+    with pytest.raises(ValueError, match=r"seen at fit time, yet now missing:\n- sex"):
         model.predict(frame.drop(columns="sex"))
-    with pytest.raises(ValueError, match="unseen at fit time:\n- new"):
+    with pytest.raises(ValueError, match=r"unseen at fit time:\n- new"):
         model.predict(frame.assign(new=1.0))
     twice = pd.concat([frame, frame[["age"]]], axis=1)
     with pytest.raises(ValueError, match=r"several columns of the same name: \['age'\]"):
@@ -207,8 +208,10 @@ def test_an_unreadable_image_is_named_with_path_and_row(
         )
         with pytest.raises(ValueError, match=f"Column 'image', row 'patient_0'.*{what}"):
             make_model(modalities=scan).fit(other, y)
-    other = frame.assign(image=pd.Series([3.5, *frame["image"].iloc[1:]], frame.index, dtype=object))
-    with pytest.raises(ValueError, match="Column 'image', row 'patient_0': .* Got float"):
+    other = frame.assign(
+        image=pd.Series([3.5, *frame["image"].iloc[1:]], frame.index, dtype=object)
+    )
+    with pytest.raises(ValueError, match=r"Column 'image', row 'patient_0': .* Got float"):
         make_model(modalities=scan).fit(other, y)
 
 
@@ -217,20 +220,22 @@ def test_constant_and_empty_columns(data: tuple[pd.DataFrame, np.ndarray]) -> No
     frame = frame.assign(same=1.0, nothing=np.nan)
     model = make_model(modalities={"x": Tabular(["age", "same", "nothing"])}, epochs=2)
     with (
-        pytest.warns(UserWarning, match="one value in the training rows to 0: 'same'"),
-        pytest.warns(UserWarning, match="without a value in the training rows: 'nothing'"),
+        pytest.warns(UserWarning, match=r"one value in the training rows to 0: 'same'"),
+        pytest.warns(UserWarning, match=r"without a value in the training rows: 'nothing'"),
     ):
         model.fit(frame, y)
     risk = model.predict(frame)
     assert np.isfinite(risk).all()
     np.testing.assert_array_equal(model.predict(frame.assign(same=9.0, nothing=3.0)), risk)
-    with pytest.raises(ValueError, match="columns 'nothing' are missing in all of the 40 rows"):
+    with pytest.raises(ValueError, match=r"columns 'nothing' are missing in all of the 40 rows"):
         make_model(modalities={"x": Tabular(["nothing"])}).fit(frame, y)
 
 
 def test_fewer_rows_than_folds(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
-    with pytest.raises(ValueError, match="n_splits=5 greater than the number of samples: n_samples=4"):
+    with pytest.raises(
+        ValueError, match=r"n_splits=5 greater than the number of samples: n_samples=4"
+    ):
         cross_validate(table(), frame.iloc[:4], y[:4], cv=5)
 
 
@@ -238,7 +243,7 @@ def test_unseen_categories(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
     model = table().fit(frame, y)
     strange = frame.assign(sex=["x", *frame["sex"].iloc[1:]])
-    with pytest.warns(UserWarning, match="Column 'sex' holds categories .* not in the .*: 'x'"):
+    with pytest.warns(UserWarning, match=r"Column 'sex' holds categories .* not in the .*: 'x'"):
         found = model.predict(strange)
     np.testing.assert_array_equal(found[1:], model.predict(frame)[1:])
     assert np.isfinite(found[0])
@@ -248,7 +253,7 @@ def test_an_unseen_stratum(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
     model = table(strata="sex").fit(frame, y)
     strange = frame.assign(sex=["x", *frame["sex"].iloc[1:]])
-    with pytest.raises(ValueError, match="'x'"), pytest.warns(UserWarning, match="'sex'"):
+    with pytest.raises(ValueError, match=r"'x'"), pytest.warns(UserWarning, match=r"'sex'"):
         model.predict_survival_function(strange, times=[1.0])
 
 
@@ -257,13 +262,14 @@ def test_an_unseen_stratum(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     [
         (pd.date_range("2020-01-01", periods=40), "Column 'x' holds dates"),
         ([1, "two"] * 20, "Column 'x' mixes numbers and text: 1 in row 'patient_0', 'two' in row"),
-        ([{"a": 1}] * 40, "Column 'x' must hold numbers or categories. Got dict in row 'patient_0'"),
+        (
+            [{"a": 1}] * 40,
+            "Column 'x' must hold numbers or categories. Got dict in row 'patient_0'",
+        ),
         ([np.inf, *range(39)], "Column 'x' must hold finite numbers .* in row 'patient_0'"),
     ],
 )
-def test_wrong_dtypes(
-    data: tuple[pd.DataFrame, np.ndarray], cells: Any, message: str
-) -> None:
+def test_wrong_dtypes(data: tuple[pd.DataFrame, np.ndarray], cells: Any, message: str) -> None:
     frame, y = data
     frame = frame.assign(x=pd.Series(list(cells), frame.index))
     with pytest.raises(ValueError, match=message):
@@ -273,9 +279,9 @@ def test_wrong_dtypes(
 def test_text_where_numbers_were(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
     model = table().fit(frame, y)
-    with pytest.raises(ValueError, match="Column 'age' must hold numbers. Got 'old' in row"):
+    with pytest.raises(ValueError, match=r"Column 'age' must hold numbers. Got 'old' in row"):
         model.predict(frame.assign(age="old"))
-    with pytest.raises(ValueError, match="Column 'sex' must hold numbers. Got 'f|Got 'm"):
+    with pytest.raises(ValueError, match=r"Column 'sex' must hold numbers. Got 'f|Got 'm"):
         make_model(modalities={"x": Genes(["sex"])}).fit(frame, y)
 
 
@@ -300,7 +306,7 @@ BAD_PARAMETERS: list[tuple[str, Any, type[Exception], str]] = [
     ("verbose", "yes", TypeError, "verbose parameter must be an integer. Got 'yes'"),
     ("device", "gpu", ValueError, "device parameter must be 'auto', 'cpu', .* Got 'gpu'"),
     ("precision", "16", ValueError, "precision parameter must be one of .* Got '16'"),
-    ("callbacks", [print], TypeError, "callbacks parameter must hold .*Callback objects"),
+    ("callbacks", [print], TypeError, "callbacks parameter must be a list of .*Callback objects"),
     ("callbacks", print, TypeError, "callbacks parameter must"),
     ("ties", "exact", ValueError, "ties parameter must be one of .*'efron', 'breslow'"),
     ("ties", "efrn", ValueError, "Did you mean 'efron'?"),
@@ -348,11 +354,11 @@ def test_a_device_that_is_not_there(data: tuple[pd.DataFrame, np.ndarray], devic
 
 def test_unknown_nested_parameters() -> None:
     model = make_model()
-    with pytest.raises(ValueError, match="no modality 'ct'; there are .*'clinic', 'rna', 'scan'"):
+    with pytest.raises(ValueError, match=r"no modality 'ct'; there are .*'clinic', 'rna', 'scan'"):
         model.set_params(modalities__ct__size=32)
-    with pytest.raises(ValueError, match="Invalid parameter 'sizes' for estimator Image"):
+    with pytest.raises(ValueError, match=r"Invalid parameter 'sizes' for estimator Image"):
         model.set_params(modalities__scan__sizes=32)
-    with pytest.raises(ValueError, match="Invalid parameter"):
+    with pytest.raises(ValueError, match=r"Invalid parameter"):
         model.set_params(fusion__width=32)  # "concat" is a name, with no parameters
 
 
@@ -392,7 +398,7 @@ def test_fitted_attributes_before_fit(name: str) -> None:
 
 
 def test_saving_before_fit(tmp_path: Any) -> None:
-    with pytest.raises(NotFittedError, match="not fitted"):
+    with pytest.raises(NotFittedError, match=r"not fitted"):
         FusionCox().save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -400,7 +406,11 @@ def test_saving_before_fit(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
-        ("predict_survival_function", ([-1.0],), "times parameter must hold finite times, none neg"),
+        (
+            "predict_survival_function",
+            ([-1.0],),
+            "times parameter must hold finite times, none neg",
+        ),
         ("predict_survival_function", ([np.nan],), "times parameter"),
         ("predict_survival_function", ([],), "times parameter"),
         ("predict_cumulative_hazard_function", ([[1.0]],), "times parameter"),
@@ -422,5 +432,5 @@ def test_bad_arguments_of_predictions(
 def test_scoring_censored_rows_only(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, y = data
     model = table(epochs=1).fit(frame, y)
-    with pytest.raises(ValueError, match="at least one event"):
+    with pytest.raises(ValueError, match=r"at least one event"):
         model.score(frame, surv(y["time"], np.zeros(40)))

@@ -29,7 +29,8 @@ def without(frame: pd.DataFrame, rows: Any, columns: list[str]) -> pd.DataFrame:
 def fitted(request: pytest.FixtureRequest) -> tuple[Any, pd.DataFrame]:
     frame, y = cohort_for("cox", missing=0.3)
     frame = without(frame, slice(0, 6), GENES)
-    frame["image"].iloc[:6] = [np.full((8, 8), 9 * i, np.uint8) for i in range(6)]
+    images = [np.full((8, 8), 9 * i, np.uint8) for i in range(6)]
+    frame["image"] = pd.Series([*images, *frame["image"].iloc[6:]], frame.index, dtype=object)
     return make_model("cox", request.param).fit(frame, y), frame
 
 
@@ -88,15 +89,15 @@ def test_modality_dropout_trains(kind: str, fusion: str) -> None:
     dropped = make_model(kind, fusion, modality_dropout=0.5).fit(frame, y)
     assert np.isfinite(predictions(dropped, frame)).all()
     assert np.isfinite(dropped.history_["loss"]).all()
-    same = np.allclose(predictions(dropped, frame), predictions(plain, frame), atol=1e-7)
-    assert same is (fusion == "late")  # a member of one modality has nothing to drop
+    assert not np.allclose(predictions(dropped, frame), predictions(plain, frame), atol=1e-7)
 
 
 def test_modality_dropout_makes_absence_less_harmful() -> None:
     """With the image the only signal, a model that met rows without it does not go astray."""
-    frame, y = cohort_for("regressor", 200, missing=0.0)
+    frame, y = cohort_for("regressor", 120, missing=0.0)
     brightness = np.array([image.mean() for image in frame["image"]])
-    inputs = {"scan": Image("image", size=8, channels="L"), "clinic": Tabular(["age"])}
+    scan = Image("image", size=4, channels="L", encoder="raw")
+    inputs = {"scan": scan, "clinic": Tabular(["age"])}
     y = brightness + frame["age"].to_numpy()
     lacking = frame.assign(image=pd.Series([None] * len(frame), frame.index, dtype=object))
     errors = {}
@@ -130,7 +131,7 @@ def test_one_row_with_an_image_is_enough(fusion: str, encoder: str) -> None:
 def test_an_image_that_no_training_row_has_is_refused() -> None:
     frame, y = cohort_for("cox")
     frame = without(frame, slice(None), ["image"])
-    with pytest.raises(ValueError, match="column 'image' is missing in all of the 40 rows"):
+    with pytest.raises(ValueError, match=r"column 'image' is missing in all of the 40 rows"):
         make_model().fit(frame, y)
 
 
@@ -150,10 +151,10 @@ def test_a_row_with_nothing_is_named_at_fit_and_at_predict() -> None:
     empty["stage"] = empty["stage"].astype(object)
     empty.iloc[[3, 7], empty.columns.get_loc("stage")] = None
     for fusion in FUSIONS:
-        with pytest.raises(ValueError, match="'patient_3', 'patient_7'"):
+        with pytest.raises(ValueError, match=r"'patient_3', 'patient_7'"):
             make_model("cox", fusion).fit(empty, y)
         model = make_model("cox", fusion, epochs=1).fit(frame, y)
-        with pytest.raises(ValueError, match="no modality present: 'patient_3', 'patient_7'"):
+        with pytest.raises(ValueError, match=r"no modality present: 'patient_3', 'patient_7'"):
             model.predict(empty)
-        with pytest.raises(ValueError, match="no modality present: 'patient_3', 'patient_7'"):
+        with pytest.raises(ValueError, match=r"no modality present: 'patient_3', 'patient_7'"):
             make_model("cox", fusion, epochs=1).fit(frame, y, eval_set=(empty, y))

@@ -153,7 +153,7 @@ def test_a_save_that_fails_leaves_what_was_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(_persistence, what, fail)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left"):
             model.save(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == (["model"] if existing else [])
     if existing:
@@ -185,12 +185,17 @@ def test_something_else_is_not_overwritten(
     saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
 ) -> None:
     model, _, _ = saved
+    with_notes = copy_of(saved[1], tmp_path / "notes")
+    (with_notes / "notes.txt").write_text("what I found")
+    with pytest.raises(ValueError, match=r"is no saved estimator .*'notes.txt'"):
+        model.save(with_notes)
+    assert (with_notes / "notes.txt").read_text() == "what I found"
     folder, file = tmp_path / "thesis", tmp_path / "file"
     folder.mkdir()
     (folder / "chapter1.tex").write_text("years of work")
     file.write_text("a file")
     for place in (folder, file):
-        with pytest.raises(ValueError, match="exists and holds no saved estimator"):
+        with pytest.raises(ValueError, match=r"exists and is no saved estimator"):
             model.save(place)
     assert (folder / "chapter1.tex").read_text() == "years of work"
     assert file.read_text() == "a file"
@@ -210,7 +215,13 @@ def test_types_that_are_not_trusted_are_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["builtins.eval", "os.system", "subprocess.Popen", "mmfusion.estimators._persistence.X"]
+    "name",
+    [
+        "builtins.eval",
+        "os.system",
+        "subprocess.Popen",
+        "mmfusion.modalities.image.ThreadPoolExecutor",
+    ],
 )
 def test_a_state_that_names_code_is_refused(
     saved: tuple[FusionCox, Path, pd.DataFrame],
@@ -220,12 +231,12 @@ def test_a_state_that_names_code_is_refused(
 ) -> None:
     folder = copy_of(saved[1], tmp_path / "model")
     monkeypatch.setattr(skops.io, "get_untrusted_types", lambda **_: [name])
-    with pytest.raises(ValueError, match="not trusted"):
+    with pytest.raises(ValueError, match=r"not trusted"):
         FusionCox.load(folder)
 
 
 def test_the_wrong_class(saved: tuple[FusionCox, Path, pd.DataFrame]) -> None:
-    with pytest.raises(ValueError, match="a FusionCox, not a FusionRegressor; use FusionCox.load"):
+    with pytest.raises(ValueError, match=r"a FusionCox, not a FusionRegressor; use FusionCox.load"):
         FusionRegressor.load(saved[1])
 
 
@@ -241,7 +252,7 @@ def test_a_newer_format(saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: P
 def test_what_is_missing_or_damaged(
     saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere holds no saved estimator"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere holds no saved estimator"):
         FusionCox.load(tmp_path / "nowhere")
     for name in ("model.json", "state.skops", "weights.safetensors"):
         folder = copy_of(saved[1], tmp_path / f"without-{name}")
@@ -264,10 +275,10 @@ def test_a_model_of_a_gpu_predicts_on_the_cpu_with_a_warning(
     there.save(tmp_path / "model")
     again = FusionCox.load(tmp_path / "model")
     assert again.device == "cuda"
-    with pytest.warns(UserWarning, match="device='cuda' was asked for, .* using the CPU"):
+    with pytest.warns(UserWarning, match=r"device='cuda' was asked for, .* using the CPU"):
         risk = again.predict(frame)
     np.testing.assert_array_equal(risk, model.predict(frame))
-    with pytest.raises(ValueError, match="use device='cpu' or device='auto'"):
+    with pytest.raises(ValueError, match=r"use device='cpu' or device='auto'"):
         again.fit(*cohort_for("cox"))
 
 

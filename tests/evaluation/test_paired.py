@@ -121,6 +121,7 @@ def test_any_estimator_any_metric() -> None:
     assert seen.scores["own"][0] == frame["gene_0"].iloc[FOLDS[0][1]].max()
 
 
+@pytest.mark.slow
 def test_arrays_and_processes_give_the_same() -> None:
     values = FRAME[["age", "gene_0"]].to_numpy()
     model = {"cox": CoxPHSurvivalAnalysis()}

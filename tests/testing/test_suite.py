@@ -377,7 +377,7 @@ def test_scikit_learns_checks_are_there_and_fail_where_they_should() -> None:
 
 
 def test_all_failures_are_told_at_once() -> None:
-    with pytest.raises(AssertionError, match="UpsideDown fails") as found:
+    with pytest.raises(AssertionError, match=r"UpsideDown fails") as found:
         check_survival_estimator(UpsideDown())
     told = re.findall(r"^- (\w+)", str(found.value), re.MULTILINE)
     assert {"check_risk_direction", "check_score_direction"} <= set(told)
@@ -388,6 +388,6 @@ def test_expected_failures_must_come() -> None:
         NoIndex(), expected_failed_checks={"check_survival_curves": "why", "check_row_order": "why"}
     )
     with pytest.raises(
-        AssertionError, match="check_fit1d: expected to fail \\(why\\), but it holds"
+        AssertionError, match=r"check_fit1d: expected to fail \(why\), but it holds"
     ):
         check_survival_estimator(Exponential(), expected_failed_checks={"check_fit1d": "why"})

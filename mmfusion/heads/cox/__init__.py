@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmfusion.heads.cox.baseline import Baseline
 from mmfusion.heads.cox.head import CoxHead, CoxTarget
 from mmfusion.heads.cox.loss import (
+    TiesMethod,
     cox_gradient,
     cox_hessian_diagonal,
     cox_hessian_vector,
@@ -19,6 +20,7 @@ __all__ = [
     "CoxHead",
     "CoxPlan",
     "CoxTarget",
+    "TiesMethod",
     "cox_gradient",
     "cox_hessian_diagonal",
     "cox_hessian_vector",

@@ -48,7 +48,7 @@ class Baseline:
         n_strata: int,
         center: float,
     ) -> Self:
-        """Accumulate the log-jumps at each (stratum, time), ascending, of rows with eta = center."""
+        """Accumulate log-jumps at ascending (stratum, time) of a row with eta = center."""
         edges = np.searchsorted(stratum, np.arange(1, n_strata))
         return cls(
             center,

@@ -1,4 +1,4 @@
-"""The Cox head: outcome, loss, batches, baseline and predictions of a proportional-hazards model."""
+"""The Cox head: outcome, loss, batches, baseline and predictions."""
 
 from __future__ import annotations
 
@@ -130,9 +130,9 @@ class CoxHead(Head):
             As `check_survival`; for weights that are negative, or zero for every event; for
             missing labels of strata.
         """
-        outcome = check_survival(y, index=context.get("index"))
-        self.strata_ = None if strata is None else learn_strata(strata, len(outcome))
-        target = self._encode(outcome, sample_weight, strata)
+        outcome = check_survival(y, index=index)
+        self.strata_ = None if strata is None else learn_strata(strata, len(outcome), index)
+        target = self._encode(outcome, sample_weight, strata, index)
         if not self.informative(target):
             raise ValueError(
                 "The sample_weight parameter must give at least one event a weight above 0. "
@@ -155,10 +155,10 @@ class CoxHead(Head):
         ValueError, TypeError
             As `fit_outcome`, and for a stratum that `fit_outcome` did not see.
         """
-        outcome = check_survival(y, require_events=False, index=context.get("index"))
-        return self._encode(outcome, sample_weight, strata)
+        outcome = check_survival(y, require_events=False, index=index)
+        return self._encode(outcome, sample_weight, strata, index)
 
-    def _encode(self, outcome: Survival, sample_weight: Any, strata: Any) -> CoxTarget:
+    def _encode(self, outcome: Survival, sample_weight: Any, strata: Any, index: Any) -> CoxTarget:
         n = len(outcome)
         return CoxTarget(
             check_weights(sample_weight, n),
@@ -296,10 +296,6 @@ class CoxHead(Head):
     def event_times_(self) -> np.ndarray:
         """All distinct event times of the training rows, ascending: the default ``times``."""
         return self.baseline_.event_times
-
-    def risk(self, eta: Any) -> np.ndarray:
-        """Return the log hazard ratio to the mean of the training rows' eta, shape (n,)."""
-        return as_vector(eta) - self.baseline_.center
 
     def cumulative_hazard(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
         """Return the cumulative hazard of each row at each time.

@@ -70,7 +70,7 @@ def cox_loss(
     >>> plan = CoxPlan.from_outcome(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 1, 0]))
     >>> eta = torch.zeros(3, requires_grad=True)
     >>> loss = cox_loss(eta, plan)  # (log 3 + log 2) / 2
-    >>> round(float(loss), 6)
+    >>> round(loss.item(), 6)
     0.89588
     >>> loss.backward()
     >>> eta.grad.mul(6).round(decimals=4)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -129,15 +128,14 @@ class CoxPlan:
         """Sums over risk sets and over times, for any spread of the summands."""
         return RiskSets(self)
 
-    @classmethod
+    @staticmethod
     def from_outcome(
-        cls,
         time: Tensor,
         event: Tensor,
         weight: Tensor | None = None,
         entry: Tensor | None = None,
         stratum: Tensor | None = None,
-    ) -> Self:
+    ) -> CoxPlan:
         """Plan an outcome.
 
         Parameters
@@ -189,7 +187,6 @@ class CoxPlan:
             lo = late if delayed else lo
         in_order = bool((order[1:] > order[:-1]).all())
         return _build(
-            cls,
             hi.int()[None],
             None if lo is None else lo.int()[None],
             event[order][None],
@@ -199,7 +196,7 @@ class CoxPlan:
             None if in_order else order.int(),
         )[0]
 
-    def cut(self, rows: Tensor) -> tuple[Tensor, list[Self]]:
+    def cut(self, rows: Tensor) -> tuple[Tensor, list[CoxPlan]]:
         """Plan batches of these rows, all at once.
 
         Parameters
@@ -215,7 +212,6 @@ class CoxPlan:
         """
         places = (rows if self.inverse is None else self.inverse[rows].long()).sort(dim=1).values
         plans = _build(
-            type(self),
             self.hi[places],
             None if self.lo is None else self.lo[places],
             self.event[places],
@@ -248,7 +244,7 @@ def _count_from(closes: Tensor) -> Tensor:
 
 
 def _first_of_stratum(stratum: Tensor, closes: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the number of blocks in lower strata, and where the stratum begins, at each position."""
+    """Return the number of blocks in lower strata, and the start of the own, at each position."""
     size = stratum.shape[1]
     ends = torch.ones_like(closes)
     ends[:, :-1] = stratum[:, 1:] != stratum[:, :-1]
@@ -272,7 +268,6 @@ def _blocks_before(entry: Tensor, time: Tensor, stratum: Tensor | None, closes: 
 
 
 def _build(
-    cls: type[CoxPlan],
     hi: Tensor,
     lo: Tensor | None,
     event: Tensor,
@@ -327,7 +322,7 @@ def _build(
     if order is not None:
         inverse = torch.empty_like(order)
         inverse[order.long()] = torch.arange(size, dtype=order.dtype, device=order.device)
-    return [cls(order, inverse, *values) for values in zip(*columns, strict=True)]
+    return [CoxPlan(order, inverse, *values) for values in zip(*columns, strict=True)]
 
 
 def _ties(

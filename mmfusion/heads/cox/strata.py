@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,9 @@ def _labels(strata: Any, n: int, index: Any) -> np.ndarray:
             f"The strata parameter must have no missing labels. Got some in rows {rows}."
         )
     if labels.dtype.kind == "O":
-        kinds = {isinstance(label, str) for label in labels}
-        if kinds == {True}:
+        if all(isinstance(label, str) for label in labels):
             return labels.astype(np.str_)
-        if kinds == {False} and all(
-            isinstance(v, int | float | np.number | np.bool_) for v in labels
-        ):
+        if all(isinstance(label, Real | np.bool_) for label in labels):
             labels = np.array(labels.tolist())
     if labels.dtype.kind not in "biufU":
         raise TypeError(
@@ -77,7 +75,6 @@ def _labels(strata: Any, n: int, index: Any) -> np.ndarray:
 
 
 def _shown(values: list[Any]) -> str:
+    plain = (value.item() if isinstance(value, np.generic) else value for value in values[:SHOWN])
     more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return (
-        ", ".join(repr(v.item() if isinstance(v, np.generic) else v) for v in values[:SHOWN]) + more
-    )
+    return ", ".join(map(repr, plain)) + more

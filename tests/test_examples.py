@@ -1,0 +1,37 @@
+"""The examples run, in their fastest setting, and leave what they promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.slow
+def test_the_demo_compares_draws_and_saves(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "demo.py", "--fast", "--output", tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "python examples/glioma.py" in done.stdout
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "| oracle |" in report
+    assert "<td>oracle</td>" in page
+    for cohort, n_models in (("metabric", 7), ("digit", 9)):
+        assert (tmp_path / f"{cohort}.png").stat().st_size > 10_000
+        assert f"({cohort}.png)" in report
+        assert (tmp_path / f"{cohort}_model").is_dir()
+        scores = pd.read_csv(tmp_path / f"{cohort}_scores.csv")
+        assert len(scores) == 2 * n_models
+        assert scores["c"].between(0, 1).all()
+        assert scores["ibs"].between(0, 0.5).all()
