@@ -32,8 +32,9 @@ class FeatureScaler(nn.Module):
 
     Attributes
     ----------
-    mean, scale : Tensor, shape (n_features,)
-        0 and 1 until `fit`; the scale of a constant feature is ``inf``, which makes it 0.
+    mean, factor : Tensor, shape (n_features,)
+        What is subtracted and what is multiplied by: 0 and 1 until `fit`. The factor of a constant
+        feature is 0. All buffers are finite, so that weights can be averaged over steps.
     components : Tensor, shape (n_features, k), or None
         None without components, and before `fit`.
 
@@ -44,7 +45,7 @@ class FeatureScaler(nn.Module):
     """
 
     mean: Tensor
-    scale: Tensor
+    factor: Tensor
     components: Tensor | None
 
     def __init__(self, n_features: int, n_components: int | float | None = None) -> None:
@@ -52,7 +53,7 @@ class FeatureScaler(nn.Module):
         _check_n_components(n_components)
         self.n_components = n_components
         self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
+        self.register_buffer("factor", torch.ones(n_features))
         self.register_buffer("components", None)
 
     def fit(self, features: Tensor) -> None:
@@ -72,7 +73,7 @@ class FeatureScaler(nn.Module):
         sd = torch.from_numpy(moments.sd)
         sd[torch.from_numpy(moments.constant)] = torch.inf
         self.mean.copy_(torch.from_numpy(moments.mean))
-        self.scale.copy_(sd)
+        self.factor.copy_(1.0 / sd)
         if self.n_components is None:
             return
         n_rows, n_features = values.shape
@@ -83,7 +84,7 @@ class FeatureScaler(nn.Module):
                 f"training rows with images ({n_rows}) and the encoder's features "
                 f"({n_features}). Got {self.n_components}."
             )
-        standard = ((values - self.mean.cpu()) / self.scale.cpu()).clamp(-_CLIP, _CLIP)
+        standard = ((values - self.mean.cpu()) * self.factor.cpu()).clamp(-_CLIP, _CLIP)
         # Both solvers are exact; the covariance is the smaller matrix where rows are many.
         solver = "covariance_eigh" if n_rows > n_features else "full"
         pca = PCA(self.n_components, svd_solver=solver).fit(standard.numpy())
@@ -93,7 +94,7 @@ class FeatureScaler(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scaled features, shape (batch, n_features) or (batch, k)."""
-        scaled = ((features - self.mean) / self.scale).clamp(-_CLIP, _CLIP)
+        scaled = ((features - self.mean) * self.factor).clamp(-_CLIP, _CLIP)
         if self.n_components is None:
             return scaled
         if self.components is None:

@@ -59,12 +59,12 @@ def plot_risk_groups(
         lower, upper = (np.r_[1.0, bound] for bound in curve.confidence_interval())
         ax.step(x, s, where="post", color=colour, label=f"{name} risk (n = {len(mine)})")
         ax.fill_between(x, lower, upper, step="post", color=colour, alpha=0.15, linewidth=0)
+    title = None
     if not outcome.delayed:  # the test knows no entry times
         p = log_rank_test(outcome.time, outcome.event, label).p_value
-        text = "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.3f}"
-        ax.text(0.98, 0.98, text, ha="right", va="top", transform=ax.transAxes)
+        title = "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.3f}"
     ax.set(xlabel=time_label, ylabel="surviving", ylim=(0, 1.02), xlim=(0, outcome.time.max()))
-    ax.legend(loc="lower left", frameon=False)
+    ax.legend(frameon=False, title=title)
     _write_at_risk(ax, outcome.time, outcome.entry, label, names)
     return ax
 
@@ -97,7 +97,7 @@ def plot_survival_curves(
     for name, values, colour in zip(names, curves.to_numpy(), _colours(len(curves)), strict=True):
         ax.step(np.r_[0.0, times], np.r_[1.0, values], where="post", color=colour, label=name)
     ax.set(xlabel=time_label, ylabel="predicted survival", ylim=(0, 1.02), xlim=(0, times[-1]))
-    ax.legend(loc="lower left", frameon=False)
+    ax.legend(frameon=False)
     return ax
 
 
@@ -163,6 +163,7 @@ def _write_at_risk(
 ) -> None:
     """Write the numbers at risk below the axis, a line a group, at the axis' own ticks."""
     ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= time.max()]
+    ax.set_xticks(ticks)  # a later change of the layout would choose others
     style: dict[str, Any] = {
         "fontsize": 7.5,
         "annotation_clip": False,

@@ -36,7 +36,7 @@ _SUFFIXES = (
     ".webp",
 )
 _GENE = re.compile(
-    r"(ENS[A-Z]*G\d+|cg\d{6,}|hsa-).*|.+_(rnaseq|rna|mrna|mirna|cnv|cna|mut|meth|rppa)",
+    r"(ENS[A-Z]*G\d+|cg\d{6,}|hsa-|genes?[_.]).*|.+_(rnaseq|rna|mrna|mirna|cnv|cna|mut|meth|rppa)",
     re.IGNORECASE,
 )
 #: So many gene-like columns make a modality, and more numeric ones than this whatever their names.
@@ -56,8 +56,8 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
        tensors of at least two dimensions, paths that end like an image file's, or lists of these,
        is one `Image`, named like the column.
     2. At least 20 numeric columns named like molecular measurements (``ENSG00000141510``,
-       ``cg00000029``, ``hsa-mir-21``, ``TP53_rnaseq``, ``_rna``, ``_mrna``, ``_mirna``, ``_cnv``,
-       ``_cna``, ``_mut``, ``_meth``, ``_rppa``) are one `Genes`, named "genes".
+       ``cg00000029``, ``hsa-mir-21``, ``gene_TP53``, ``TP53_rnaseq``, ``_rna``, ``_mrna``,
+       ``_mirna``, ``_cnv``, ``_cna``, ``_mut``, ``_meth``, ``_rppa``) are one `Genes`, "genes".
     3. More than 200 other numeric columns are one `Genes`, named "wide". Name the clinical columns
        yourself where they stand between them.
     4. A text column of at least 10 values, all different, is an identifier: left out with a

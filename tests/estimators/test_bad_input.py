@@ -305,6 +305,7 @@ BAD_PARAMETERS: list[tuple[str, Any, type[Exception], str]] = [
     ("verbose", -1, ValueError, "verbose"),
     ("verbose", "yes", TypeError, "verbose parameter must be an integer. Got 'yes'"),
     ("device", "gpu", ValueError, "device parameter must be 'auto', 'cpu', .* Got 'gpu'"),
+    ("device", "cpu:1", ValueError, "device parameter must be .* Got 'cpu:1'"),
     ("precision", "16", ValueError, "precision parameter must be one of .* Got '16'"),
     ("callbacks", [print], TypeError, "callbacks parameter must be a list of .*Callback objects"),
     ("callbacks", print, TypeError, "callbacks parameter must"),

@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from mmfusion.estimators import FusionCox, FusionRegressor
 from mmfusion.fusion import JointFusion
 from mmfusion.metrics import concordance_index
-from mmfusion.modalities import Tabular
+from mmfusion.modalities import Image, Tabular
 from mmfusion.survival import surv
 from mmfusion.training import Callback, TrainingDivergedError, TrainingState
 from tests.estimators.common import ESTIMATORS, FUSIONS, cohort_for, make_model, predictions
@@ -518,3 +518,13 @@ def test_a_gpu_trains_what_the_cpu_trains() -> None:
     assert abs(cpu.score(frame, y) - gpu.score(frame, y)) < 0.1
     mixed = make_model(epochs=5, device="cuda", precision="bf16-mixed").fit(frame, y)
     assert np.isfinite(predictions(mixed, frame)).all()
+
+
+def test_moving_average_with_kept_features(cohort) -> None:
+    # Constant features once had an infinite scale, which an average turns into NaN.
+    frame, y = cohort
+    image = Image("image", size=32, encoder="test_resnet", freeze="all", n_components=3)
+    model = FusionCox({"scan": image, "table": Tabular(["age", "sex"])}, ema=0.9, epochs=4)
+    model.set_params(device="cpu", random_state=0).fit(frame, y)
+    assert np.isfinite(model.predict(frame)).all()
+    assert model.history_["loss"].notna().all()

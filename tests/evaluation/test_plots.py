@@ -58,10 +58,10 @@ def test_log_rank_p_and_numbers_at_risk(ax) -> None:
     plot_risk_groups(y, risk, ax)
     label = risk_groups(risk, 90, 3)
     p = multivariate_logrank_test(y["time"], label, y["event"]).p_value
+    assert ax.get_legend().get_title().get_text() == f"log-rank p = {p:.3f}"
     texts = [text.get_text() for text in ax.texts]
-    assert f"log-rank p = {p:.3f}" in texts
     start = texts.index("at risk: low")
-    tick = [tick for tick in ax.get_xticks() if 0 <= tick <= y["time"].max()][1]
+    tick = ax.get_xticks()[1]
     assert texts[start + 1] == "30"
     assert texts[start + 2] == str(((label == 0) & (y["time"] >= tick)).sum())
 
@@ -70,7 +70,7 @@ def test_delayed_entry_has_no_log_rank_test(ax) -> None:
     frame, y = make_cohort(90)
     late = surv(y["time"], y["event"], 0.5 * y["time"])
     plot_risk_groups(late, frame["gene_0"], ax)
-    assert not any("log-rank" in text.get_text() for text in ax.texts)
+    assert ax.get_legend().get_title().get_text() == ""
     label = risk_groups(frame["gene_0"], 90, 3)
     mine = late[label == 0]
     curve = kaplan_meier(mine["time"], mine["event"], mine["entry"])
