@@ -44,6 +44,7 @@ def linear() -> FusionCox:
         batch_size=None,
         patience=None,
         epochs=400,
+        ema=None,
         learning_rate=0.05,
         random_state=0,
     )
@@ -56,6 +57,7 @@ def search(candidates: int, seed: int, n_jobs: int | None) -> RandomizedSearchCV
         fusion=JointFusion(),
         epochs=150,
         patience=25,
+        ema=None,
         random_state=seed,
     )
     space = {

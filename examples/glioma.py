@@ -62,6 +62,7 @@ def model(chosen: dict[str, Any], seed: int) -> GridSearchCV:
         patience=None,
         epochs=60,
         learning_rate=1e-2,
+        ema=None,
         random_state=seed,
     )
     return GridSearchCV(
@@ -82,6 +83,7 @@ def fine_tuned(chosen: dict[str, Any], seed: int, epochs: int) -> FusionCox:
         patience=None,
         epochs=epochs,
         learning_rate=1e-2,
+        ema=None,
         weight_decay=1.0,
         random_state=seed,
         verbose=2,

@@ -52,7 +52,7 @@ class FusionEstimator(NestedModalities):
         clip_norm: float | None = 1.0,
         patience: int | None = 15,
         validation_fraction: float = 0.15,
-        ema: float | None = None,
+        ema: float | None = 0.98,
         device: str = "auto",
         precision: str = "32-true",
         callbacks: Sequence[Callback] | None = None,

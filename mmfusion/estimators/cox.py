@@ -64,8 +64,9 @@ class FusionCox(FusionEstimator):
         Share of the rows held out for early stopping (with its share of the events), where
         `fit` is given no `eval_set`. Fewer than 8 held-out rows are trained on instead, for all
         epochs.
-    ema : float, optional
-        Decay of a moving average of the weights, which is then what is kept.
+    ema : float or None, default=0.98
+        Decay a step of a moving average of the weights, which is what is judged and kept; None
+        keeps the weights themselves.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     precision : {"32-true", "bf16-mixed"}, default="32-true"
@@ -140,7 +141,7 @@ class FusionCox(FusionEstimator):
         clip_norm: float | None = 1.0,
         patience: int | None = 15,
         validation_fraction: float = 0.15,
-        ema: float | None = None,
+        ema: float | None = 0.98,
         device: str = "auto",
         precision: str = "32-true",
         callbacks: Sequence[Callback] | None = None,

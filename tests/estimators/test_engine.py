@@ -94,7 +94,7 @@ def test_fitting_changes_neither_the_users_modalities_nor_the_frame() -> None:
 def test_early_stopping_restores_the_best_epoch(kind: str) -> None:
     frame, y = cohort_for(kind, 60)
     held, held_y = cohort_for(kind, 40, random_state=1)
-    model = make_model(kind, epochs=60, patience=3, learning_rate=0.02)
+    model = make_model(kind, epochs=60, patience=3, learning_rate=0.02, ema=None)
     model.fit(frame, y, eval_set=(held, held_y))
     history = model.history_
     assert len(history) < 60
