@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -50,8 +51,10 @@ def save_estimator(estimator: Any, folder: Path) -> None:
     params = estimator.get_params(deep=False)
     params["callbacks"] = None  # code, not state
     state = {
-        "params": params,
-        "models": {name: model.modalities for name, model in estimator._models.items()},
+        "params": {**params, "modalities": _with_plain_paths(params["modalities"])},
+        "models": {
+            name: _with_plain_paths(model.modalities) for name, model in estimator._models.items()
+        },
         "head": estimator._head.state(),
         "fitted": {
             name: getattr(estimator, name)
@@ -85,6 +88,21 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         _replace(folder, part)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _with_plain_paths(modalities: Any) -> Any:
+    """Return modalities with paths among their parameters as text, which any system reads."""
+    if modalities is None:
+        return None
+    plain = {}
+    for name, modality in modalities.items():
+        paths = {
+            key: os.fspath(value)
+            for key, value in modality.get_params(deep=False).items()
+            if isinstance(value, os.PathLike)
+        }
+        plain[name] = copy.copy(modality).set_params(**paths) if paths else modality
+    return plain
 
 
 def _dump_state(state: dict[str, Any], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ class FusionEstimator(NestedModalities):
         """Return what else of the table the head needs (strata)."""
         return {}
 
-    def _columns_of_outcome(self) -> list[Any]:
+    def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
         """Return columns that belong to the outcome and to no inferred modality."""
         return []
 
@@ -138,8 +139,19 @@ class FusionEstimator(NestedModalities):
         validation: tuple[np.ndarray, Target] | None = None
         eval_frame = None
         if eval_set is not None:
+            if not isinstance(eval_set, tuple | list) or len(eval_set) != 2:
+                raise TypeError(
+                    f"The eval_set parameter must be a tuple (X, y). Got {type(eval_set).__name__}."
+                )
             eval_frame = check_frame(self, eval_set[0], reset=False)
             eval_target = self._encode(head.encode, eval_frame, eval_set[1], None)
+            if not head.informative(eval_target):
+                warnings.warn(
+                    "The eval_set holds no events, so training cannot be stopped by it: all "
+                    f"{settings.epochs} epochs are trained.",
+                    UserWarning,
+                    stacklevel=2,
+                )
             validation = (np.arange(len(eval_frame)), eval_target)
         elif settings.patience is not None:
             part, held = split_validation(head.stratify(target), self.validation_fraction, rng)
@@ -183,7 +195,7 @@ class FusionEstimator(NestedModalities):
         if self.modalities is None and is_array:  # a bare array has no names to go by
             return {"table": Tabular()}
         if self.modalities is None:
-            return infer_modalities(frame.drop(columns=self._columns_of_outcome()))
+            return infer_modalities(frame.drop(columns=self._columns_of_outcome(frame)))
         check_modalities(self.modalities)
         return self.modalities
 

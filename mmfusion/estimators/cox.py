@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,8 @@ class FusionCox(FusionEstimator):
         `fit` is given no `eval_set`. Fewer than 8 held-out rows are trained on instead, for all
         epochs.
     ema : float or None, default=0.98
-        Decay a step of a moving average of the weights, which is what is judged and kept; None
-        keeps the weights themselves.
+        Decay a step of a moving average of the weights, which is what is judged and kept; less in
+        the first steps, to forget the untrained weights. None keeps the weights themselves.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     precision : {"32-true", "bf16-mixed"}, default="32-true"
@@ -175,7 +175,8 @@ class FusionCox(FusionEstimator):
         check_choice("ties", self.ties, ("efron", "breslow"))
         return CoxHead(ties=self.ties)
 
-    def _columns_of_outcome(self) -> list[Any]:
+    def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
+        self._strata(frame)
         return [] if self.strata is None else [self.strata]
 
     def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
@@ -184,7 +185,7 @@ class FusionCox(FusionEstimator):
     def _strata(self, frame: pd.DataFrame) -> np.ndarray | None:
         if self.strata is None:
             return None
-        if self.strata not in frame.columns:
+        if not isinstance(self.strata, Hashable) or self.strata not in frame.columns:
             raise ValueError(
                 f"The strata parameter must name a column of X. Got {self.strata!r}; "
                 f"X has {frame.columns.tolist()[:10]}."

@@ -49,8 +49,8 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         `fit` is given no `eval_set`. Fewer than 8 held-out rows are trained on instead, for all
         epochs.
     ema : float or None, default=0.98
-        Decay a step of a moving average of the weights, which is what is judged and kept; None
-        keeps the weights themselves.
+        Decay a step of a moving average of the weights, which is what is judged and kept; less in
+        the first steps, to forget the untrained weights. None keeps the weights themselves.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     precision : {"32-true", "bf16-mixed"}, default="32-true"

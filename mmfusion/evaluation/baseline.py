@@ -42,8 +42,8 @@ class CoxRidge(BaseEstimator):
 
     Notes
     -----
-    Needs lifelines (``pip install lifelines``). Delayed entry is taken into account in the
-    coefficients, but not in lifelines' baseline hazard: `predict_survival_function` refuses it.
+    Delayed entry is taken into account in the coefficients, but not in lifelines' baseline hazard:
+    `predict_survival_function` refuses it.
 
     Examples
     --------
@@ -76,8 +76,6 @@ class CoxRidge(BaseEstimator):
 
         Raises
         ------
-        ImportError
-            lifelines is not installed.
         ValueError
             As `Tabular.fit` and `check_survival`; no column varies; the modality keeps category
             codes (``encoding="embedding"``).

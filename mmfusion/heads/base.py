@@ -66,6 +66,15 @@ class Head(ABC):
     predictors: tuple[str, ...]
     #: Whether the likelihood knows a constant: a Cox model's is part of its baseline.
     has_intercept: bool = True
+    #: Whether the outcome has a residual variance, estimated beside the predictors.
+    has_scale: bool = False
+    #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
+    ratio: str | None = None
+
+    @property
+    def units(self) -> tuple[float, float]:
+        """Center and spread of the outcome: a predictor is (its value in y's units - c) / s."""
+        return 0.0, 1.0
 
     @abstractmethod
     def fit_outcome(
@@ -91,6 +100,48 @@ class Head(ABC):
         (gradient,) = torch.autograd.grad(self.loss(eta, target), eta)
         return gradient
 
+    def total(self, target: Target) -> float:
+        """Return what the mean loss is a mean over: the sum of the weights."""
+        return float(target.weight.sum())
+
+    def information(self, eta: Tensor, target: Target, design: Tensor) -> Tensor:
+        """Return the information of the mean loss about the coefficients of ``eta = design beta``.
+
+        By autograd, a pass a predictor, for heads whose rows do not interact; others override it.
+
+        Parameters
+        ----------
+        eta : Tensor, shape (n, K)
+        design : Tensor of float64, shape (n, p) for one predictor, or (n, K, p)
+
+        Returns
+        -------
+        Tensor of float64, shape (p, p)
+        """
+        eta = eta.detach().double().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.loss(eta, target), eta, create_graph=True)
+        curvature = torch.stack(
+            [
+                torch.autograd.grad(column.sum(), eta, retain_graph=True)[0]
+                for column in gradient.unbind(1)
+            ],
+            dim=1,
+        )  # (n, K, K)
+        if design.ndim == 2:
+            return design.T @ (curvature[:, 0] * design)
+        weighted = curvature @ design
+        return design.flatten(0, 1).T @ weighted.flatten(0, 1)
+
+    def scores(self, eta: Tensor, target: Target, design: Tensor) -> Tensor:
+        """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).
+
+        For heads whose rows do not interact; others override it. `design` as for `information`.
+        """
+        gradient = self.gradient(eta, target)
+        if design.ndim == 2:
+            return gradient[:, :1] * design
+        return torch.einsum("nk,nkp->np", gradient, design)
+
     def stratify(self, target: Target) -> np.ndarray:
         """Return an integer label a row, by which batches and validation parts are balanced."""
         return np.zeros(len(target), dtype=np.int64)
@@ -108,7 +159,13 @@ class Head(ABC):
         """Return whether the outcome says anything: a survival outcome without events does not."""
         return len(target) > 0
 
-    def fit_pool(self, etas: np.ndarray, present: np.ndarray, target: Target) -> None:
+    def fit_pool(
+        self,
+        etas: np.ndarray,
+        present: np.ndarray,
+        target: Target,
+        offset: Tensor | None = None,
+    ) -> None:
         """Learn what `pool` needs from the members' predictors of the training rows (late fusion).
 
         Parameters
@@ -117,6 +174,8 @@ class Head(ABC):
             NaN where the member's modality is absent.
         present : ndarray of bool, shape (n, n_members)
         target : Target
+        offset : Tensor of float64, shape (n, K), optional
+            What the pooled predictor is added to.
         """
 
     def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -44,6 +44,8 @@ class CategoricalHead(Head):
         Sorted.
     """
 
+    ratio = "odds ratio"
+
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
     ) -> CategoricalTarget:

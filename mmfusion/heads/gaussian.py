@@ -41,6 +41,11 @@ class GaussianHead(Head):
     """
 
     predictors = ("mean",)
+    has_scale = True
+
+    @property
+    def units(self) -> tuple[float, float]:
+        return self.center_, self.spread_
 
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, **context: Any

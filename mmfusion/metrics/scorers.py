@@ -125,7 +125,8 @@ def make_survival_scorer(
     Returns
     -------
     SurvivalScorer
-        It can be pickled.
+        It can be pickled. It compares all rows with each other: for a model with strata, whose
+        risks are comparable within a stratum only, leave ``scoring`` to the model's own ``score``.
 
     Raises
     ------

@@ -32,7 +32,8 @@ class TrainingSettings:
     patience : int or None
         Epochs without a better validation loss before training stops. None never stops early.
     ema : float or None
-        Decay of an exponential moving average of the weights, which is what is kept then.
+        Decay of an exponential moving average of the weights, which is what is kept then; in the
+        first steps at most that of `mmfusion.training.averaging.largest_decay`.
     modality_dropout : float
         Chance that a present modality of a row is hidden in a step; one is always left.
     device : str

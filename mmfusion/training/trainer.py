@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmfusion.fusion.dropout import drop_modalities
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData
+from mmfusion.training.averaging import WeightAverage
 from mmfusion.training.batches import deal
 from mmfusion.training.callbacks import Callback, EpochPrinter, ProgressBar, TrainingState
 from mmfusion.training.device import make_fabric
@@ -133,13 +133,7 @@ class _Loop:
         self.scales = [group["lr_scale"] for group in self.optimizer.param_groups]
         self.steps_an_epoch = 1 if self.full_batch else max(1, -(-n // settings.batch_size))  # type: ignore[operator]
         self.step_number = 0
-        self.average = (
-            None
-            if settings.ema is None
-            else AveragedModel(
-                network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
-            )
-        )
+        self.average = None if settings.ema is None else WeightAverage(network, settings.ema)
 
     def run(self) -> TrainingResult:
         settings = self.settings
@@ -221,7 +215,7 @@ class _Loop:
             nn.utils.clip_grad_norm_(self.parameters, settings.clip_norm)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.network)
+            self.average.update()
         return loss
 
     def forward(self, rows: Tensor, present: Tensor | None) -> Tensor:

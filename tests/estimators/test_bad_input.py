@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -168,8 +169,11 @@ def test_an_unknown_column_has_its_nearest_names_named(
             make_model(modalities={"x": modality}).fit(frame, y)
     with pytest.raises(ValueError, match=r"'ENSG"):
         make_model(modalities={"x": Genes("ENSG*")}).fit(frame, y)
-    with pytest.raises(ValueError, match=r"strata parameter must name a column of X. Got 'site'"):
-        table(strata="site").fit(frame, y)
+    for strata in ("site", ["sex", "site"]):
+        message = rf"strata parameter must name a column of X. Got {re.escape(repr(strata))}"
+        for given in ({}, {"modalities": None}):
+            with pytest.raises(ValueError, match=message):
+                table(strata=strata).set_params(**given).fit(frame, y)
 
 
 def test_columns_at_predict_must_be_those_of_fit(data: tuple[pd.DataFrame, np.ndarray]) -> None:
@@ -247,6 +251,12 @@ def test_unseen_categories(data: tuple[pd.DataFrame, np.ndarray]) -> None:
         found = model.predict(strange)
     np.testing.assert_array_equal(found[1:], model.predict(frame)[1:])
     assert np.isfinite(found[0])
+
+
+def test_an_eval_set_that_is_no_tuple(data: tuple[pd.DataFrame, np.ndarray]) -> None:
+    frame, y = data
+    with pytest.raises(TypeError, match=r"eval_set parameter must be a tuple \(X, y\). Got Data"):
+        table().fit(frame, y, eval_set=frame)
 
 
 def test_an_unseen_stratum(data: tuple[pd.DataFrame, np.ndarray]) -> None:

@@ -163,14 +163,28 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
             seen.append({k: v.clone() for k, v in state.network.state_dict().items()})
 
     options = {"batch_size": None, "epochs": 4, "callbacks": [Watch()]}
-    model = make_model("regressor", "concat", **options, ema=0.7).fit(frame, y)
-    # One step an epoch: the first sets the average, each other moves it by 0.3.
+    model = make_model("regressor", "concat", **options, ema=0.3).fit(frame, y)
+    # One step an epoch: the first sets the average; the decay is short of 0.3 at first.
     average = seen[0]
-    for state in seen[1:]:
-        average = {k: 0.7 * average[k] + 0.3 * v for k, v in state.items()}
+    for state, decay in zip(seen[1:], (3 / 12, 0.3, 0.3), strict=True):
+        average = {k: decay * average[k] + (1 - decay) * v for k, v in state.items()}
     for name, value in weights(model).items():
         torch.testing.assert_close(value, average[name], rtol=1e-5, atol=1e-7)
     assert any(not torch.equal(v, seen[-1][k]) for k, v in weights(model).items())
+
+
+def test_averaged_weights_forget_the_untrained_ones_in_a_short_training() -> None:
+    # A plain decay of 0.98 would leave 0.98 ** 49 = 37 % of the coefficients to the first step's.
+    frame, y = cohort_for("cox", 150, missing=0.0)
+    raw = {"table": Tabular(["age"], encoder="raw")}
+    options = {"batch_size": None, "patience": None, "epochs": 50, "learning_rate": 0.05}
+    coefficients = [
+        FusionCox(raw, JointFusion(hidden=()), **options, ema=ema, random_state=0)
+        .fit(frame, y)
+        .network_.head.weight.item()
+        for ema in (0.98, None)
+    ]
+    assert coefficients[0] == pytest.approx(coefficients[1], rel=0.05)
 
 
 # --- callbacks, interruption, divergence, output -------------------------------------------------
@@ -505,7 +519,8 @@ def test_modalities_are_inferred_from_a_bare_table() -> None:
 def test_eval_set_may_be_all_censored() -> None:
     frame, y = cohort_for()
     censored = surv(y["time"], np.zeros(len(y)))
-    model = make_model(patience=2).fit(frame, y, eval_set=(frame, censored))
+    with pytest.warns(UserWarning, match=r"eval_set holds no events.* all 3 epochs"):
+        model = make_model(patience=2).fit(frame, y, eval_set=(frame, censored))
     assert "val_loss" not in model.history_
     assert np.isfinite(predictions(model, frame)).all()
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import skops.io
 import torch
+from PIL import Image as PILImage
 from sklearn.base import clone
 from torch import nn
 
@@ -93,6 +94,20 @@ def test_a_model_of_a_bare_array(tmp_path: Path) -> None:
     again = FusionRegressor.load(str(tmp_path / "model"))
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
     assert not hasattr(again, "feature_names_in_")
+
+
+def test_paths_among_the_parameters(tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    for i, image in enumerate(frame["image"]):
+        if image is not None:
+            PILImage.fromarray(image).save(tmp_path / f"{i}.png")
+    frame["image"] = [None if x is None else f"{i}.png" for i, x in enumerate(frame["image"])]
+    model = make_model("cox", modalities=modalities(root=tmp_path), epochs=1).fit(frame, y)
+    model.save(tmp_path / "model")
+    assert model.modalities["scan"].root is tmp_path  # the user's own is as it was
+    again = FusionCox.load(tmp_path / "model")
+    assert again.modalities_["scan"].root == str(tmp_path)
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
 
 
 def test_classes_of_text_and_of_bools(tmp_path: Path) -> None:

@@ -394,3 +394,15 @@ def test_arguments_of_predictions_are_checked():
             head.survival([0.0], times)
     with pytest.raises(ValueError, match=r"shape \(n,\) or \(n, 1\). Got \(1, 2\)"):
         head.survival([[0.0, 1.0]])
+
+
+def test_batches_without_events_are_warned_of() -> None:
+    head = CoxHead()
+    target = head.fit_outcome((np.arange(1.0, 9.0), [True] + [False] * 7))
+    halves = torch.arange(8).split(4)
+    with pytest.warns(UserWarning, match="1 events are dealt over 2 batches"):
+        parts = [part for _, part in head.batches(target, halves)]
+    eta = torch.zeros(4, 1, requires_grad=True)
+    loss = sum(head.loss(eta, part) for part in parts)
+    loss.backward()
+    assert torch.isfinite(eta.grad).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +14,15 @@ from torch import Tensor
 
 from mmfusion.heads.base import Head, Monitor, Target
 from mmfusion.heads.cox.baseline import Baseline, as_vector
+from mmfusion.heads.cox.information import cox_information
 from mmfusion.heads.cox.loss import (
     TiesMethod,
     cox_gradient,
-    cox_information,
     cox_log_hazard,
     cox_loss,
 )
 from mmfusion.heads.cox.plan import CoxPlan
+from mmfusion.heads.cox.residuals import cox_score_residuals
 from mmfusion.heads.cox.strata import encode_strata, learn_strata
 from mmfusion.heads.weights import check_weights
 from mmfusion.metrics import concordance_index
@@ -98,6 +100,7 @@ class CoxHead(Head):
 
     predictors = ("log_hazard",)
     has_intercept = False
+    ratio = "hazard ratio"
 
     def __init__(self, ties: TiesMethod = "efron") -> None:
         if ties not in ("efron", "breslow"):
@@ -188,9 +191,18 @@ class CoxHead(Head):
     def gradient(self, eta: Tensor, target: CoxTarget) -> Tensor:  # type: ignore[override]
         return cox_gradient(eta, target.plan, self.ties)
 
-    def information(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:
+    def information(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:  # type: ignore[override]
         """Return the information of the mean loss about the coefficients of `design`, (p, p)."""
         return cox_information(eta, target.plan, design, self.ties)
+
+    def total(self, target: CoxTarget) -> float:  # type: ignore[override]
+        """Return the sum of the weights of events."""
+        return target.plan.total
+
+    def scores(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:  # type: ignore[override]
+        """Return minus the weighted score residuals (Lin & Wei 1989), of the mean loss, (n, p)."""
+        residuals = cox_score_residuals(eta, target.plan, design, self.ties)
+        return residuals * (-target.weight / max(self.total(target), 1e-300))[:, None]
 
     def informative(self, target: CoxTarget) -> bool:  # type: ignore[override]
         return bool((target.event & (target.weight > 0)).any())
@@ -209,6 +221,14 @@ class CoxHead(Head):
         Batches of one size are sorted and planned together: a few operations an epoch instead of
         a few dozen a step.
         """
+        events = int(target.event.sum())
+        if events < len(rows):  # the same words each epoch: Python shows them once
+            warnings.warn(
+                f"{events} events are dealt over {len(rows)} batches: a batch without events "
+                "teaches nothing. Raise batch_size.",
+                UserWarning,
+                stacklevel=2,
+            )
         of_size: dict[int, list[int]] = {}
         for number, chosen in enumerate(rows):
             of_size.setdefault(len(chosen), []).append(number)
@@ -245,7 +265,13 @@ class CoxHead(Head):
             return None
         return Monitor("c_index", value, higher_is_better=True)
 
-    def fit_pool(self, etas: np.ndarray, present: np.ndarray, target: CoxTarget) -> None:  # type: ignore[override]
+    def fit_pool(  # type: ignore[override]
+        self,
+        etas: np.ndarray,
+        present: np.ndarray,
+        target: CoxTarget,
+        offset: Tensor | None = None,
+    ) -> None:
         """Learn each member's mean log-hazard, whose zero is arbitrary, and a common slope.
 
         The mean of M log-hazards is too flat where modalities say different things (their sum
@@ -256,9 +282,10 @@ class CoxHead(Head):
         self.pool_center_ = shown.sum(0) / np.maximum(present.sum(0), 1)[:, None]
         self.pool_slope_ = 1.0
         pooled = torch.from_numpy(self.pool(etas, present))
+        start = torch.zeros_like(pooled) if offset is None else offset
         self.pool_slope_ = float(
             minimize_scalar(
-                lambda slope: float(self.loss(slope * pooled, target)),
+                lambda slope: float(self.loss(start + slope * pooled, target)),
                 bounds=(0.0, float(etas.shape[1])),
                 method="bounded",
             ).x

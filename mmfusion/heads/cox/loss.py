@@ -8,21 +8,24 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmfusion.heads.cox.plan import CoxPlan, Ties
-from mmfusion.heads.cox.risk_sets import MAX_SPREAD, log_sum_by, split_cumsum
+from mmfusion.heads.cox.denominators import Denominators
+from mmfusion.heads.cox.plan import CoxPlan, Ties, TiesMethod
+from mmfusion.heads.cox.risk_sets import MAX_SPREAD, split_cumsum
 
 __all__ = [
     "Reduction",
     "TiesMethod",
+    "check_arguments",
     "cox_gradient",
     "cox_hessian_diagonal",
     "cox_hessian_vector",
-    "cox_information",
     "cox_log_hazard",
     "cox_loss",
+    "narrow",
+    "prefix_sums",
+    "reduced",
 ]
 
-TiesMethod = Literal["efron", "breslow"]
 Reduction = Literal["mean", "sum"]
 
 #: Size of the largest intermediate of a Hessian product, in numbers.
@@ -76,7 +79,7 @@ def cox_loss(
     >>> eta.grad.mul(6).round(decimals=4)
     tensor([-2.0000, -0.5000,  2.5000])
     """
-    _check(eta, plan, ties, reduction)
+    check_arguments(eta, plan, ties, reduction)
     return _CoxLoss.apply(eta, plan, ties, reduction)
 
 
@@ -87,7 +90,7 @@ def cox_gradient(
 
     For unit weights and ``reduction="sum"`` it is minus the martingale residuals.
     """
-    _check(eta, plan, ties, reduction)
+    check_arguments(eta, plan, ties, reduction)
     gradient = _value_and_gradient(eta.detach(), plan, ties, reduction)[1]
     return gradient.view(eta.shape)
 
@@ -113,52 +116,26 @@ def cox_hessian_vector(
     -------
     Tensor of float64, of the shape of `vectors`
     """
-    _check(eta, plan, ties, reduction)
+    check_arguments(eta, plan, ties, reduction)
     shape, vectors = vectors.shape, vectors.detach().double().reshape(len(plan), -1)
     if plan.total == 0:
         return torch.zeros_like(vectors).view(shape)
-    denominators = _Denominators(_sorted(eta.detach(), plan), plan, ties)
+    denominators = Denominators(eta.detach(), plan, ties)
     step = max(1, CHUNK // (4 * len(plan)))
-    parts = [denominators.product(_sorted_rows(v, plan)) for v in vectors.split(step, dim=1)]
-    product = _unsorted(torch.cat(parts, dim=1), plan)
-    return _reduced(product, plan, reduction).view(shape)
-
-
-def cox_information(
-    eta: Tensor,
-    plan: CoxPlan,
-    design: Tensor,
-    ties: TiesMethod = "efron",
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Return ``X' H X``: the observed information of the coefficients of ``eta = X beta + ...``.
-
-    Exact, in O(n p^2), with no more than a few million numbers at a time beside X.
-
-    Parameters
-    ----------
-    design : Tensor, shape (n, p)
-
-    Returns
-    -------
-    Tensor of float64, shape (p, p)
-    """
-    design = design.detach().double()
-    # H does not see a constant; without it less cancels.
-    design = design - design.mean(0)
-    information = design.T @ cox_hessian_vector(eta, plan, design, ties, reduction)
-    return (information + information.T) / 2
+    parts = [denominators.product(plan.sort(v)) for v in vectors.split(step, dim=1)]
+    product = plan.unsort(torch.cat(parts, dim=1))
+    return reduced(product, plan, reduction).view(shape)
 
 
 def cox_hessian_diagonal(
     eta: Tensor, plan: CoxPlan, ties: TiesMethod = "efron", reduction: Reduction = "mean"
 ) -> Tensor:
     """Return the diagonal of the Hessian of `cox_loss` in eta, float64, of the shape of `eta`."""
-    _check(eta, plan, ties, reduction)
+    check_arguments(eta, plan, ties, reduction)
     if plan.total == 0:
         return torch.zeros_like(eta, dtype=torch.float64)
-    diagonal = _Denominators(_sorted(eta.detach(), plan), plan, ties).diagonal()
-    return _reduced(_unsorted(diagonal, plan), plan, reduction).view(eta.shape)
+    diagonal = Denominators(eta.detach(), plan, ties).diagonal()
+    return reduced(plan.unsort(diagonal), plan, reduction).view(eta.shape)
 
 
 def cox_log_hazard(eta: Tensor, plan: CoxPlan, ties: TiesMethod = "efron") -> Tensor:
@@ -167,14 +144,15 @@ def cox_log_hazard(eta: Tensor, plan: CoxPlan, ties: TiesMethod = "efron") -> Te
     The jumps are ``W_k / S_k`` (Breslow) or ``sum_l (W_k / d_k) / (S_k - (l / d_k) T_k)`` (Efron),
     in ascending order of (stratum, time), for a row with ``eta = 0``.
     """
-    _check(eta, plan, ties, "sum")
+    check_arguments(eta, plan, ties, "sum")
     if plan.total == 0:
         return eta.new_zeros(0, dtype=torch.float64)
-    denominators = _Denominators(_sorted(eta.detach(), plan), plan, ties)
+    denominators = Denominators(eta.detach(), plan, ties)
     return denominators.log_hazard[:, 0] + torch.tensor(plan.total, dtype=torch.float64).log()
 
 
-def _check(eta: Tensor, plan: CoxPlan, ties: str, reduction: str) -> None:
+def check_arguments(eta: Tensor, plan: CoxPlan, ties: str, reduction: str) -> None:
+    """Raise ValueError for a wrong shape or an unknown method."""
     if eta.numel() != len(plan) or eta.shape[0] != len(plan):
         raise ValueError(
             f"The eta parameter must have shape ({len(plan)},) or ({len(plan)}, 1), as planned. "
@@ -229,20 +207,17 @@ class _CoxGradient(torch.autograd.Function):
         return product.to(eta.dtype), None, None, None, None
 
 
-def _sorted(eta: Tensor, plan: CoxPlan) -> Tensor:
-    eta = eta.reshape(-1)
-    return (eta if plan.order is None else eta.index_select(0, plan.order)).double()
+def narrow(eta: Tensor, plan: CoxPlan) -> Tensor | None:
+    """Return `eta` in plan order, 0 its largest, if prefix sums of its exponentials will do."""
+    if not plan.nested:
+        return None
+    x = plan.sort(eta.reshape(-1)).double()
+    low, high = x.aminmax()
+    return x - high if float(high - low) <= MAX_SPREAD else None
 
 
-def _sorted_rows(rows: Tensor, plan: CoxPlan) -> Tensor:
-    return rows if plan.order is None else rows.index_select(0, plan.order)
-
-
-def _unsorted(rows: Tensor, plan: CoxPlan) -> Tensor:
-    return rows if plan.inverse is None else rows.index_select(0, plan.inverse)
-
-
-def _reduced(mean: Tensor, plan: CoxPlan, reduction: Reduction) -> Tensor:
+def reduced(mean: Tensor, plan: CoxPlan, reduction: Reduction) -> Tensor:
+    """Return a mean over events as the reduction wants it."""
     return mean if reduction == "mean" else mean * plan.total
 
 
@@ -253,20 +228,16 @@ def _value_and_gradient(
     if plan.total == 0:
         zeros = torch.zeros_like(eta, dtype=torch.float64).view(-1)
         return zeros.new_zeros(()), zeros
-    x = _sorted(eta, plan)
-    if plan.nested:
-        low, high = x.aminmax()
-        if float(high - low) <= MAX_SPREAD:
-            loss, gradient = _prefix_sums(x - high, plan, plan.ties if ties == "efron" else None)
-            return _reduced(loss, plan, reduction), _reduced(
-                _unsorted(gradient, plan), plan, reduction
-            )
-    denominators = _Denominators(x, plan, ties)
-    gradient = _unsorted(denominators.gradient(), plan)
-    return _reduced(denominators.loss(), plan, reduction), _reduced(gradient, plan, reduction)
+    x = narrow(eta, plan)
+    if x is not None:
+        loss, gradient = prefix_sums(x, plan, plan.ties if ties == "efron" else None)
+        return reduced(loss, plan, reduction), reduced(plan.unsort(gradient), plan, reduction)
+    denominators = Denominators(eta.detach(), plan, ties)
+    gradient = plan.unsort(denominators.gradient())
+    return reduced(denominators.loss(), plan, reduction), reduced(gradient, plan, reduction)
 
 
-def _prefix_sums(x: Tensor, plan: CoxPlan, ties: Ties | None) -> tuple[Tensor, Tensor]:
+def prefix_sums(x: Tensor, plan: CoxPlan, ties: Ties | None) -> tuple[Tensor, Tensor]:
     """Return mean loss and gradient where risk sets are prefixes and exp(x) cannot underflow.
 
     Written for few operations: at a batch of 256 each costs as much as its arithmetic.
@@ -302,78 +273,3 @@ def _prefix_sums(x: Tensor, plan: CoxPlan, ties: Ties | None) -> tuple[Tensor, T
         hazard.index_select(0, ties.previous).add_(own.index_select(0, ties.block)),
     )
     return loss, bracket.mul_(r).sub_(plan.event_weight)
-
-
-class _Denominators:
-    """The logs of all denominators ``S_k - (l / d_k) T_k``, an entry a death, in any setting.
-
-    With ``omega = W_k / d_k`` and psi as in `Ties`; rows of weight 0 have a log of -inf. Every
-    quantity is a matrix with rows first; everything is scaled as the weights of the plan.
-    """
-
-    def __init__(self, x: Tensor, plan: CoxPlan, ties: TiesMethod) -> None:
-        sets = plan.risk_sets
-        self.plan, self.sets, self.eta = plan, sets, x
-        self.x = (x if plan.weight is None else x + plan.weight.log())[:, None]
-        self.log_psi = sets.psi(ties).log()[:, None]
-        self.omega = (plan.block_weight[1:] / sets.deaths)[sets.block]
-        self.log_omega = self.omega.log()[:, None]
-        self.log_den = torch.logaddexp(
-            sets.over_survivors(self.x)[sets.block],
-            self.log_psi + sets.over_deaths(self.x)[sets.block],
-        )
-        self.share = self.log_omega - self.log_den
-
-    def loss(self) -> Tensor:
-        centre = self.eta.mean()  # the two terms would cancel where eta is far from 0
-        return torch.dot(self.omega, self.log_den[:, 0] - centre) - torch.dot(
-            self.plan.event_weight, self.eta - centre
-        )
-
-    @property
-    def log_hazard(self) -> Tensor:
-        """Log A_k, shape (m, 1)."""
-        return log_sum_by(self.share, self.sets.block, self.sets.n_blocks)
-
-    def over_range(self, entries: Tensor, own: Tensor) -> Tensor:
-        """Sum `entries` over the times each row survives, and `own` over its own time's deaths."""
-        by_block = log_sum_by(torch.cat([entries, own], dim=1), self.sets.block, self.sets.n_blocks)
-        survived, dying = by_block.split(entries.shape[1], dim=1)
-        result = self.sets.over_times(survived)
-        rows = self.sets.rows
-        result[rows] = torch.logaddexp(result[rows], dying[self.sets.block])
-        return result
-
-    def expected(self) -> Tensor:
-        """``r_i`` times the cumulative hazard that row i meets, shape (n, 1)."""
-        return (self.x + self.over_range(self.share, self.share + self.log_psi)).exp()
-
-    def gradient(self) -> Tensor:
-        return self.expected()[:, 0] - self.plan.event_weight
-
-    def diagonal(self) -> Tensor:
-        square = self.share - self.log_den
-        squares = self.over_range(square, square + 2 * self.log_psi)
-        return (self.expected() - (2 * self.x + squares).exp())[:, 0]
-
-    def product(self, vectors: Tensor) -> Tensor:
-        block = self.sets.block
-        parts = self.x + _log_parts(vectors)
-        sums = torch.logaddexp(
-            self.sets.over_survivors(parts)[block],
-            self.log_psi + self.sets.over_deaths(parts)[block],
-        )
-        means = _difference(sums - self.log_den)
-        shares = self.share + _log_parts(means)
-        pulled = self.x + self.over_range(shares, shares + self.log_psi)
-        return self.expected() * vectors - _difference(pulled)
-
-
-def _log_parts(values: Tensor) -> Tensor:
-    """Return the logs of the positive and of the negative parts, side by side."""
-    return torch.cat([values.clamp_min(0), (-values).clamp_min(0)], dim=1).log()
-
-
-def _difference(log_parts: Tensor) -> Tensor:
-    positive, negative = log_parts.exp().chunk(2, dim=1)
-    return positive - negative

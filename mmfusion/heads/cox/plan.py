@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mmfusion.heads.cox.risk_sets import RiskSets
 
-__all__ = ["CoxPlan", "Ties"]
+__all__ = ["CoxPlan", "Ties", "TiesMethod"]
+
+TiesMethod = Literal["efron", "breslow"]
 
 #: With more strata than this, a prefix sum for each costs more than the tree over all.
 MAX_SPLIT_STRATA = 64
@@ -117,6 +120,14 @@ class CoxPlan:
 
     def __len__(self) -> int:
         return len(self.reach)
+
+    def sort(self, rows: Tensor) -> Tensor:
+        """Return rows in plan order."""
+        return rows if self.order is None else rows.index_select(0, self.order)
+
+    def unsort(self, rows: Tensor) -> Tensor:
+        """Return rows in plan order as they stood in the outcome."""
+        return rows if self.inverse is None else rows.index_select(0, self.inverse)
 
     @property
     def nested(self) -> bool:

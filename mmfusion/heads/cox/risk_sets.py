@@ -85,6 +85,29 @@ class RiskSets:
             )
         return tree[self._leaves : self._leaves + self.n_blocks]
 
+    def prefix_sums(self, x: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return sums of ``exp(x) vectors`` by event time, if prefix sums without logs will do.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, 1)
+        vectors : Tensor, shape (n, c)
+
+        Returns
+        -------
+        survivors, everyone : Tensor, shape (m, c)
+            Sums over the rows that survive each event time, and over all at risk, times
+            ``exp(-top)``.
+        top : Tensor, shape ()
+        """
+        if not (self._plan.nested and _spread(x) <= MAX_SPREAD):
+            return None
+        top = x.max()
+        sizes = self._plan.splits[0] if self._plan.splits is not None else None
+        sums = split_cumsum((x - top).exp() * vectors, sizes)
+        before, some = self._survivors
+        return torch.where(some[:, None], sums[before], 0.0), sums[self._last], top
+
     def over_deaths(self, x: Tensor) -> Tensor:
         """Return the log-sum of exp(x) over the deaths at each event time, shape (m, c)."""
         return log_sum_by(x[self.rows], self.block, self.n_blocks)

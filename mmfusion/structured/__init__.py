@@ -1,0 +1,28 @@
+"""The structured part: formulas, exact penalised fits, effects and their inference."""
+
+from __future__ import annotations
+
+from mmfusion.structured.contrasts import contrast_table, effects_test
+from mmfusion.structured.covariance import robust_covariance
+from mmfusion.structured.effects import effects_table, smooth_effect
+from mmfusion.structured.errors import CollinearityError, SeparationWarning
+from mmfusion.structured.fit import StructuredFit, fit_structured
+from mmfusion.structured.formula import Formula
+from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
+from mmfusion.structured.terms import Term
+
+__all__ = [
+    "CollinearityError",
+    "Formula",
+    "HeadLikelihood",
+    "Likelihood",
+    "SeparationWarning",
+    "StructuredFit",
+    "Term",
+    "contrast_table",
+    "effects_table",
+    "effects_test",
+    "fit_structured",
+    "robust_covariance",
+    "smooth_effect",
+]

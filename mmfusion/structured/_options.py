@@ -1,0 +1,193 @@
+"""The options of s(), te() and re(), read from the formula and checked."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal
+
+__all__ = ["SmoothSpec", "smooth_spec"]
+
+_OPTIONS = {
+    "s": ("k", "bs", "m", "by", "sp", "df"),
+    "te": ("k", "bs", "m", "by", "sp", "df"),
+    "re": ("sp", "df"),
+}
+
+
+@dataclass(frozen=True)
+class SmoothSpec:
+    """A smooth or random term as the formula states it.
+
+    Attributes
+    ----------
+    function : {"s", "te", "re"}
+    label : str
+    variables : tuple of str
+    k : tuple of int
+        Basis dimension a variable, before the constraint.
+    bs : {"ps", "cr"}
+    m : tuple of int
+        Of a P-spline: its degree less one, and the order of the difference penalty.
+    by : str or None
+    sp : tuple of float or None
+    df : float or None
+    """
+
+    function: Literal["s", "te", "re"]
+    label: str
+    variables: tuple[str, ...]
+    k: tuple[int, ...] = ()
+    bs: str = "ps"
+    m: tuple[int, int] = (2, 2)
+    by: str | None = None
+    sp: tuple[float, ...] | None = None
+    df: float | None = None
+
+
+def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> SmoothSpec:
+    """Return what a call of s, te or re in a formula asks for.
+
+    Parameters
+    ----------
+    call : ast.Call
+    text : str
+        The term as the user wrote it, for messages.
+    aliases : mapping of str to str
+        Column names that stood in backticks.
+
+    Raises
+    ------
+    ValueError
+        If a variable is no column name, an option is unknown, or its value is out of range.
+    """
+    assert isinstance(call.func, ast.Name)
+    function: Any = call.func.id
+    variables = tuple(_column(node, text, aliases) for node in call.args)
+    wanted = "two columns or more" if function == "te" else "one column"
+    if (len(variables) < 2) if function == "te" else (len(variables) != 1):
+        hint = " A smooth surface is te(x, z)." if function == "s" and len(variables) > 1 else ""
+        raise ValueError(
+            f"The term {text!r} must name {wanted} before its options. Got {len(variables)}.{hint}"
+        )
+    if len(set(variables)) < len(variables):
+        raise ValueError(f"The term {text!r} must name different columns.")
+    options: dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg not in _OPTIONS[function]:
+            raise ValueError(
+                f"The term {text!r} has the unknown option {keyword.arg!r}. "
+                f"{function}() takes {', '.join(_OPTIONS[function])}."
+            )
+        if keyword.arg == "by":
+            options["by"] = _column(keyword.value, text, aliases)
+        else:
+            options[keyword.arg] = _literal(keyword, text)
+    label = f"{function}({', '.join(variables)})"
+    if "by" in options:
+        if options["by"] in variables:
+            raise ValueError(f"The term {text!r} must have a by= other than its own variable.")
+        label += f":{options['by']}"
+    if "sp" in options and "df" in options:
+        raise ValueError(f"The term {text!r} must have one of sp= and df=, not both.")
+    if function == "re":
+        return SmoothSpec(
+            function, label, variables, sp=_sp(options, 1, text), df=_df(options, text)
+        )
+    bs = options.get("bs", "cr" if function == "te" else "ps")
+    if bs not in ("ps", "cr"):
+        raise ValueError(f"The bs option of {text!r} must be 'ps' or 'cr'. Got {bs!r}.")
+    m = _orders(options, bs, text)
+    return SmoothSpec(
+        function=function,
+        label=label,
+        variables=variables,
+        k=_sizes(options.get("k", 5 if function == "te" else 10), len(variables), bs, m, text),
+        bs=bs,
+        m=m,
+        by=options.get("by"),
+        sp=_sp(options, len(variables), text),
+        df=_df(options, text),
+    )
+
+
+def _column(node: ast.expr, text: str, aliases: Mapping[str, str]) -> str:
+    if not isinstance(node, ast.Name):
+        raise ValueError(
+            f"The term {text!r} must name columns of the table. Got {ast.unparse(node)!r}: make it "
+            "a column first, and put a name that is no Python name in `backticks`."
+        )
+    return aliases.get(node.id, node.id)
+
+
+def _literal(keyword: ast.keyword, text: str) -> Any:
+    try:
+        return ast.literal_eval(keyword.value)
+    except ValueError as error:
+        raise ValueError(
+            f"The {keyword.arg} option of {text!r} must be a number or text. "
+            f"Got {ast.unparse(keyword.value)!r}."
+        ) from error
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _orders(options: Mapping[str, Any], bs: str, text: str) -> tuple[int, int]:
+    """Return spline and penalty order; one number stands for both, as in mgcv."""
+    if "m" not in options:
+        return 2, 2
+    m = options["m"]
+    pair = (m, m) if _is_int(m) else m
+    good = isinstance(pair, tuple) and len(pair) == 2 and all(_is_int(part) for part in pair)
+    if bs == "cr" or not good or pair[0] < 0 or pair[1] < 1:
+        raise ValueError(
+            f"The m option of {text!r} must be the order of the P-spline (degree less one, 0 or "
+            "more) and of its difference penalty (1 or more), one number or a pair; a bs='cr' "
+            f"spline has none. Got {m!r}."
+        )
+    return pair
+
+
+def _sizes(k: Any, count: int, bs: str, m: tuple[int, int], text: str) -> tuple[int, ...]:
+    least = 3 if bs == "cr" else max(m[0] + 2, m[1] + 1)
+    sizes = (k,) * count if _is_int(k) else k
+    good = isinstance(sizes, tuple) and len(sizes) == count and all(_is_int(part) for part in sizes)
+    if not good or min(sizes) < least:
+        each = " (or one for each column)" if count > 1 else ""
+        raise ValueError(
+            f"The k option of {text!r} must be an integer{each} of at least {least}. Got {k!r}."
+        )
+    return sizes
+
+
+def _sp(options: Mapping[str, Any], count: int, text: str) -> tuple[float, ...] | None:
+    """Return the fixed smoothing parameters, one a penalty."""
+    sp = options.get("sp")
+    if sp is None:
+        return None
+    values = (sp,) * count if _is_number(sp) else sp
+    good = isinstance(values, tuple) and len(values) == count
+    if not good or not all(_is_number(part) and 0 <= part < float("inf") for part in values):
+        each = f" or {count} of them" if count > 1 else ""
+        raise ValueError(
+            f"The sp option of {text!r} must be a finite number, 0 or more{each}. Got {sp!r}."
+        )
+    return tuple(float(part) for part in values)
+
+
+def _df(options: Mapping[str, Any], text: str) -> float | None:
+    """Return the fixed degrees of freedom; their range is known once the basis is."""
+    df = options.get("df")
+    if df is None:
+        return None
+    if not _is_number(df) or not 0 < df < float("inf"):
+        raise ValueError(f"The df option of {text!r} must be a finite number above 0. Got {df!r}.")
+    return float(df)

@@ -1,0 +1,170 @@
+"""The columns a formula reads: numbers, and factors with the levels of the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mmfusion.modalities._columns import column_kind, column_positions, numeric_matrix, shorten
+
+__all__ = ["FormulaColumns", "FormulaRows"]
+
+
+@dataclass(frozen=True, eq=False)
+class FormulaRows:
+    """The cells of some rows that a formula needs.
+
+    Attributes
+    ----------
+    index : Index
+    numbers : dict of str to ndarray of float64, shape (n,)
+    codes : dict of str to ndarray of int, shape (n,)
+        Places in the column's levels; -1 for a level that was not in the training rows.
+    """
+
+    index: pd.Index
+    numbers: dict[str, NDArray[np.float64]]
+    codes: dict[str, NDArray[np.intp]]
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class FormulaColumns:
+    """Which columns are read as numbers, and which as factors, fixed on the training rows.
+
+    Attributes
+    ----------
+    numbers : tuple of str
+    levels : dict of str to tuple
+        The levels of each factor: in the order of its categories, or sorted.
+    fixed : tuple of str
+        Factors with fixed effects, for which an unseen level is an error.
+    """
+
+    numbers: tuple[str, ...]
+    levels: dict[str, tuple[Hashable, ...]]
+    fixed: tuple[str, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        numbers: Iterable[str],
+        factors: Iterable[str],
+        random: Iterable[str],
+        either: Iterable[str],
+    ) -> Self:
+        """Learn the levels of the training rows.
+
+        Parameters
+        ----------
+        frame : DataFrame
+        numbers, factors, random : iterables of str
+            Columns that a term reads as numbers, as fixed factors, as random factors.
+        either : iterable of str
+            Columns whose values say whether they are numbers or factors.
+
+        Raises
+        ------
+        ValueError
+            If a column is not in the table, is missing in some row, holds something other than
+            its term needs, or is a factor of one level.
+        """
+        names = dict.fromkeys([*numbers, *factors, *random, *either])
+        numeric, fixed = dict.fromkeys(numbers), dict.fromkeys(factors)
+        columns = _cells(frame, list(names))
+        for name in either:
+            # A column of missing values alone is told as missing, not as the wrong kind.
+            factor = column_kind(columns[name]) == "categorical"
+            (fixed if factor else numeric)[name] = None
+        factor_columns = {name: columns[name] for name in dict.fromkeys([*fixed, *random])}
+        _check_missing(factor_columns)
+        levels = {name: _levels(column) for name, column in factor_columns.items()}
+        return cls(tuple(numeric), levels, tuple(fixed))
+
+    def read(self, frame: pd.DataFrame, names: Iterable[str] | None = None) -> FormulaRows:
+        """Return the cells of some rows.
+
+        Parameters
+        ----------
+        frame : DataFrame
+        names : iterable of str, optional
+            The columns to read; all by default.
+
+        Raises
+        ------
+        ValueError
+            If a column is not in the table, is missing in some row, is no longer numeric, or a
+            factor with fixed effects holds a level that was not in the training rows.
+        """
+        wanted = {*self.numbers, *self.levels} if names is None else set(names)
+        numeric = [name for name in self.numbers if name in wanted]
+        factors = [name for name in self.levels if name in wanted]
+        columns = _cells(frame, list(dict.fromkeys([*numeric, *factors])))
+        _check_missing({name: columns[name] for name in factors})
+        matrix = numeric_matrix(frame, numeric) if numeric else np.empty((len(frame), 0))
+        holes = np.flatnonzero(np.isnan(matrix).any(axis=0))
+        _check_missing({numeric[place]: columns[numeric[place]] for place in holes})
+        return FormulaRows(
+            frame.index,
+            {name: matrix[:, place] for place, name in enumerate(numeric)},
+            {name: self._codes(name, columns[name]) for name in factors},
+        )
+
+    def _codes(self, name: str, column: pd.Series) -> NDArray[np.intp]:
+        known = self.levels[name]
+        codes = pd.Index(known, dtype=object).get_indexer(pd.Index(column, dtype=object))
+        unseen = column[codes < 0]
+        if name in self.fixed and len(unseen):
+            raise ValueError(
+                f"Column {name!r} holds {shorten(unseen.iloc[:1])} in row "
+                f"{shorten(unseen.index[:1])}, a level that was not in the training rows: it has "
+                f"no effect to predict with. Known levels: {shorten(known, 10)}."
+            )
+        return codes
+
+
+def _cells(frame: Any, names: Sequence[str]) -> dict[str, pd.Series]:
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"A formula reads a pandas DataFrame. Got {type(frame).__name__}.")
+    if len(frame) == 0:
+        raise ValueError("The table must have a row at least. Got none.")
+    positions = column_positions(frame, names)
+    return {name: frame.iloc[:, position] for name, position in zip(names, positions, strict=True)}
+
+
+def _check_missing(columns: Mapping[str, pd.Series]) -> None:
+    for name, column in columns.items():
+        missing = column.index[column.isna().to_numpy(bool)]
+        if len(missing):
+            rows = "row" if len(missing) == 1 else "rows"
+            raise ValueError(
+                f"Column {name!r} of the formula is missing in {len(missing)} {rows}: "
+                f"{shorten(missing)}. Structured effects are not imputed: fill the column or leave "
+                "these rows out."
+            )
+
+
+def _levels(column: pd.Series) -> tuple[Hashable, ...]:
+    """Return the levels that occur, as plain Python objects."""
+    column_kind(column)  # dates and objects are told by name
+    found = [v.item() if isinstance(v, np.generic) else v for v in column.unique()]
+    if len(found) < 2:
+        raise ValueError(
+            f"Column {column.name!r} is a factor of one level in the training rows, "
+            f"{shorten(found)}: it has no effect to estimate. Leave it out of the formula."
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        there = set(found)
+        return tuple(level for level in column.cat.categories.tolist() if level in there)
+    return tuple(sorted(found))

@@ -1,0 +1,172 @@
+"""Tests of terms: Wald and likelihood ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mmfusion.structured.fit import StructuredFit, fit_structured
+from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.terms import Term
+from mmfusion.structured.wald import contrast_test
+
+__all__ = ["contrast_table", "effects_test"]
+
+
+def effects_test(
+    fit: StructuredFit,
+    likelihood: Likelihood,
+    design: np.ndarray,
+    terms: Sequence[str],
+    offset: np.ndarray | None = None,
+    *,
+    method: Literal["wald", "likelihood_ratio"] = "wald",
+    covariance: np.ndarray | None = None,
+) -> pd.Series:
+    """Test that some terms have no effect, all together.
+
+    Parameters
+    ----------
+    fit : StructuredFit
+    likelihood, design, offset
+        What it was fitted to.
+    terms : sequence of str
+        Labels of terms, or names of coefficients.
+    method : {"wald", "likelihood_ratio"}
+        The likelihood ratio fits again without the terms; the smoothing parameters of the others
+        stay, and the degrees of freedom are the difference of the effective ones.
+    covariance : ndarray, shape (p, p), optional
+        Of the Wald test: by default ``fit.covariance``.
+
+    Returns
+    -------
+    Series
+        ``statistic``, ``df`` and ``p``. The Wald statistic is compared with F where a residual
+        variance was estimated, everything else with chi-square.
+
+    Raises
+    ------
+    ValueError
+        For an unknown term or method, a random effect (its variance lies on the boundary), and a
+        smooth term in a Wald test (`effects_table` has one that knows the penalty).
+    """
+    columns = _columns(fit, terms)
+    design = np.asarray(design, dtype=np.float64)
+    if method == "wald":
+        for term in fit.terms:
+            if term.penalties and columns[term.columns].any():
+                raise ValueError(
+                    f"A Wald test of the penalised term {term.label!r} is in the table of effects; "
+                    "ask here for method='likelihood_ratio'."
+                )
+        covariance = fit.covariance if covariance is None else np.asarray(covariance)
+        test = contrast_test(
+            fit.coef[columns], covariance[np.ix_(columns, columns)], fit.df_residual
+        )
+        return pd.Series({"statistic": test.statistic, "df": test.df, "p": test.p})
+    if method != "likelihood_ratio":
+        raise ValueError(
+            f"The method parameter must be 'wald' or 'likelihood_ratio'. Got {method!r}."
+        )
+    kept = [j for j in range(len(columns)) if not columns[j]]
+    smaller = fit_structured(
+        likelihood,
+        design[:, kept],
+        _remaining(fit, columns),
+        offset,
+        names=[fit.names[j] for j in kept],
+    )
+    statistic = max(2 * (fit.log_likelihood - smaller.log_likelihood), 0.0)
+    df = float(fit.edf.sum() - smaller.edf.sum())
+    return pd.Series({"statistic": statistic, "df": df, "p": float(stats.chi2.sf(statistic, df))})
+
+
+def contrast_table(
+    fit: StructuredFit,
+    contrasts: np.ndarray,
+    *,
+    level: float = 0.95,
+    covariance: np.ndarray | None = None,
+    index: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return estimates of linear combinations of coefficients.
+
+    Parameters
+    ----------
+    fit : StructuredFit
+    contrasts : ndarray, shape (m, p)
+        For two rows of a design their difference is the contrast of the two.
+    level : float, default 0.95
+    covariance : ndarray, shape (p, p), optional
+    index : sequence of str, length m, optional
+
+    Returns
+    -------
+    DataFrame
+        ``estimate``, ``se``, ``lower``, ``upper``, ``z``, ``p``, as `effects_table`.
+    """
+    contrasts = np.asarray(contrasts, dtype=np.float64)
+    if contrasts.ndim != 2 or contrasts.shape[1] != len(fit.coef):
+        raise ValueError(
+            f"The contrasts parameter must have shape (m, {len(fit.coef)}). Got {contrasts.shape}."
+        )
+    covariance = fit.covariance if covariance is None else np.asarray(covariance)
+    estimate = contrasts @ fit.coef
+    se = np.sqrt(np.einsum("ij,jk,ik->i", contrasts, covariance, contrasts))
+    reference = stats.t(fit.df_residual) if np.isfinite(fit.df_residual) else stats.norm()
+    quantile, z = reference.ppf(0.5 + level / 2), estimate / se
+    return pd.DataFrame(
+        {
+            "estimate": estimate,
+            "se": se,
+            "lower": estimate - quantile * se,
+            "upper": estimate + quantile * se,
+            "z": z,
+            "p": 2 * reference.sf(np.abs(z)),
+        },
+        index=None if index is None else pd.Index(index),
+    )
+
+
+def _columns(fit: StructuredFit, terms: Sequence[str]) -> np.ndarray:
+    if isinstance(terms, str):
+        terms = [terms]
+    columns = np.zeros(len(fit.coef), dtype=bool)
+    known = {term.label: term for term in fit.terms}
+    for label in terms:
+        if label in known:
+            if known[label].kind == "random":
+                raise ValueError(
+                    f"{label!r} is a random effect: that its variance is 0 lies on the boundary, "
+                    "where neither test holds."
+                )
+            columns[known[label].columns] = True
+        elif label in fit.names:
+            columns[fit.names.index(label)] = True
+        else:
+            raise ValueError(
+                f"No term or coefficient {label!r}. The terms are {list(known)}, "
+                f"the coefficients {list(fit.names)}."
+            )
+    if not columns.any():
+        raise ValueError("The terms parameter must name a term. Got none.")
+    return columns
+
+
+def _remaining(fit: StructuredFit, columns: np.ndarray) -> list[Term]:
+    """Return the terms left, at their places in the smaller design, smoothing parameters fixed."""
+    place = np.cumsum(~columns)
+    result = []
+    for term in fit.terms:
+        if columns[term.columns].any():
+            continue
+        start = int(place[term.columns][0]) - 1
+        stop = start + int((~columns[term.columns]).sum())
+        sp = fit.sp.get(term.label)
+        result.append(replace(term, columns=slice(start, stop), sp=sp, df=None))
+    return result

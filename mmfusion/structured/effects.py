@@ -1,0 +1,150 @@
+"""What a study reports: a table of effects, and smooth effects with their bands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mmfusion.structured.fit import StructuredFit
+from mmfusion.structured.wald import smooth_test
+
+__all__ = ["effects_table", "smooth_effect"]
+
+
+def effects_table(
+    fit: StructuredFit,
+    design: np.ndarray | None = None,
+    *,
+    level: float = 0.95,
+    covariance: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return the table of effects.
+
+    Parameters
+    ----------
+    fit : StructuredFit
+    design : ndarray, shape (n, p), optional
+        The design it was fitted to; without it smooth terms have no test.
+    level : float, default 0.95
+        Coverage of the intervals.
+    covariance : ndarray, shape (p, p), optional
+        By default the model's, ``fit.covariance``; or that of `robust_covariance`.
+
+    Returns
+    -------
+    DataFrame
+        A row a coefficient of the parametric terms and a row a smooth term, indexed by ``term``.
+        ``coef``, ``exp(coef)`` where it means something (a hazard ratio, an odds ratio), ``se``,
+        ``lower`` and ``upper`` of the coefficient, ``z`` and ``p``; where a residual variance was
+        estimated, ``z`` is a t statistic with ``fit.df_residual`` degrees of freedom, and interval
+        and p-value are its. With smooth terms also ``edf`` and ``chi2``, the statistic of
+        `mmfusion.structured.wald.smooth_test`. A random effect has degrees of freedom and no test:
+        its variance lies on the boundary under the hypothesis. A coefficient that runs to infinity
+        is reported as such, without standard error or p-value.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
+    covariance = fit.covariance if covariance is None else np.asarray(covariance)
+    df = fit.df_residual
+    smooths = [term for term in fit.terms if term.kind != "parametric"]
+    parametric = np.ones(len(fit.coef), dtype=bool)
+    for term in smooths:
+        parametric[term.columns] = False
+
+    rows: dict[int, dict[str, Any]] = {}
+    quantile = (
+        stats.t.ppf(0.5 + level / 2, df) if np.isfinite(df) else stats.norm.ppf(0.5 + level / 2)
+    )
+    for j in np.flatnonzero(parametric):
+        coef, se = float(fit.coef[j]), float(np.sqrt(covariance[j, j]))
+        if fit.names[j] in fit.runaway:
+            coef, se = float(np.copysign(np.inf, coef)), float("nan")
+        z = coef / se
+        rows[int(j)] = {
+            "term": fit.names[j],
+            "coef": coef,
+            "se": se,
+            "lower": coef - quantile * se,
+            "upper": coef + quantile * se,
+            "z": z,
+            "p": 2 * float(stats.t.sf(abs(z), df) if np.isfinite(df) else stats.norm.sf(abs(z))),
+        }
+    for term in smooths:
+        row = {"term": term.label, "edf": fit.term_edf(term.label)}
+        if term.kind == "smooth" and design is not None:
+            own = term.columns
+            test = smooth_test(
+                fit.coef[own],
+                covariance[own, own],
+                np.asarray(np.linalg.qr(np.asarray(design)[:, own], mode="r")),
+                float(fit.edf_alternative[own].sum()),
+                df,
+            )
+            row |= {"chi2": test.statistic, "p": test.p}
+        rows[range(len(fit.coef))[term.columns][0]] = row
+
+    columns = ["coef", "se", "lower", "upper", "z", "p"]
+    if smooths:
+        columns += ["edf", "chi2"]
+    table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns]).set_index(
+        "term"
+    )
+    if fit.ratio is not None:
+        table.insert(1, "exp(coef)", np.exp(table["coef"].astype(float)))
+    return table.astype(float)
+
+
+def smooth_effect(
+    fit: StructuredFit,
+    label: str,
+    basis: np.ndarray,
+    *,
+    level: float = 0.95,
+    covariance: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return a term's effect on the predictor at some points, with pointwise bands.
+
+    The bands are Bayesian (Nychka 1988; Marra & Wood 2012): over the range of the covariate their
+    average coverage is the level. The term is centred over the training rows, so that its band
+    does not hold the uncertainty of the intercept.
+
+    Parameters
+    ----------
+    fit : StructuredFit
+    label : str
+        A term.
+    basis : ndarray, shape (m, k)
+        The term's columns of the design at the points.
+    level : float, default 0.95
+    covariance : ndarray, shape (p, p), optional
+        By default ``fit.covariance``.
+
+    Returns
+    -------
+    DataFrame
+        ``effect``, ``se``, ``lower``, ``upper``, a row a point.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
+    own = fit.term(label).columns
+    coef = fit.coef[own]
+    basis = np.asarray(basis, dtype=np.float64)
+    if basis.ndim != 2 or basis.shape[1] != len(coef):
+        raise ValueError(
+            f"The basis of {label!r} must have shape (m, {len(coef)}). Got {basis.shape}."
+        )
+    covariance = (fit.covariance if covariance is None else np.asarray(covariance))[own, own]
+    effect = basis @ coef
+    se = np.sqrt(np.einsum("ij,jk,ik->i", basis, covariance, basis).clip(min=0))
+    quantile = stats.norm.ppf(0.5 + level / 2)
+    return pd.DataFrame(
+        {
+            "effect": effect,
+            "se": se,
+            "lower": effect - quantile * se,
+            "upper": effect + quantile * se,
+        }
+    )

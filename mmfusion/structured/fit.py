@@ -1,0 +1,377 @@
+"""The exact fit of the structured part: coefficients, smoothing parameters, covariance."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from mmfusion.structured.errors import SeparationWarning
+from mmfusion.structured.identifiability import check_identified
+from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.penalty import Penalties
+from mmfusion.structured.scaling import Scaled, scale_design
+from mmfusion.structured.smoothing import (
+    Problem,
+    Smoothed,
+    fit_df,
+    fit_reml,
+    start_sp,
+)
+from mmfusion.structured.terms import Term
+
+__all__ = ["StructuredFit", "fit_structured"]
+
+#: Rounds between terms with fixed degrees of freedom and those with REML.
+MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredFit:
+    """A fitted structured part.
+
+    Attributes
+    ----------
+    names : tuple of str, length p
+        The coefficients.
+    terms : tuple of Term
+    coef : ndarray, shape (p,)
+    bread : ndarray, shape (p, p)
+        ``V = (X'HX + S)^-1``.
+    penalty : ndarray, shape (p, p)
+        ``S``, with the smoothing parameters.
+    sp : dict of str to tuple of float
+        Smoothing parameters of each penalised term, one a penalty.
+    scale : float
+        Residual variance: the sum of squares over `df_residual`, which at smoothing parameters
+        found by REML is the REML estimate. 1 where the outcome has none.
+    log_likelihood : float
+        Without penalty, at its largest over the scale.
+    has_scale : bool
+    ratio : str or None
+        What exp(coefficient) is called.
+    n_rows : int
+    n_iter : int
+        Newton steps in all.
+    converged : bool
+    runaway : tuple of str
+        Coefficients that run to infinity: their values are where the iteration stopped.
+    """
+
+    names: tuple[str, ...]
+    terms: tuple[Term, ...]
+    coef: np.ndarray
+    bread: np.ndarray
+    penalty: np.ndarray
+    sp: dict[str, tuple[float, ...]]
+    scale: float
+    log_likelihood: float
+    has_scale: bool
+    ratio: str | None
+    n_rows: int
+    n_iter: int
+    converged: bool
+    runaway: tuple[str, ...]
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Bayesian covariance ``V scale`` (Wood 2006): the inverse information without penalty.
+
+        With penalties its intervals cover across the function (Nychka 1988), bias included.
+        """
+        return self.bread * self.scale
+
+    @property
+    def frequentist_covariance(self) -> np.ndarray:
+        """``V X'HX V scale``: the sampling covariance, without the bias of smoothing."""
+        return (self.bread - self.bread @ self.penalty @ self.bread) * self.scale
+
+    @property
+    def _hat(self) -> np.ndarray:
+        return np.eye(len(self.coef)) - self.bread @ self.penalty
+
+    @property
+    def edf(self) -> np.ndarray:
+        """Effective degrees of freedom of each coefficient, shape (p,): ``diag(V X'HX)``."""
+        return np.diag(self._hat).copy()
+
+    @property
+    def edf_alternative(self) -> np.ndarray:
+        """``diag(2 F - F F)``, F = V X'HX: the reference degrees of freedom of tests (Wood 2013)."""
+        hat = self._hat
+        return 2 * np.diag(hat) - np.einsum("ij,ji->i", hat, hat)
+
+    @property
+    def df_residual(self) -> float:
+        """Rows less effective degrees of freedom; infinite where no scale is estimated."""
+        return self.n_rows - float(self.edf.sum()) if self.has_scale else np.inf
+
+    @property
+    def aic(self) -> float:
+        """``2 (edf - log L)``, a scale counting as a parameter; conditional with smooth terms."""
+        return 2 * (float(self.edf.sum()) + self.has_scale - self.log_likelihood)
+
+    def term_edf(self, label: str) -> float:
+        """Return the effective degrees of freedom of a term."""
+        return float(self.edf[self.term(label).columns].sum())
+
+    def term(self, label: str) -> Term:
+        """Return a term by its label.
+
+        Raises
+        ------
+        ValueError
+            For an unknown label.
+        """
+        for term in self.terms:
+            if term.label == label:
+                return term
+        raise ValueError(f"No term {label!r}. The terms are {[t.label for t in self.terms]}.")
+
+
+def fit_structured(
+    likelihood: Likelihood,
+    design: np.ndarray,
+    terms: Sequence[Term] = (),
+    offset: np.ndarray | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    max_iter: int = 50,
+    tol: float = 1e-9,
+) -> StructuredFit:
+    r"""Fit ``eta = X beta + offset`` by penalised maximum likelihood.
+
+    Minimises ``-log L(eta) + sum_j sp_j beta' S_j beta / 2`` by Newton's method, for a residual
+    variance of 1 where there is one (so that `sp` is mgcv's). Smoothing parameters that a term
+    does not fix (``sp``, ``df``) maximise the Laplace-approximate restricted likelihood: see
+    `mmfusion.structured.smoothing.fit_reml`. Nothing is added to the information: what the data
+    do not determine is an error.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        `HeadLikelihood` makes it from a head and a target.
+    design : ndarray, shape (n, p)
+    terms : sequence of Term
+        Columns outside every term are parametric.
+    offset : ndarray, shape (n,), optional
+        In the units of `likelihood`.
+    names : sequence of str, length p, optional
+        By default made of the terms' labels.
+    max_iter : int
+        Newton steps for one set of smoothing parameters.
+    tol : float
+        Newton's method stops when a step is shorter than this many standard errors.
+
+    Returns
+    -------
+    StructuredFit
+
+    Raises
+    ------
+    CollinearityError
+        A ValueError that names the columns that are redundant.
+    ValueError
+        For constant columns that are not the intercept, values that are not finite, shapes that do
+        not fit, and degrees of freedom that a term cannot have.
+
+    Warns
+    -----
+    SeparationWarning
+        Where coefficients run to infinity; it names them.
+    sklearn.exceptions.ConvergenceWarning
+        Where the iterations ran out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mmfusion.heads import CoxHead
+    >>> from mmfusion.structured import HeadLikelihood, effects_table, fit_structured
+    >>> head = CoxHead()
+    >>> target = head.fit_outcome(([5.0, 4, 3, 2, 1], [True, True, False, True, True]))
+    >>> dose = np.array([[0.0], [1], [0], [1], [0]])
+    >>> fit = fit_structured(HeadLikelihood(head, target), dose, names=["dose"])
+    >>> effects_table(fit)[["coef", "exp(coef)", "se", "p"]].round(3)
+           coef  exp(coef)     se      p
+    dose  0.236      1.266  1.234  0.848
+    """
+    design, offset = _check(likelihood, design, offset)
+    p = design.shape[1]
+    terms = tuple(terms)
+    names = _names(p, terms) if names is None else tuple(names)
+    if len(names) != p:
+        raise ValueError(f"The names parameter must have {p} entries, as the design. Got {names}.")
+
+    penalised = np.zeros(p, dtype=bool)
+    labels = list(names)
+    for term in terms:
+        if term.penalties and _is_penalised(term):
+            penalised[term.columns] = True
+            labels[term.columns] = [term.label] * int(penalised[term.columns].sum())
+    scaled = scale_design(
+        design, names, has_intercept=likelihood.has_intercept, penalised=penalised
+    )
+    penalties, active = _penalties(p, terms, scaled)
+    problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
+    information = likelihood.information(offset, scaled.design)
+    balance = start_sp(penalties, information)
+    check_identified(information + penalties.matrix(balance), labels, likelihood.n_rows)
+    smoothed = _smooth(problem, active, balance, information)
+    return _finish(problem, scaled, terms, names, active, smoothed)
+
+
+def _check(
+    likelihood: Likelihood, design: np.ndarray, offset: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    design = np.asarray(design, dtype=np.float64)
+    if design.ndim != 2 or len(design) != likelihood.size:
+        raise ValueError(
+            f"The design parameter must have shape ({likelihood.size}, p). Got {design.shape}."
+        )
+    offset = np.zeros(len(design)) if offset is None else np.asarray(offset, dtype=np.float64)
+    if offset.shape != (len(design),):
+        raise ValueError(
+            f"The offset parameter must have shape ({len(design)},). Got {offset.shape}."
+        )
+    for name, values in (("design", design), ("offset", offset)):
+        if not np.isfinite(values).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            raise ValueError(
+                f"The {name} parameter must hold finite numbers. Got {values[where]} at {where}."
+            )
+    return design, offset
+
+
+def _names(p: int, terms: Sequence[Term]) -> tuple[str, ...]:
+    names = [f"x{j}" for j in range(p)]
+    for term in terms:
+        columns = range(p)[term.columns]
+        for number, j in enumerate(columns, start=1):
+            names[j] = term.label if len(columns) == 1 else f"{term.label}.{number}"
+    return tuple(names)
+
+
+def _is_penalised(term: Term) -> bool:
+    """Return whether a term's penalties count: ``sp=0`` and full degrees of freedom drop them."""
+    width = len(term.penalties[0])
+    if term.df is not None and term.df >= width:
+        if term.df > width:
+            raise ValueError(
+                f"The df of {term.label!r} must be at most {width}, its number of coefficients. "
+                f"Got {term.df:g}."
+            )
+        return False
+    return term.sp is None or any(value > 0 for value in term.sp)
+
+
+def _penalties(
+    p: int, terms: Sequence[Term], scaled: Scaled
+) -> tuple[Penalties, list[tuple[Term, list[int]]]]:
+    """Return the penalties that count, and for each block its term and which of its penalties."""
+    entries, active = [], []
+    for term in terms:
+        if not term.penalties or not _is_penalised(term):
+            continue
+        if term.sp is not None and len(term.sp) != len(term.penalties):
+            raise ValueError(
+                f"The sp of {term.label!r} must have {len(term.penalties)} entries, one a "
+                f"penalty. Got {term.sp}."
+            )
+        if term.sp is not None and min(term.sp) < 0:
+            raise ValueError(f"The sp of {term.label!r} must not be negative. Got {term.sp}.")
+        used = [j for j in range(len(term.penalties)) if term.sp is None or term.sp[j] > 0]
+        matrices = [scaled.penalty(term.penalties[j], term.columns) for j in used]
+        entries.append((term.label, term.columns, matrices))
+        active.append((term, used))
+    return Penalties(p, entries), active
+
+
+def _smooth(
+    problem: Problem,
+    active: list[tuple[Term, list[int]]],
+    balance: np.ndarray,
+    information: np.ndarray,
+) -> Smoothed:
+    """Return the smoothing parameters, each found as its term says, and the fit."""
+    sp = balance.copy()
+    free = np.ones(len(sp), dtype=bool)
+    wanted: dict[int, float] = {}
+    for number, (term, used) in enumerate(active):
+        position = problem.penalties.blocks[number].position
+        if term.sp is not None:
+            sp[position] = [term.sp[j] for j in used]
+            free[position] = False
+        elif term.df is not None:
+            wanted[number] = term.df
+            free[position] = False
+    coef = np.zeros(problem.penalties.p)
+    result = fit_reml(problem, sp, free, coef, information)
+    if not wanted:
+        return result
+    for _ in range(MAX_ROUNDS):
+        before = result.sp
+        matched = fit_df(problem, result.sp, wanted, result.fit)
+        result = fit_reml(problem, matched.sp, free, matched.fit.coef)
+        settled = np.abs(np.log(result.sp / before)).max() < 1e-4
+        if not free.any() or settled:
+            return Smoothed(
+                result.sp, result.fit, result.converged and matched.converged, result.n_iter
+            )
+    return Smoothed(result.sp, result.fit, False, result.n_iter)
+
+
+def _finish(
+    problem: Problem,
+    scaled: Scaled,
+    terms: tuple[Term, ...],
+    names: tuple[str, ...],
+    active: list[tuple[Term, list[int]]],
+    smoothed: Smoothed,
+) -> StructuredFit:
+    fit, likelihood = smoothed.fit, problem.likelihood
+    runaway = tuple(name for name, runs in zip(names, fit.runaway, strict=True) if runs)
+    if runaway:
+        warnings.warn(
+            f"The likelihood rises for ever as the coefficients of {', '.join(runaway)} go to "
+            "infinity: these columns separate the events (or classes) from the others. Their "
+            "estimates are where the iteration stopped, their standard errors mean nothing; test "
+            "them by likelihood ratio, drop them, or penalise them.",
+            SeparationWarning,
+            stacklevel=3,
+        )
+    elif not smoothed.converged:
+        warnings.warn(
+            f"The structured fit did not converge in {smoothed.n_iter} Newton steps.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    penalty = np.zeros_like(scaled.back)
+    sp = {term.label: [0.0] * len(term.penalties) for term in terms if term.penalties}
+    for block, (term, used) in zip(problem.penalties.blocks, active, strict=True):
+        for j, value in zip(used, smoothed.sp[block.position], strict=True):
+            penalty[term.columns, term.columns] += value * term.penalties[j]
+            sp[term.label][j] = float(value)
+    bread = scaled.back @ fit.factor.inverse() @ scaled.back.T
+    scale = 1.0
+    if likelihood.has_scale:
+        edf = len(names) - float(np.sum(bread * penalty))
+        scale = 2 * fit.value / max(likelihood.n_rows - edf, 1e-300)
+    return StructuredFit(
+        names=names,
+        terms=terms,
+        coef=scaled.back @ fit.coef,
+        bread=bread,
+        penalty=penalty,
+        sp={label: tuple(values) for label, values in sp.items()},
+        scale=scale,
+        log_likelihood=likelihood.log_likelihood(fit.eta),
+        has_scale=likelihood.has_scale,
+        ratio=likelihood.ratio,
+        n_rows=likelihood.n_rows,
+        n_iter=smoothed.n_iter,
+        converged=smoothed.converged,
+        runaway=runaway,
+    )

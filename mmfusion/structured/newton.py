@@ -1,0 +1,147 @@
+"""Newton's method for a penalised likelihood, exact and in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.linalg import Factor
+
+__all__ = ["NewtonResult", "newton"]
+
+#: Halvings of one step before rounding is taken to be all that is left.
+HALVINGS = 30
+
+#: A coefficient running to infinity never converges; the others have by this decrement.
+RUNAWAY_TOL = 1e-5
+
+#: How far along a step the likelihood is looked at, in units of the predictor.
+FAR = 40.0
+
+#: A slope below this, a row and unit of the predictor, is zero.
+ROUNDING = 1e-12
+
+#: Coefficients that move at least this share of the fastest run to infinity with it.
+RUNS = 0.05
+
+
+@dataclass(frozen=True)
+class NewtonResult:
+    """Where Newton's method arrived.
+
+    Attributes
+    ----------
+    coef : ndarray, shape (p,)
+    eta : ndarray, shape (n,)
+    value : float
+        Negative log-likelihood without penalty.
+    information : ndarray, shape (p, p)
+        ``X' H X`` there, without penalty.
+    factor : Factor
+        Of the information and the penalty.
+    n_iter : int
+    converged : bool
+    runaway : ndarray of bool, shape (p,)
+        Coefficients along which the likelihood rises for ever.
+    """
+
+    coef: np.ndarray
+    eta: np.ndarray
+    value: float
+    information: np.ndarray
+    factor: Factor
+    n_iter: int
+    converged: bool
+    runaway: np.ndarray
+
+
+def newton(
+    likelihood: Likelihood,
+    design: np.ndarray,
+    penalty: np.ndarray,
+    coef: np.ndarray,
+    offset: np.ndarray,
+    *,
+    information: np.ndarray | None = None,
+    max_iter: int = 50,
+    tol: float = 1e-9,
+) -> NewtonResult:
+    """Minimise ``value(X beta + offset) + beta' S beta / 2``.
+
+    Steps are halved until the penalised value does not rise. The iteration stops when the Newton
+    decrement, the length of the step in standard errors of the coefficients, is below `tol`.
+
+    A likelihood without a finite maximum (separation, a monotone likelihood) is told by its
+    recession direction: far along the step its slope is still not positive. A convex function with
+    a minimum rises in every direction there.
+
+    Parameters
+    ----------
+    design : ndarray, shape (n, p)
+        With columns of about the same scale.
+    penalty : ndarray, shape (p, p)
+    coef : ndarray, shape (p,)
+        Where to start.
+    offset : ndarray, shape (n,)
+    information : ndarray, shape (p, p), optional
+        At `coef`, if it is known.
+    """
+    eta = design @ coef + offset
+    value = likelihood.value(eta)
+    objective = value + 0.5 * coef @ penalty @ coef
+    runaway = np.zeros(len(coef), dtype=bool)
+    converged = False
+    for n_iter in range(max_iter + 1):
+        gradient = design.T @ likelihood.gradient(eta) + penalty @ coef
+        if n_iter > 0 or information is None:
+            information = likelihood.information(eta, design)
+        factor = Factor(information + penalty)
+        if len(coef) == 0:
+            return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
+        step = -factor.solve(gradient)
+        unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
+        decrement = float(np.sqrt(max(-gradient @ step, 0.0) / max(unit, 1e-300)))
+        move = design @ step
+        reach = float(np.abs(move).max(initial=0.0))
+        if not likelihood.has_scale and not runaway.any() and reach > 0.5 and decrement < 0.1:
+            runaway = _runaway(likelihood, design, penalty, coef, eta, step, FAR / reach)
+        if decrement <= (RUNAWAY_TOL if runaway.any() else tol):
+            converged = True
+            break
+        if n_iter == max_iter:
+            break
+        size = 1.0
+        for _ in range(HALVINGS):
+            new_coef, new_eta = coef + size * step, eta + size * move
+            new_value = likelihood.value(new_eta)
+            new_objective = new_value + 0.5 * new_coef @ penalty @ new_coef
+            if new_objective <= objective + 1e-14 * abs(objective):
+                break
+            size /= 2
+        else:  # nothing is left but rounding, or something is badly wrong
+            converged = decrement < np.sqrt(tol)
+            break
+        coef, eta, value, objective = new_coef, new_eta, new_value, new_objective
+    return NewtonResult(
+        coef, eta, value, information, factor, n_iter, converged and not runaway.any(), runaway
+    )
+
+
+def _runaway(
+    likelihood: Likelihood,
+    design: np.ndarray,
+    penalty: np.ndarray,
+    coef: np.ndarray,
+    eta: np.ndarray,
+    step: np.ndarray,
+    stretch: float,
+) -> np.ndarray:
+    """Return which coefficients run to infinity along `step`, none if the likelihood turns."""
+    far = eta + stretch * (design @ step)
+    slope = likelihood.gradient(far) @ (design @ step)
+    slope += (coef + stretch * step) @ penalty @ step
+    if slope > ROUNDING * likelihood.n_rows * np.abs(design @ step).max():
+        return np.zeros(len(coef), dtype=bool)
+    return np.abs(step) >= RUNS * np.abs(step).max()

@@ -1,0 +1,291 @@
+"""Smoothing parameters by restricted maximum likelihood, and by degrees of freedom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+
+from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.linalg import Factor
+from mmfusion.structured.newton import NewtonResult, newton
+from mmfusion.structured.penalty import Block, Penalties
+
+__all__ = ["Problem", "Smoothed", "degrees_of_freedom", "fit_df", "fit_reml"]
+
+#: A term is as good as without its penalised part once that has this many degrees of freedom.
+STRAIGHT = 1e-4
+
+#: A penalty this small beside the information is none.
+LOOSE = 1e-9
+
+#: How closely degrees of freedom are matched.
+EDF_TOL = 1e-8
+
+#: Smoothing parameters are looked for within this distance of where they start, in logs.
+WIDEST = 40.0
+
+#: Largest change of a log smoothing parameter in one step.
+MAX_STEP = 4.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A penalised likelihood: what stays the same while smoothing parameters change."""
+
+    likelihood: Likelihood
+    design: np.ndarray
+    penalties: Penalties
+    offset: np.ndarray
+    max_iter: int
+    tol: float
+
+    def fit(
+        self, sp: np.ndarray, coef: np.ndarray, information: np.ndarray | None = None
+    ) -> NewtonResult:
+        """Return the coefficients that these smoothing parameters lead to, from `coef`."""
+        return newton(
+            self.likelihood,
+            self.design,
+            self.penalties.matrix(sp),
+            coef,
+            self.offset,
+            information=information,
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
+
+    def scale(self, fit: NewtonResult, sp: np.ndarray) -> float:
+        """Return the REML estimate of the residual variance, 1 where there is none."""
+        if not self.likelihood.has_scale:
+            return 1.0
+        free = self.likelihood.n_rows - (len(fit.coef) - self.penalties.rank)
+        return max(2 * _penalised(fit, self.penalties, sp), 1e-300) / max(free, 1)
+
+    def criterion(self, fit: NewtonResult, sp: np.ndarray) -> float:
+        """Return minus the Laplace-approximate restricted log-likelihood, up to a constant.
+
+        Wood, Pya & Saefken (2016, JASA 111:1548-1575, eq. 5); a residual variance is profiled out.
+        """
+        value = _penalised(fit, self.penalties, sp)
+        if self.likelihood.has_scale:
+            free = self.likelihood.n_rows - (len(fit.coef) - self.penalties.rank)
+            value = 0.5 * free * np.log(max(value, 1e-300))
+        return value + 0.5 * (fit.factor.log_det - self.penalties.log_det(sp))
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """Smoothing parameters and the fit they lead to."""
+
+    sp: np.ndarray
+    fit: NewtonResult
+    converged: bool
+    n_iter: int
+
+
+def _penalised(fit: NewtonResult, penalties: Penalties, sp: np.ndarray) -> float:
+    return fit.value + 0.5 * float(fit.coef @ penalties.matrix(sp) @ fit.coef)
+
+
+def start_sp(penalties: Penalties, information: np.ndarray) -> np.ndarray:
+    """Return smoothing parameters that weigh each penalty like the information."""
+    return np.concatenate(
+        [np.zeros(0)]
+        + [
+            np.trace(information[block.columns, block.columns])
+            / np.trace(block.matrices, axis1=1, axis2=2)
+            for block in penalties.blocks
+        ]
+    )
+
+
+def _largest_sp(penalties: Penalties, information: np.ndarray) -> np.ndarray:
+    """Return the smoothing parameters beyond which nothing is left of the penalised parts.
+
+    With eigenvalues ``s`` of a penalty relative to the information, its part has ``sum 1 / (1 +
+    lambda s)`` degrees of freedom, less than ``STRAIGHT`` at ``lambda = sum(1 / s) / STRAIGHT``.
+    """
+    result = np.empty(penalties.size)
+    for block in penalties.blocks:
+        own = information[block.columns, block.columns]
+        result[block.position] = [
+            np.sum(own * np.linalg.pinv(matrix, rcond=1e-9, hermitian=True)) / STRAIGHT
+            for matrix in block.matrices
+        ]
+    return result
+
+
+def fit_reml(
+    problem: Problem,
+    sp: np.ndarray,
+    free: np.ndarray,
+    coef: np.ndarray,
+    information: np.ndarray | None = None,
+    *,
+    max_iter: int = 200,
+    tol: float = 1e-5,
+) -> Smoothed:
+    r"""Maximise the Laplace-approximate restricted likelihood over some smoothing parameters.
+
+    The generalised Fellner-Schall update (Wood & Fasiolo 2017, Biometrics 73:1071-1081, eq. 6)
+
+    .. math:: \lambda_j \leftarrow \lambda_j \phi
+        \frac{\mathrm{tr}(S_\lambda^- S_j) - \mathrm{tr}(V S_j) - d_j}{\hat\beta' S_j \hat\beta},
+        \quad V = (X'HX + S_\lambda)^{-1}.
+
+    Theirs has ``d_j = 0``: it neglects that H changes with the smoothing parameter. Here ``d_j =
+    tr(V dH/d log lambda_j) / lambda_j``, by a difference of informations along ``d beta / d log
+    lambda_j = -lambda_j V S_j beta``, so that the fixed point is the maximum of the criterion
+    itself, mgcv's ``method="REML"``. A step that the criterion does not like is halved, one that
+    it likes is doubled the next time.
+
+    A smoothing parameter that grows without bound (a straight line) stops where less than 1e-4
+    degrees of freedom are left of the penalised part.
+
+    Parameters
+    ----------
+    problem : Problem
+    sp : ndarray, shape (m,)
+        All above 0: where to start, and the values of those that are not free.
+    free : ndarray of bool, shape (m,)
+    coef : ndarray, shape (p,)
+    information : ndarray, shape (p, p), optional
+        At `coef`, if it is known.
+    tol : float
+        Largest derivative of the criterion in a free log smoothing parameter.
+    """
+    penalties = problem.penalties
+    log_sp = np.log(sp)
+    fit = problem.fit(sp, coef, information)
+    if not free.any():
+        return Smoothed(sp, fit, fit.converged, fit.n_iter)
+    value = problem.criterion(fit, sp)
+    high = np.log(np.maximum(_largest_sp(penalties, fit.information), sp))
+    low = np.log(np.minimum(LOOSE * start_sp(penalties, fit.information), sp))
+    stretch, n_iter = 1.0, fit.n_iter
+    for _ in range(max_iter):
+        slope, step = _direction(problem, fit, np.exp(log_sp))
+        stuck = ((log_sp >= high) & (slope < 0)) | ((log_sp <= low) & (slope > 0))
+        moving = free & ~stuck
+        if np.abs(slope[moving]).max(initial=0.0) < tol:
+            return Smoothed(np.exp(log_sp), fit, fit.converged, n_iter)
+        step = np.where(moving, step, 0.0)
+        trial = stretch
+        for _ in range(20):
+            change = np.clip(trial * step, -MAX_STEP, MAX_STEP)
+            new_log_sp = np.clip(log_sp + change, low, high)
+            new_fit = problem.fit(np.exp(new_log_sp), fit.coef)
+            n_iter += new_fit.n_iter
+            new_value = problem.criterion(new_fit, np.exp(new_log_sp))
+            if new_value <= value + 1e-11 * (1 + abs(value)):
+                break
+            trial /= 2
+        else:  # the criterion is flat to rounding
+            converged = np.abs(slope[moving]).max() < np.sqrt(tol)
+            return Smoothed(np.exp(log_sp), fit, fit.converged and bool(converged), n_iter)
+        log_sp, fit, value = new_log_sp, new_fit, new_value
+        stretch = min(2 * trial, 8.0) if trial == stretch else trial
+    return Smoothed(np.exp(log_sp), fit, False, n_iter)
+
+
+def _direction(
+    problem: Problem, fit: NewtonResult, sp: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the criterion's slope in the log smoothing parameters, and the update of them."""
+    penalties = problem.penalties
+    inverse = fit.factor.inverse()
+    scale = problem.scale(fit, sp)
+    applied = penalties.applied(fit.coef)
+    size = sp * (applied @ fit.coef) / scale
+    wanted = penalties.shares(sp) - sp * penalties.traces(inverse)
+    for j in range(penalties.size):
+        wanted[j] -= _curvature_change(problem, fit, inverse, -sp[j] * inverse @ applied[j])
+    ratio = np.maximum(wanted, 1e-300) / np.maximum(size, 1e-300)
+    return 0.5 * (size - wanted), np.clip(np.log(ratio), -MAX_STEP, MAX_STEP)
+
+
+def _curvature_change(
+    problem: Problem, fit: NewtonResult, inverse: np.ndarray, direction: np.ndarray
+) -> float:
+    """Return the trace of `inverse` times the information's derivative along `direction`."""
+    if problem.likelihood.has_scale:  # a quadratic has one information
+        return 0.0
+    move = problem.design @ direction
+    reach = float(np.abs(move).max())
+    if reach < 1e-12:
+        return 0.0
+    size = 1e-4 / reach
+    ahead = problem.likelihood.information(fit.eta + size * move, problem.design)
+    behind = problem.likelihood.information(fit.eta - size * move, problem.design)
+    return float(np.sum(inverse * (ahead - behind)) / (2 * size))
+
+
+def degrees_of_freedom(fit: NewtonResult, penalties: Penalties, sp: np.ndarray) -> np.ndarray:
+    """Return the effective degrees of freedom of each column: ``diag((X'HX + S)^-1 X'HX)``."""
+    return 1 - np.einsum("ij,ji->i", fit.factor.inverse(), penalties.matrix(sp))
+
+
+def fit_df(
+    problem: Problem,
+    sp: np.ndarray,
+    wanted: dict[int, float],
+    fit: NewtonResult,
+    *,
+    max_iter: int = 30,
+    tol: float = 1e-6,
+) -> Smoothed:
+    """Find the smoothing parameters at which some terms have the degrees of freedom wanted.
+
+    Root-finding at the working weights of the fit, term by term, and a new fit, in turn. The
+    penalties of a term with several keep the proportions they start with.
+
+    Parameters
+    ----------
+    wanted : dict of int to float
+        Degrees of freedom by the number of the block of penalties.
+    """
+    n_iter = 0
+    for _ in range(max_iter):
+        before = sp
+        for number, df in wanted.items():
+            block = problem.penalties.blocks[number]
+            sp = _match(problem.penalties, block, sp, fit.information, df)
+        fit = problem.fit(sp, fit.coef)
+        n_iter += fit.n_iter
+        if np.abs(np.log(sp / before)).max() < tol:
+            return Smoothed(sp, fit, fit.converged, n_iter)
+    return Smoothed(sp, fit, False, n_iter)
+
+
+def _match(
+    penalties: Penalties, block: Block, sp: np.ndarray, information: np.ndarray, df: float
+) -> np.ndarray:
+    """Scale the smoothing parameters of one block so that its trace is `df`."""
+
+    def scaled(log_factor: float) -> np.ndarray:
+        result = sp.copy()
+        result[block.position] *= np.exp(log_factor)
+        return result
+
+    def surplus(log_factor: float) -> float:
+        penalty = penalties.matrix(scaled(log_factor))
+        inverse = Factor(information + penalty).inverse()
+        share = inverse[block.columns] @ penalty[:, block.columns]
+        return len(share) - float(np.trace(share)) - df
+
+    low = high = 0.0
+    while surplus(low) < -EDF_TOL and low > -WIDEST:
+        low -= MAX_STEP
+    while surplus(high) > EDF_TOL and high < WIDEST:
+        high += MAX_STEP
+    for end in (low, high):  # also where only the limit, a straight line or no penalty, has this df
+        if abs(surplus(end)) <= EDF_TOL:
+            return scaled(end)
+    if surplus(low) < 0 or surplus(high) > 0:
+        raise ValueError(
+            f"The df of {block.label!r} cannot be reached: got df={df:g}, but with these data the "
+            f"term has between {surplus(WIDEST) + df:.4g} and {surplus(-WIDEST) + df:.4g}."
+        )
+    return scaled(brentq(surplus, low, high, xtol=1e-10))
