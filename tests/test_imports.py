@@ -24,6 +24,7 @@ BELOW = {
     "encoders": {"modalities"},
     "fusion": {"modalities"},
     "heads": {"survival", "metrics"},
+    "structured": {"modalities"},
     "training": {"heads", "fusion", "modalities", "survival", "metrics"},
     "estimators": {
         "",
@@ -33,6 +34,7 @@ BELOW = {
         "encoders",
         "fusion",
         "heads",
+        "structured",
         "training",
     },
 }

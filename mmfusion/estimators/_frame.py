@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-__all__ = ["check_frame", "name_rows"]
+__all__ = ["check_frame", "name_rows", "take_outcome"]
 
 
 def check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
@@ -56,3 +56,10 @@ def name_rows(frame: pd.DataFrame, rows: np.ndarray, most: int = 5) -> str:
     labels = frame.index[rows].tolist()
     more = f" and {len(labels) - most} more" if len(labels) > most else ""
     return ", ".join(map(repr, labels[:most])) + more
+
+
+def take_outcome(y: Any, rows: np.ndarray) -> Any:
+    """Return the outcome of `rows` in the form that the user gave it."""
+    if isinstance(y, tuple | list) and len(y) in (2, 3) and np.ndim(y[0]) == 1:
+        return tuple(np.asarray(part)[rows] for part in y)
+    return y.iloc[rows] if isinstance(y, pd.DataFrame | pd.Series) else np.asarray(y)[rows]

@@ -62,16 +62,21 @@ class FusionModel:
         target: Target,
         settings: TrainingSettings,
         eval_frame: pd.DataFrame | None = None,
+        *,
+        has_offset: bool = False,
     ) -> None:
         """Fit the preprocessing on the training `rows` of `frame` and build the network, untrained.
 
         The whole frame becomes tensors once: training rows, validation rows and the last look at
-        all of them are cut from the same.
+        all of them are cut from the same. With an offset the network starts at zero and has no
+        constant of its own.
         """
         for modality in self.modalities.values():
             modality.fit(frame.iloc[rows])
-        self.network = self._build(len(head.predictors), bias=head.has_intercept)
-        self.network.set_initial(head.initial(target))
+        bias = head.has_intercept and not has_offset
+        self.network = self._build(len(head.predictors), bias=bias)
+        if bias:
+            self.network.set_initial(head.initial(target))
         device = make_fabric(settings.device, settings.precision).device
         self.data = self.transform(frame, device, settings.precision, fit_rows=rows)
         self.eval_data = (
@@ -86,6 +91,7 @@ class FusionModel:
         validation: tuple[np.ndarray, Target] | None,
         settings: TrainingSettings,
         rng: np.random.Generator,
+        offsets: tuple[torch.Tensor, torch.Tensor | None] | None = None,
     ) -> TrainingResult:
         """Train the prepared network on those of `rows` that have any of its modalities.
 
@@ -95,20 +101,28 @@ class FusionModel:
             Of all rows of the frame of `prepare`.
         validation : tuple of positions and Target, optional
             Rows of the frame and their outcome; of `eval_frame` where there was one.
+        offsets : tuple of Tensor, optional
+            The structured predictor of all rows of the frame, and of `eval_frame`'s.
         """
-        data, target = _present_rows(self.data, target, rows)
+        data, target, chosen = _present_rows(self.data, target, rows)
         if not head.informative(target):
             raise ValueError(
                 f"The training rows that have {' or '.join(map(repr, self.modalities))} "
                 "hold no events: nothing can be learned from them."
             )
-        held_out = None
+        offset = None if offsets is None else offsets[0][chosen]
+        held_out, held_offset = None, None
         if validation is not None:
             source = self.data if self.eval_data is None else self.eval_data
-            held_out = _present_rows(source, validation[1], validation[0], of_rows=True)
-            if not head.informative(held_out[1]):
-                held_out = None
-        return train(self.network, head, data, target, settings, rng, held_out)
+            held, held_target, held_rows = _present_rows(
+                source, validation[1], validation[0], of_rows=True
+            )
+            if head.informative(held_target):
+                held_out = (held, held_target)
+                if offsets is not None:
+                    of_source = offsets[0] if self.eval_data is None else offsets[1]
+                    held_offset = of_source[held_rows]  # type: ignore[index]
+        return train(self.network, head, data, target, settings, rng, held_out, offset, held_offset)
 
     def predict_prepared(self, settings: TrainingSettings) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` returns for the frame of `prepare`, and forget its tensors."""
@@ -147,7 +161,7 @@ class FusionModel:
         """Return a fitted model from fitted modalities and the weights of its network."""
         model = cls({}, strategy)
         model.modalities = dict(modalities)
-        model.network = model._build(len(head.predictors), head.has_intercept, trained=True)
+        model.network = model._build(len(head.predictors), "head.bias" in weights, trained=True)
         model.network.load_state_dict(dict(weights))
         model.network.eval()
         return model
@@ -206,8 +220,8 @@ def _without_pretrained(modality: Modality) -> Modality:
 
 def _present_rows(
     data: MultimodalData, target: Target, rows: np.ndarray, *, of_rows: bool = False
-) -> tuple[MultimodalData, Target]:
-    """Return data and outcome of those `rows` that have any modality.
+) -> tuple[MultimodalData, Target, torch.Tensor]:
+    """Return data and outcome of those `rows` that have any modality, and which these are.
 
     `target` is that of all rows of `data`; with `of_rows`, that of `rows`. A member of late fusion
     learns from the rows that have its modality.
@@ -216,4 +230,4 @@ def _present_rows(
     chosen = torch.from_numpy(rows)[present]
     outcome = target.take(torch.nonzero(present)[:, 0]) if of_rows else target.take(chosen)
     whole = len(chosen) == len(data) and bool((chosen[1:] > chosen[:-1]).all())
-    return (data if whole else data.take(chosen)), outcome
+    return (data if whole else data.take(chosen)), outcome, chosen

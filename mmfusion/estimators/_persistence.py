@@ -56,6 +56,7 @@ def save_estimator(estimator: Any, folder: Path) -> None:
             name: _with_plain_paths(model.modalities) for name, model in estimator._models.items()
         },
         "head": estimator._head.state(),
+        "structured": None if estimator._structured is None else estimator._structured.state(),
         "fitted": {
             name: getattr(estimator, name)
             for name in ("n_features_in_", "feature_names_in_", "best_epoch_", "interrupted_")

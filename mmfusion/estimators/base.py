@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -21,18 +23,27 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.training import Callback, TrainingResult, split_validation
 
-from ._frame import check_frame, name_rows
+from ._effects import Effects
+from ._frame import check_frame, name_rows, take_outcome
 from ._model import FusionModel
-from ._parameters import NestedModalities, check_modalities, training_settings
+from ._parameters import (
+    NestedModalities,
+    check_choice,
+    check_modalities,
+    training_settings,
+)
 from ._persistence import load_estimator, save_estimator
+from ._structured import INFERENCES, ORTHOGONALIZATIONS, StructuredPart
 
 __all__ = ["FusionEstimator"]
 
 #: A validation part of fewer rows says nothing; all rows are then trained on, for all epochs.
 MIN_VALIDATION_ROWS = 8
+#: Parts of the rows for ``inference="cross_fit"``.
+CROSS_FIT_FOLDS = 5
 
 
-class FusionEstimator(NestedModalities):
+class FusionEstimator(Effects, NestedModalities):
     """Base of the estimators; a subclass names its head and what it predicts.
 
     See `FusionCox`, `FusionClassifier` and `FusionRegressor` for the parameters.
@@ -43,6 +54,10 @@ class FusionEstimator(NestedModalities):
         modalities: Mapping[str, Modality] | None = None,
         fusion: str | JointFusion | EarlyFusion | LateFusion = "concat",
         *,
+        structured: str | None = None,
+        orthogonalization: str | None = "post_hoc",
+        inference: str = "model",
+        cluster: Any = None,
         modality_dropout: float = 0.0,
         epochs: int = 100,
         batch_size: int | None = 256,
@@ -62,6 +77,10 @@ class FusionEstimator(NestedModalities):
     ) -> None:
         self.modalities = modalities
         self.fusion = fusion
+        self.structured = structured
+        self.orthogonalization = orthogonalization
+        self.inference = inference
+        self.cluster = cluster
         self.modality_dropout = modality_dropout
         self.epochs = epochs
         self.batch_size = batch_size
@@ -89,7 +108,8 @@ class FusionEstimator(NestedModalities):
 
     def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
         """Return columns that belong to the outcome and to no inferred modality."""
-        return []
+        self._cluster(frame)
+        return [] if self.cluster is None else [self.cluster]
 
     def fit(
         self,
@@ -132,6 +152,7 @@ class FusionEstimator(NestedModalities):
         modalities = self._resolve_modalities(frame, is_array=frame is not X)
         head = self._make_head()
         target = self._encode(head.fit_outcome, frame, y, sample_weight)
+        structured = self._make_structured(head)
 
         seeds = check_random_state(self.random_state)
         rng = np.random.default_rng(seeds.randint(np.iinfo(np.int32).max))
@@ -153,7 +174,7 @@ class FusionEstimator(NestedModalities):
                     stacklevel=2,
                 )
             validation = (np.arange(len(eval_frame)), eval_target)
-        elif settings.patience is not None:
+        elif settings.patience is not None and modalities:
             part, held = split_validation(head.stratify(target), self.validation_fraction, rng)
             held_target = target.take(torch.from_numpy(held))
             if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
@@ -165,22 +186,99 @@ class FusionEstimator(NestedModalities):
             for name, (chosen, inner) in _members(modalities, strategy).items()
         }
         train_target = target.take(torch.from_numpy(rows))
+        offsets = None
+        if structured is not None:
+            structured.fit_start(frame, rows, head, train_target)
+            held_offset = None if eval_frame is None else structured.offset(eval_frame, head)
+            offsets = (structured.offset(frame, head), held_offset)
         # The user's own stream of random numbers goes on as if nothing had happened.
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        gpus = [] if settings.device == "cpu" else range(torch.cuda.device_count())
+        with torch.random.fork_rng(devices=gpus):
             torch.manual_seed(int(rng.integers(2**31)))
             for model in self._models.values():
-                model.prepare(frame, rows, head, train_target, settings, eval_frame)
-            self._refuse_empty_rows(frame, eval_frame)
+                model.prepare(
+                    frame, rows, head, train_target, settings, eval_frame, has_offset=bool(offsets)
+                )
+            if structured is None:
+                self._refuse_empty_rows(frame, eval_frame)
             results = {
-                name: model.train(head, target, rows, validation, settings, rng)
+                name: model.train(head, target, rows, validation, settings, rng, offsets)
                 for name, model in self._models.items()
             }
+        self._structured = structured
         self._keep(results)
-        etas, present = _stack(model.predict_prepared(settings) for model in self._models.values())
+        members = [model.predict_prepared(settings) for model in self._models.values()]
+        etas, present = _stack(members, len(frame), len(head.predictors))
         if len(self._models) > 1:
-            head.fit_pool(etas, present, target)
-        head.finish(torch.from_numpy(self._pool(etas, present)), target)
+            some = np.flatnonzero(present.any(axis=1))
+            at = torch.from_numpy(some)
+            head.fit_pool(
+                etas[some],
+                present[some],
+                target.take(at),
+                None if offsets is None else offsets[0][at],
+            )
+        eta = self._pool(etas, present)
+        if structured is not None and offsets is not None:
+            if validation is not None:
+                held, held_target = validation
+                deep = torch.from_numpy(eta[held] if eval_frame is None else self._deep(eval_frame))
+                beside = offsets[0][held] if offsets[1] is None else offsets[1]
+                structured.choose_scale(deep, beside, head, held_target)
+            structured.fit_final(frame, eta[:, 0], head, target)
+            eta = structured.predictor(frame, eta[:, 0], head)
+            if self.inference == "cross_fit" and self._models:
+                unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
+                structured.cross_fit(frame, unseen, head, target)
+            structured.report(self.inference, self._cluster(frame))
+        head.finish(torch.from_numpy(eta), target)
         return self
+
+    def _make_structured(self, head: Head) -> StructuredPart | None:
+        if self.structured is None:
+            return None
+        if len(head.predictors) != 1:
+            raise ValueError(
+                "The structured parameter needs an outcome with one predictor (survival, numbers, "
+                f"two classes). This one has {len(head.predictors)}: {head.predictors}."
+            )
+        if not isinstance(self.structured, str):
+            raise TypeError(
+                "The structured parameter must be a formula such as 'treatment + s(age)', or None. "
+                f"Got {self.structured!r}."
+            )
+        if self.orthogonalization not in ORTHOGONALIZATIONS:
+            raise ValueError(
+                f"The orthogonalization parameter must be one of {ORTHOGONALIZATIONS}. "
+                f"Got {self.orthogonalization!r}."
+            )
+        check_choice("inference", self.inference, INFERENCES)
+        return StructuredPart(self.structured, self.orthogonalization)
+
+    def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
+        if self.cluster is None:
+            return None
+        if self.cluster not in frame.columns:
+            raise ValueError(
+                f"The cluster parameter must name a column of X. Got {self.cluster!r}; "
+                f"X has {frame.columns.tolist()[:10]}."
+            )
+        return frame[self.cluster].to_numpy()
+
+    def _cross_fitted(
+        self, frame: pd.DataFrame, y: Any, sample_weight: Any, seed: int
+    ) -> np.ndarray:
+        """Return the deep predictor of each row from networks that did not see it, (n,)."""
+        labels = self._head.stratify(self._encode(self._head.encode, frame, y, sample_weight))
+        folds = StratifiedKFold(CROSS_FIT_FOLDS, shuffle=True, random_state=seed % 2**32)
+        deep = np.zeros(len(frame))
+        for train, held in folds.split(labels, labels):
+            model = clone(self).set_params(inference="model", verbose=0, random_state=seed)
+            weight = None if sample_weight is None else np.asarray(sample_weight)[train]
+            model.fit(frame.iloc[train], take_outcome(y, train), weight)
+            scale = model._structured.scale * model._head.units[1] / self._head.units[1]
+            deep[held] = model._deep(frame.iloc[held])[:, 0] * scale
+        return deep
 
     def _encode(self, encode: Any, frame: pd.DataFrame, y: Any, sample_weight: Any) -> Target:
         target = encode(y, sample_weight, **self._outcome_context(frame))
@@ -196,19 +294,18 @@ class FusionEstimator(NestedModalities):
             return {"table": Tabular()}
         if self.modalities is None:
             return infer_modalities(frame.drop(columns=self._columns_of_outcome(frame)))
-        check_modalities(self.modalities)
+        if self.structured is None or self.modalities:  # {} with a formula: the classical model
+            check_modalities(self.modalities)
         return self.modalities
 
     def _keep(self, results: Mapping[str, TrainingResult]) -> None:
         late = len(results) > 1
-        self.history_ = pd.concat(
-            [
-                result.history.assign(model=name) if late else result.history
-                for name, result in results.items()
-            ],
-            ignore_index=True,
-        )
-        self.best_epoch_ = max(result.best_epoch for result in results.values())
+        histories = [
+            result.history.assign(model=name) if late else result.history
+            for name, result in results.items()
+        ]
+        self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
+        self.best_epoch_ = max((result.best_epoch for result in results.values()), default=0)
         self.interrupted_ = any(result.interrupted for result in results.values())
         self._expose()
 
@@ -232,17 +329,34 @@ class FusionEstimator(NestedModalities):
         """Return the checked frame and the predictors of its rows, float64 of shape (n, K)."""
         check_is_fitted(self)
         frame = check_frame(self, X, reset=False)
-        return frame, self._pool(*self._member_predictors(frame))
+        eta = self._deep(frame)
+        if self._structured is not None:
+            eta = self._structured.predictor(frame, eta[:, 0], self._head)
+        return frame, eta
+
+    def _deep(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return the networks' predictor of each row, (n, K); beside a formula, zero for none."""
+        etas, present = self._member_predictors(frame)
+        if self._structured is None:
+            _refuse_empty(frame, np.asarray(present.any(axis=1)), list(self.modalities_))
+        return self._pool(etas, present)
 
     def _member_predictors(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return predictors (n, n_members, K), NaN where absent, and presence (n, n_members)."""
         settings = training_settings(self)
-        etas, present = _stack(model.predict(frame, settings) for model in self._models.values())
-        _refuse_empty(frame, np.asarray(present.any(axis=1)), list(self.modalities_))
-        return etas, present
+        members = [model.predict(frame, settings) for model in self._models.values()]
+        return _stack(members, len(frame), len(self._head.predictors))
 
     def _pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        return etas[:, 0] if len(self._models) == 1 else self._head.pool(etas, present)
+        """Return one predictor a row, (n, K), zero where nothing is present."""
+        if etas.shape[1] == 0:
+            return np.zeros((len(etas), etas.shape[2]))
+        if etas.shape[1] == 1:
+            return np.nan_to_num(etas[:, 0])
+        some = present.any(axis=1)
+        eta = np.zeros((len(etas), etas.shape[2]))
+        eta[some] = self._head.pool(etas[some], present[some])
+        return eta
 
     def _refuse_empty_rows(self, frame: pd.DataFrame, eval_frame: pd.DataFrame | None) -> None:
         """Refuse rows with no modality at all before anything is trained."""
@@ -259,6 +373,11 @@ class FusionEstimator(NestedModalities):
         self._head = self._make_head()
         self._head.load_state(state["head"])
         strategy = check_fusion(self.fusion)
+        self._structured = None
+        if state["structured"] is not None:
+            self._structured = StructuredPart.from_state(
+                state["structured"], self.orthogonalization
+            )
         inner = strategy.member() if isinstance(strategy, LateFusion) else strategy
         self._models = {
             name: FusionModel.from_weights(modalities, inner, self._head, weights[name])
@@ -324,17 +443,25 @@ class FusionEstimator(NestedModalities):
 def _members(
     modalities: Mapping[str, Modality], strategy: JointFusion | EarlyFusion | LateFusion
 ) -> dict[str, tuple[Mapping[str, Modality], JointFusion | EarlyFusion]]:
-    """Return the networks to train: one, or with late fusion one a modality."""
+    """Return the networks to train: one, with late fusion one a modality, none without any."""
+    if not modalities:
+        return {}
     if not isinstance(strategy, LateFusion):
         return {"model": (modalities, strategy)}
     inner = strategy.member()
     return {name: ({name: modality}, inner) for name, modality in modalities.items()}
 
 
-def _stack(members: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    etas, presence = zip(*members, strict=True)
-    present = np.column_stack(presence)
-    return np.where(present[:, :, None], np.stack(etas, axis=1), np.nan), present
+def _stack(
+    members: Sequence[tuple[np.ndarray, np.ndarray]], n_rows: int, n_predictors: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the members' predictors (n, M, K), NaN where absent, and presence (n, M)."""
+    etas = np.full((n_rows, len(members), n_predictors), np.nan)
+    presence = np.zeros((n_rows, len(members)), dtype=bool)
+    for number, (eta, present) in enumerate(members):
+        presence[:, number] = present
+        etas[present, number] = eta[present]
+    return etas, presence
 
 
 def _refuse_empty(frame: pd.DataFrame, any_present: np.ndarray, names: Sequence[str]) -> None:

@@ -26,6 +26,21 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
     fusion : str, JointFusion, EarlyFusion or LateFusion, default="concat"
         How the modalities are joined: an operator's name ("concat", "sum", "gated") for joint
         fusion of embeddings, or one of these objects.
+    structured : str, optional
+        Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
+        then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
+        ``modalities={}`` it is the whole model: the classical one.
+    orthogonalization : {"post_hoc", "two_stage"} or None, default="post_hoc"
+        "post_hoc" takes off the networks' predictor what lies in the formula's design, and gives
+        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "two_stage" holds
+        the classical coefficients (Law, Paige & Russell 2019). None leaves the networks' predictor
+        as it is: a coefficient then says what the networks happen not to.
+    inference : {"model", "robust", "cross_fit"}, default="model"
+        Where the standard errors come from: the information of the likelihood given the networks;
+        the sandwich; or the information given networks that did not see the row, of five folds:
+        the one to report, at five more fits.
+    cluster : column name, optional
+        Rows that share a value of this column of `X` count as one in a robust covariance.
     modality_dropout : float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
     epochs : int, default=100
@@ -74,6 +89,10 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         The epoch whose weights were kept.
     interrupted_ : bool
         Whether Ctrl-C ended the training.
+    effects_, covariance_ : DataFrame
+        With `structured`: effects with 95 % intervals and p-values, and their covariance.
+    structured_weight_, deep_share_ : float
+        With `structured`: the two parts' shares of the predictor's variance.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Where `X` was a DataFrame with string column names.

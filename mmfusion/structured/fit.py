@@ -100,7 +100,7 @@ class StructuredFit:
 
     @property
     def edf_alternative(self) -> np.ndarray:
-        """``diag(2 F - F F)``, F = V X'HX: the reference degrees of freedom of tests (Wood 2013)."""
+        """``diag(2 F - F F)``, F = V X'HX: reference degrees of freedom of tests (Wood 2013)."""
         hat = self._hat
         return 2 * np.diag(hat) - np.einsum("ij,ji->i", hat, hat)
 

@@ -62,11 +62,14 @@ def train(
     settings: TrainingSettings,
     rng: np.random.Generator,
     validation: tuple[MultimodalData, Target] | None = None,
+    offset: Tensor | None = None,
+    validation_offset: Tensor | None = None,
 ) -> TrainingResult:
     """Train `network` in place by AdamW and leave its best weights in it, on the CPU.
 
     The best weights are those of the epoch with the lowest validation loss; without validation
-    rows, those of the last epoch. Ctrl-C ends the training and keeps them too.
+    rows, those of the last epoch. Ctrl-C ends the training and keeps them too. With an offset the
+    untrained network is a candidate as well, as epoch 0: it adds nothing to the offset.
 
     Parameters
     ----------
@@ -78,6 +81,8 @@ def train(
     rng : numpy Generator
         Deals the batches. Dropout and modality dropout draw from torch's global generator.
     validation : tuple of MultimodalData and Target, optional
+    offset, validation_offset : Tensor of float64, shape (n_rows, K), optional
+        Added to the network's predictors in the likelihood: a structured predictor.
 
     Returns
     -------
@@ -89,6 +94,10 @@ def train(
         If a loss is NaN or infinite.
     """
     loop = _Loop(network, head, data, target, settings, rng, validation)
+    if offset is not None:
+        loop.offset = offset.to(loop.device)
+    if validation_offset is not None:
+        loop.validation_offset = validation_offset.to(loop.device)
     try:
         return loop.run()
     finally:
@@ -97,6 +106,9 @@ def train(
 
 class _Loop:
     """The state of one training; it lives as long as `train` runs."""
+
+    offset: Tensor | None = None
+    validation_offset: Tensor | None = None
 
     def __init__(
         self,
@@ -147,6 +159,8 @@ class _Loop:
             for callback in callbacks:
                 begun.append(callback)
                 callback.on_fit_begin(state)
+            if self.validation_offset is not None:
+                best.consider(0, self.validate(0)["val_loss"], self.kept_module())
             for epoch in range(1, settings.epochs + 1):
                 started = time.perf_counter()
                 record: dict[str, Any] = {"epoch": epoch, "loss": self.epoch(epoch)}
@@ -221,9 +235,11 @@ class _Loop:
     def forward(self, rows: Tensor, present: Tensor | None) -> Tensor:
         inputs, present = self.data.batch(rows, present)
         if self.autocast is None:
-            return self.network(inputs, present)
-        with self.autocast():
-            return self.network(inputs, present)
+            eta = self.network(inputs, present)
+        else:
+            with self.autocast():
+                eta = self.network(inputs, present)
+        return eta if self.offset is None else eta + self.offset[rows]
 
     def backward(self, rows: Tensor, target: Target, present: Tensor | None) -> Tensor:
         micro = self.settings.micro_batch_size
@@ -251,6 +267,8 @@ class _Loop:
         eta = predict_eta(
             self.kept_module(), data, self.settings.micro_batch_size, self.settings.precision
         )
+        if self.validation_offset is not None:
+            eta = eta + self.validation_offset
         loss = float(self.head.loss(eta, target))
         if not math.isfinite(loss):
             raise TrainingDivergedError(

@@ -35,7 +35,10 @@ class Fitted:
     """Our fit of one of R's models."""
 
     def __init__(self, wanted: dict[str, Any]) -> None:
-        data = {name: np.array(column, dtype=float) for name, column in R["data"][wanted["data"]].items()}
+        data = {
+            name: np.array(column, dtype=float)
+            for name, column in R["data"][wanted["data"]].items()
+        }
         self.head = CoxHead(ties=wanted["ties"])
         start, stop, event = data["start"], data["stop"], data["event"] == 1
         outcome = (stop, event, start) if start.any() else (stop, event)
@@ -58,9 +61,7 @@ class Fitted:
         return self.eta, self.target.plan
 
     def robust_se(self, cluster: np.ndarray | None) -> np.ndarray:
-        covariance = robust_covariance(
-            self.fit, self.likelihood, self.design, cluster=cluster
-        )
+        covariance = robust_covariance(self.fit, self.likelihood, self.design, cluster=cluster)
         return np.sqrt(np.diag(covariance))
 
 
@@ -100,9 +101,7 @@ def test_residuals_are_rs(wanted: dict[str, Any]) -> None:
     near = {"rtol": 1e-6, "atol": 1e-8}
     assert_allclose(cox_martingale_residuals(*ours.parts, ties), wanted["martingale"], **near)
     assert_allclose(cox_deviance_residuals(*ours.parts, ties), wanted["deviance"], **near)
-    assert_allclose(
-        cox_score_residuals(*ours.parts, ours.tensor, ties), wanted["score"], **near
-    )
+    assert_allclose(cox_score_residuals(*ours.parts, ours.tensor, ties), wanted["score"], **near)
 
 
 @pytest.mark.parametrize("wanted", [f for f in DETAILED if "schoenfeld" in f], ids=label)
@@ -120,9 +119,7 @@ def test_schoenfeld_residuals_are_rs(wanted: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wanted", DETAILED, ids=label)
 @pytest.mark.parametrize("transform", ["km", "rank", "identity"])
-def test_the_proportional_hazards_test_is_cox_zph(
-    wanted: dict[str, Any], transform: Any
-) -> None:
+def test_the_proportional_hazards_test_is_cox_zph(wanted: dict[str, Any], transform: Any) -> None:
     ours = Fitted(wanted)
     terms = {name: slice(j, j + 1) for j, name in enumerate(wanted["covariates"])}
     table = proportional_hazards_test(

@@ -57,7 +57,9 @@ def test_gene_like_columns_make_one_modality_and_the_rest_the_table():
     assert list(infer_modalities(frame.drop(columns=genes[0]))) == ["table"]  # 19 are too few
 
 
-@pytest.mark.parametrize("name", ["ENSG{:011d}", "ENSMUSG{:011d}.2", "cg{:08d}", "hsa-mir-{}", "gene_{}"])
+@pytest.mark.parametrize(
+    "name", ["ENSG{:011d}", "ENSMUSG{:011d}.2", "cg{:08d}", "hsa-mir-{}", "gene_{}"]
+)
 def test_identifiers_of_measurements(name):
     labels = [name.format(i) for i in range(20)]
     assert list(infer_modalities(numbers(3, labels))) == ["genes"]

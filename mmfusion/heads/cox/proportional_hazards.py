@@ -53,8 +53,8 @@ def proportional_hazards_test(
         The columns of each term to test.
     ties : {"efron", "breslow"}
     transform : {"km", "rank", "identity", "log"}
-        ``g``: one minus the Kaplan-Meier estimate just before the time, the rank of the event time
-        among the event times, the time, or its logarithm.
+        ``g``: one minus the Kaplan-Meier estimate just before the time, the rank of the time among
+        those of all rows, the time, or its logarithm.
     penalty : Tensor, shape (p, p), optional
         Of the model's penalised terms.
 
@@ -74,7 +74,7 @@ def proportional_hazards_test(
     block_time = target.time[last if plan.order is None else plan.order[last].long()]
     rows, residuals = cox_schoenfeld_residuals(eta, plan, design, ties)
 
-    time = transformed_time(target, torch.cat([block_time, target.time[rows]]), rows, transform)
+    time = transformed_time(target, torch.cat([block_time, target.time[rows]]), transform)
     at_block, at_event = time[: len(block_time)], time[len(block_time) :]
     weight = target.weight[rows]
     center, low = (weight * at_event).sum() / weight.sum(), at_block.min()
@@ -105,18 +105,15 @@ def _test(score: np.ndarray, variance: np.ndarray, columns: np.ndarray) -> dict[
     return {"chi2": chi2, "df": float(len(columns)), "p": float(stats.chi2.sf(chi2, len(columns)))}
 
 
-def transformed_time(
-    target: CoxTarget, times: Tensor, events: Tensor, transform: TimeTransform
-) -> Tensor:
+def transformed_time(target: CoxTarget, times: Tensor, transform: TimeTransform) -> Tensor:
     """Return a function of some times, as `proportional_hazards_test` names it.
 
     Parameters
     ----------
     target : CoxTarget
-        What the Kaplan-Meier estimate is made of: all rows, strata pooled, without case weights.
+        All rows: strata pooled, without case weights.
     times : Tensor, shape (m,)
-    events : Tensor of int64, shape (e,)
-        The rows whose times are ranked.
+        Some of its event times.
     transform : {"km", "rank", "identity", "log"}
     """
     if transform == "identity":
@@ -129,8 +126,8 @@ def transformed_time(
             )
         return times.double().log()
     if transform == "rank":
-        ranks = stats.rankdata(target.time[events].numpy())
-        known, first = np.unique(target.time[events].numpy(), return_index=True)
+        ranks = stats.rankdata(target.time.numpy())
+        known, first = np.unique(target.time.numpy(), return_index=True)
         return torch.from_numpy(ranks[first][np.searchsorted(known, times.numpy())])
     if transform != "km":
         raise ValueError(

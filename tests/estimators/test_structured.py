@@ -1,0 +1,265 @@
+"""The structured part inside the estimators: exact start, offset, projection, refit, effects."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from lifelines import CoxPHFitter
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
+from mmfusion.fusion import JointFusion, LateFusion
+from mmfusion.modalities import Tabular
+from mmfusion.survival import surv
+
+DEEP = {"deep": Tabular(["z0", "z1", "z2"], hidden=(8,))}
+QUICK: dict[str, Any] = {
+    "epochs": 30,
+    "batch_size": 64,
+    "learning_rate": 0.01,
+    "device": "cpu",
+    "random_state": 0,
+}
+
+
+def draw(n: int = 300, seed: int = 0, copy: bool = False) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a table whose hazard is linear in dose and sex, and in z0; z2 may carry dose."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(n, 4)), columns=["dose", "z0", "z1", "z2"])
+    frame["sex"] = rng.choice(["f", "m"], size=n)
+    if copy:
+        frame["z2"] = frame["dose"] + 0.3 * rng.normal(size=n)
+    eta = 0.5 * frame["dose"] + 0.4 * (frame["sex"] == "m") + 0.7 * frame["z0"]
+    time = rng.exponential(np.exp(-eta))
+    limit = rng.exponential(3.0, size=n)
+    return frame, surv(np.minimum(time, limit), time <= limit)
+
+
+def test_without_modalities_it_is_the_cox_model() -> None:
+    frame, y = draw()
+    model = FusionCox({}, structured="dose + sex").fit(frame, y)
+    table = pd.DataFrame({"dose": frame["dose"], "male": (frame["sex"] == "m").astype(float)})
+    table["time"], table["event"] = y["time"], y["event"]
+    fitter = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
+    effects = model.effects_
+    np.testing.assert_allclose(effects["coef"], fitter.params_, rtol=1e-6)
+    np.testing.assert_allclose(effects["se"], fitter.standard_errors_, rtol=1e-5)
+    np.testing.assert_allclose(effects["p"], fitter.summary["p"], rtol=1e-4)
+    np.testing.assert_allclose(effects["exp(coef)"], np.exp(effects["coef"]))
+    assert model.deep_share_ == 0.0
+    assert model.structured_weight_ == 1.0
+    at = [0.3, 0.8, 1.5]
+    ours = model.predict_survival_function(frame[:20], at).to_numpy()
+    theirs = fitter.predict_survival_function(table[:20], at).to_numpy().T
+    np.testing.assert_allclose(ours, theirs, atol=5e-3)  # lifelines interpolates between events
+
+
+def test_without_modalities_it_is_least_squares_and_logistic_regression() -> None:
+    frame, _ = draw()
+    rng = np.random.default_rng(1)
+    design = sm.add_constant(frame[["dose", "z0"]])
+    number = 3.0 + 40 * frame["dose"] + 10 * rng.normal(size=len(frame))
+    ours = FusionRegressor({}, structured="dose + z0").fit(frame, number)
+    theirs = sm.OLS(number, design).fit()
+    np.testing.assert_allclose(ours.effects_["coef"], theirs.params, rtol=1e-6)
+    np.testing.assert_allclose(ours.effects_["se"], theirs.bse, rtol=1e-5)
+    np.testing.assert_allclose(ours.predict(frame), theirs.fittedvalues, rtol=1e-6)
+
+    label = np.where(frame["dose"] + rng.logistic(size=len(frame)) > 0, "yes", "no")
+    ours = FusionClassifier({}, structured="dose + z0").fit(frame, label)
+    theirs = sm.Logit((label == "yes").astype(float), design).fit(disp=0)
+    np.testing.assert_allclose(ours.effects_["coef"], theirs.params, rtol=1e-5)
+    np.testing.assert_allclose(ours.effects_["se"], theirs.bse, rtol=1e-5)
+    np.testing.assert_allclose(ours.predict_proba(frame)[:, 1], theirs.predict(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["cox", "regressor", "classifier"])
+def test_projection_is_exact(kind: str) -> None:
+    frame, y = draw(copy=True)
+    if kind == "cox":
+        model: Any = FusionCox(DEEP, structured="dose + sex", **QUICK)
+    elif kind == "regressor":
+        model, y = FusionRegressor(DEEP, structured="dose + sex", **QUICK), np.log(y["time"])
+    else:
+        model, y = FusionClassifier(DEEP, structured="dose + sex", **QUICK), y["event"]
+    model.fit(frame, y)
+    part = model._structured
+    likelihood, design, rest = part._fitted_to
+    deep = part.scale * model._deep(frame)[:, 0] * model._head.units[1]
+    assert deep.std() > 0.01
+    np.testing.assert_allclose(rest, deep - design @ part.projection, atol=1e-6)
+    # Orthogonal in the metric of the likelihood at the point of the projection ...
+    eta = design @ part.start.coef + deep
+    joint = likelihood.information(eta, np.column_stack([design, rest]))
+    length = np.sqrt(np.diag(joint)[:-1] * joint[-1, -1])
+    assert np.abs(joint[:-1, -1] / length).max() < 1e-8
+    # ... and what was taken off is given to the coefficients: nothing is lost.
+    given = design @ (part.start.coef + part.projection) + rest
+    np.testing.assert_allclose(given, eta, atol=1e-6)
+
+
+def test_a_rows_prediction_does_not_depend_on_its_neighbours() -> None:
+    frame, y = draw(copy=True)
+    model = FusionCox(DEEP, structured="dose + sex", **QUICK).fit(frame, y)
+    whole = model.predict(frame)
+    np.testing.assert_allclose(model.predict(frame[5:6]), whole[5:6], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.predict(frame[::-1]), whole[::-1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_copy_in_the_deep_part_does_not_distort_the_effect() -> None:
+    far = {"post_hoc": 0, None: 0}
+    for seed in range(5):
+        frame, y = draw(400, seed, copy=True)
+        classical = FusionCox({}, structured="dose").fit(frame, y).effects_.loc["dose"]
+        # A strong deep part that learns from the copy alone what dose would say.
+        modalities = {"copy": Tabular(["z2"], encoder="raw")}
+        for how in far:
+            model = FusionCox(
+                modalities,
+                JointFusion(hidden=()),
+                structured="dose",
+                orthogonalization=how,
+                epochs=60,
+                patience=None,
+                learning_rate=0.05,
+                weight_decay=0.0,
+                batch_size=None,
+                device="cpu",
+                random_state=seed,
+            )
+            coef = model.fit(frame, y).effects_.loc["dose", "coef"]
+            far[how] += abs(coef - classical["coef"]) > 2 * classical["se"]
+    assert far["post_hoc"] == 0
+
+
+def test_two_stage_holds_the_classical_coefficients() -> None:
+    frame, y = draw()
+    model = FusionCox(
+        DEEP, structured="dose", orthogonalization="two_stage", patience=None, **QUICK
+    ).fit(frame, y)
+    classical = FusionCox({}, structured="dose").fit(frame, y)
+    assert model.effects_.loc["dose", "coef"] == pytest.approx(
+        classical.effects_.loc["dose", "coef"], rel=1e-9
+    )
+    assert model.deep_share_ > 0.05
+
+
+def test_noise_leaves_the_classical_model() -> None:
+    frame, y = draw()
+    rng = np.random.default_rng(9)
+    frame[["z0", "z1", "z2"]] = rng.normal(size=(len(frame), 3))
+    model = FusionCox(DEEP, structured="dose + sex", **QUICK).fit(frame, y)
+    classical = FusionCox({}, structured="dose + sex").fit(frame, y)
+    assert model.deep_share_ < 0.2
+    assert np.corrcoef(model.predict(frame), classical.predict(frame))[0, 1] > 0.9
+
+
+def test_a_useful_deep_part_helps_and_narrows_nothing_it_should_not() -> None:
+    frame, y = draw(500)
+    held, held_y = draw(500, seed=1)
+    model = FusionCox(DEEP, structured="dose + sex", **QUICK).fit(frame, y)
+    classical = FusionCox({}, structured="dose + sex").fit(frame, y)
+    assert model.score(held, held_y) > classical.score(held, held_y) + 0.03
+    assert model.deep_share_ > 0.2
+
+
+@pytest.mark.parametrize("fusion", ["concat", LateFusion()])
+def test_saved_cloned_pickled(tmp_path: Path, fusion: Any) -> None:
+    frame, y = draw()
+    modalities = {"a": Tabular(["z0"]), "b": Tabular(["z1", "z2"])}
+    model = FusionCox(
+        modalities, fusion, structured="s(dose, k=6) + sex", inference="robust", **QUICK
+    ).fit(frame, y)
+    model.save(tmp_path / "m")
+    loaded = FusionCox.load(tmp_path / "m")
+    for other in (loaded, pickle.loads(pickle.dumps(model)), clone(model).fit(frame, y)):
+        np.testing.assert_array_equal(other.predict(frame), model.predict(frame))
+        pd.testing.assert_frame_equal(other.effects_, model.effects_)
+        pd.testing.assert_frame_equal(other.covariance_, model.covariance_)
+    grid = [-1.0, 0.0, 1.0]
+    effect = loaded.smooth_effect("s(dose)", grid)
+    pd.testing.assert_frame_equal(effect, model.smooth_effect("s(dose)", grid))
+    assert (effect["lower"] < effect["effect"]).all()
+    with pytest.raises(ValueError, match="no training rows"):
+        loaded.effects_test(["sex"])
+    assert 0 <= model.effects_test(["sex"])["p"] <= 1
+    assert "s(dose" in loaded.summary()
+
+
+def test_cross_fit_does_not_believe_what_was_memorised() -> None:
+    # A network that memorises noise explains the training outcome; its information makes the
+    # intervals too narrow. Networks that did not see the row explain nothing.
+    frame, y = draw(200)
+    rng = np.random.default_rng(3)
+    noise = pd.DataFrame(rng.normal(size=(200, 30))).add_prefix("n")
+    frame = pd.concat([frame, noise], axis=1)
+    modalities = {"noise": Tabular(list(noise), hidden=(64,), dropout=0.0)}
+    told = {}
+    for inference in ("model", "cross_fit"):
+        model = FusionCox(
+            modalities,
+            structured="dose",
+            inference=inference,
+            epochs=60,
+            patience=None,
+            batch_size=None,
+            learning_rate=0.01,
+            device="cpu",
+            random_state=0,
+        ).fit(frame, y)
+        told[inference] = model._structured.reported.log_likelihood
+    classical = FusionCox({}, structured="dose").fit(frame, y)._structured.reported
+    assert told["model"] > classical.log_likelihood + 50
+    assert told["cross_fit"] < classical.log_likelihood + 5
+
+
+def test_a_row_with_nothing_present_gets_its_structured_prediction() -> None:
+    frame, y = draw(400)
+    model = FusionCox(DEEP, structured="dose + sex", **QUICK).fit(frame, y)
+    empty = frame.copy()
+    empty[["z0", "z1", "z2"]] = np.nan
+    classical = FusionCox({}, structured="dose + sex").fit(frame, y)
+    assert np.corrcoef(model.predict(empty), classical.predict(frame))[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"structured": 3}, TypeError, "structured parameter must be a formula"),
+        ({"structured": "dose + dosage"}, ValueError, "dosage"),
+        ({"orthogonalization": "online?"}, ValueError, "orthogonalization parameter must be one"),
+        ({"inference": "bayes"}, ValueError, "inference parameter must be one of"),
+        ({"cluster": "clinic"}, ValueError, "cluster parameter must name a column"),
+    ],
+)
+def test_bad_structured_parameters(change: dict[str, Any], error: type, message: str) -> None:
+    frame, y = draw(60)
+    model = FusionCox(DEEP, structured="dose", **QUICK).set_params(**change)
+    with pytest.raises(error, match=message):
+        model.fit(frame, y)
+
+
+def test_what_has_no_structured_part_says_so() -> None:
+    frame, y = draw(60)
+    model = FusionCox(DEEP, **(QUICK | {"epochs": 1})).fit(frame, y)
+    with pytest.raises(AttributeError, match="structured=None"):
+        model.smooth_effect("s(dose)", [0.0])
+    assert not hasattr(model, "effects_")
+    X, three = load_iris(return_X_y=True, as_frame=True)
+    X.columns = list("abcd")
+    with pytest.raises(ValueError, match="one predictor"):
+        FusionClassifier(structured="a", **QUICK).fit(X, three)
+
+
+def test_an_unseen_level_is_named() -> None:
+    frame, y = draw(80)
+    model = FusionCox({}, structured="dose + sex").fit(frame, y)
+    with pytest.raises(ValueError, match=r"sex.*'x'|'x'.*sex"):
+        model.predict(frame.assign(sex="x"))
