@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,6 +232,8 @@ def main(arguments: list[str] | None = None) -> None:
     alone = options.fast or options.device != "cpu"
     options.jobs = options.jobs or (1 if alone else os.cpu_count())
     options.output.mkdir(parents=True, exist_ok=True)
+    # joblib renews a worker whose memory has grown (kept images and features); nothing is lost.
+    warnings.filterwarnings("ignore", message="A worker stopped")
     torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
     settings = {
         "epochs": 2 if options.fast else 60,
