@@ -143,7 +143,7 @@ class StructuredPart:
         self.covariance = self.reported.covariance
         if inference == "robust" or cluster is not None:
             self.covariance = robust_covariance(self.reported, likelihood, design, offset, cluster)
-        self.effects = effects_table(self.reported, design, covariance=self.covariance)
+        self.effects = effects_table(self.reported, covariance=self.covariance)
 
     def predictor(self, frame: pd.DataFrame, deep: np.ndarray, head: Head) -> np.ndarray:
         """Return the whole predictor, as the head takes it, shape (n, 1).

@@ -16,7 +16,6 @@ __all__ = ["effects_table", "smooth_effect"]
 
 def effects_table(
     fit: StructuredFit,
-    design: np.ndarray | None = None,
     *,
     level: float = 0.95,
     covariance: np.ndarray | None = None,
@@ -26,8 +25,6 @@ def effects_table(
     Parameters
     ----------
     fit : StructuredFit
-    design : ndarray, shape (n, p), optional
-        The design it was fitted to; without it smooth terms have no test.
     level : float, default 0.95
         Coverage of the intervals.
     covariance : ndarray, shape (p, p), optional
@@ -74,12 +71,12 @@ def effects_table(
         }
     for term in smooths:
         row = {"term": term.label, "edf": fit.term_edf(term.label)}
-        if term.kind == "smooth" and design is not None:
+        if term.kind == "smooth":
             own = term.columns
             test = smooth_test(
                 fit.coef[own],
                 covariance[own, own],
-                np.asarray(np.linalg.qr(np.asarray(design)[:, own], mode="r")),
+                fit.information[own, own],
                 float(fit.edf_alternative[own].sum()),
                 df,
             )

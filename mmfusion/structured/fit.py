@@ -25,6 +25,9 @@ from mmfusion.structured.terms import Term
 
 __all__ = ["StructuredFit", "fit_structured"]
 
+#: Coefficients that move at least this share of the fastest run to infinity with it.
+RUNS = 0.05
+
 #: Rounds between terms with fixed degrees of freedom and those with REML.
 MAX_ROUNDS = 20
 
@@ -41,6 +44,8 @@ class StructuredFit:
     coef : ndarray, shape (p,)
     bread : ndarray, shape (p, p)
         ``V = (X'HX + S)^-1``.
+    information : ndarray, shape (p, p)
+        ``X'HX`` at the fitted predictor, for a residual variance of 1.
     penalty : ndarray, shape (p, p)
         ``S``, with the smoothing parameters.
     sp : dict of str to tuple of float
@@ -65,6 +70,7 @@ class StructuredFit:
     terms: tuple[Term, ...]
     coef: np.ndarray
     bread: np.ndarray
+    information: np.ndarray
     penalty: np.ndarray
     sp: dict[str, tuple[float, ...]]
     scale: float
@@ -87,7 +93,7 @@ class StructuredFit:
     @property
     def frequentist_covariance(self) -> np.ndarray:
         """``V X'HX V scale``: the sampling covariance, without the bias of smoothing."""
-        return (self.bread - self.bread @ self.penalty @ self.bread) * self.scale
+        return self.bread @ self.information @ self.bread * self.scale
 
     @property
     def _hat(self) -> np.ndarray:
@@ -194,9 +200,11 @@ def fit_structured(
     >>> target = head.fit_outcome(([5.0, 4, 3, 2, 1], [True, True, False, True, True]))
     >>> dose = np.array([[0.0], [1], [0], [1], [0]])
     >>> fit = fit_structured(HeadLikelihood(head, target), dose, names=["dose"])
-    >>> effects_table(fit)[["coef", "exp(coef)", "se", "p"]].round(3)
-           coef  exp(coef)     se      p
-    dose  0.236      1.266  1.234  0.848
+    >>> table = effects_table(fit)[["coef", "exp(coef)", "se", "p"]]
+    >>> table.round(3)  # doctest: +NORMALIZE_WHITESPACE
+           coef  exp(coef)    se      p
+    term
+    dose  0.834      2.303  1.23  0.498
     """
     design, offset = _check(likelihood, design, offset)
     p = design.shape[1]
@@ -264,7 +272,14 @@ def _is_penalised(term: Term) -> bool:
                 f"Got {term.df:g}."
             )
         return False
-    return term.sp is None or any(value > 0 for value in term.sp)
+    if term.sp is None:
+        return True
+    if len(term.sp) != len(term.penalties) or min(term.sp) < 0:
+        raise ValueError(
+            f"The sp of {term.label!r} must have {len(term.penalties)} entries, one a penalty, "
+            f"none negative. Got {term.sp}."
+        )
+    return any(value > 0 for value in term.sp)
 
 
 def _penalties(
@@ -275,13 +290,6 @@ def _penalties(
     for term in terms:
         if not term.penalties or not _is_penalised(term):
             continue
-        if term.sp is not None and len(term.sp) != len(term.penalties):
-            raise ValueError(
-                f"The sp of {term.label!r} must have {len(term.penalties)} entries, one a "
-                f"penalty. Got {term.sp}."
-            )
-        if term.sp is not None and min(term.sp) < 0:
-            raise ValueError(f"The sp of {term.label!r} must not be negative. Got {term.sp}.")
         used = [j for j in range(len(term.penalties)) if term.sp is None or term.sp[j] > 0]
         matrices = [scaled.penalty(term.penalties[j], term.columns) for j in used]
         entries.append((term.label, term.columns, matrices))
@@ -332,7 +340,10 @@ def _finish(
     smoothed: Smoothed,
 ) -> StructuredFit:
     fit, likelihood = smoothed.fit, problem.likelihood
-    runaway = tuple(name for name, runs in zip(names, fit.runaway, strict=True) if runs)
+    # In units of the columns' spread; the intercept as it is for columns that are not centred.
+    speed = np.abs(scaled.back @ fit.runaway) * scaled.spread
+    runs = (speed > 0) & (speed >= RUNS * speed.max(initial=0.0))
+    runaway = tuple(name for name, is_running in zip(names, runs, strict=True) if is_running)
     if runaway:
         warnings.warn(
             f"The likelihood rises for ever as the coefficients of {', '.join(runaway)} go to "
@@ -364,6 +375,7 @@ def _finish(
         terms=terms,
         coef=scaled.back @ fit.coef,
         bread=bread,
+        information=scaled.back_information(fit.information),
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
         scale=scale,

@@ -23,9 +23,6 @@ FAR = 40.0
 #: A slope below this, a row and unit of the predictor, is zero.
 ROUNDING = 1e-12
 
-#: Coefficients that move at least this share of the fastest run to infinity with it.
-RUNS = 0.05
-
 
 @dataclass(frozen=True)
 class NewtonResult:
@@ -43,8 +40,8 @@ class NewtonResult:
         Of the information and the penalty.
     n_iter : int
     converged : bool
-    runaway : ndarray of bool, shape (p,)
-        Coefficients along which the likelihood rises for ever.
+    runaway : ndarray, shape (p,)
+        A direction along which the likelihood rises for ever; zero if none was met.
     """
 
     coef: np.ndarray
@@ -91,11 +88,13 @@ def newton(
     eta = design @ coef + offset
     value = likelihood.value(eta)
     objective = value + 0.5 * coef @ penalty @ coef
-    runaway = np.zeros(len(coef), dtype=bool)
+    runaway = np.zeros(len(coef))
     converged = False
+    if information is None:
+        information = likelihood.information(eta, design)
     for n_iter in range(max_iter + 1):
         gradient = design.T @ likelihood.gradient(eta) + penalty @ coef
-        if n_iter > 0 or information is None:
+        if n_iter > 0:
             information = likelihood.information(eta, design)
         factor = Factor(information + penalty)
         if len(coef) == 0:
@@ -105,9 +104,11 @@ def newton(
         decrement = float(np.sqrt(max(-gradient @ step, 0.0) / max(unit, 1e-300)))
         move = design @ step
         reach = float(np.abs(move).max(initial=0.0))
-        if not likelihood.has_scale and not runaway.any() and reach > 0.5 and decrement < 0.1:
-            runaway = _runaway(likelihood, design, penalty, coef, eta, step, FAR / reach)
-        if decrement <= (RUNAWAY_TOL if runaway.any() else tol):
+        slow = not likelihood.has_scale and reach > 0.5 and decrement < 0.1
+        if slow and _rises_for_ever(likelihood, penalty, coef, eta, step, move):
+            runaway = step
+        rounding = reach <= 1e-13 * np.abs(eta).max(initial=0.0)  # a perfect fit has no variance
+        if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
             break
         if n_iter == max_iter:
@@ -117,7 +118,7 @@ def newton(
             new_coef, new_eta = coef + size * step, eta + size * move
             new_value = likelihood.value(new_eta)
             new_objective = new_value + 0.5 * new_coef @ penalty @ new_coef
-            if new_objective <= objective + 1e-14 * abs(objective):
+            if new_objective <= objective + 1e-12 * abs(objective):
                 break
             size /= 2
         else:  # nothing is left but rounding, or something is badly wrong
@@ -129,19 +130,17 @@ def newton(
     )
 
 
-def _runaway(
+def _rises_for_ever(
     likelihood: Likelihood,
-    design: np.ndarray,
     penalty: np.ndarray,
     coef: np.ndarray,
     eta: np.ndarray,
     step: np.ndarray,
-    stretch: float,
-) -> np.ndarray:
-    """Return which coefficients run to infinity along `step`, none if the likelihood turns."""
-    far = eta + stretch * (design @ step)
-    slope = likelihood.gradient(far) @ (design @ step)
+    move: np.ndarray,
+) -> bool:
+    """Return whether the penalised value still falls far along a step, which moves `eta` so."""
+    reach = float(np.abs(move).max())
+    stretch = FAR / reach
+    slope = likelihood.gradient(eta + stretch * move) @ move
     slope += (coef + stretch * step) @ penalty @ step
-    if slope > ROUNDING * likelihood.n_rows * np.abs(design @ step).max():
-        return np.zeros(len(coef), dtype=bool)
-    return np.abs(step) >= RUNS * np.abs(step).max()
+    return bool(slope <= ROUNDING * likelihood.n_rows * reach)

@@ -36,9 +36,10 @@ class Scaled:
         spread = self.spread[columns]
         return matrix / np.outer(spread, spread)
 
-    def forth(self, coef: np.ndarray) -> np.ndarray:
-        """Return the scaled coefficients of given ones."""
-        return np.linalg.solve(self.back, coef)
+    def back_information(self, information: np.ndarray) -> np.ndarray:
+        """Return the information of the scaled coefficients as that of the given ones."""
+        forth = np.linalg.inv(self.back)
+        return forth.T @ information @ forth
 
 
 def scale_design(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.integrate import quad
 
 __all__ = ["WaldTest", "contrast_test", "smooth_test"]
 
@@ -50,16 +49,16 @@ def contrast_test(coef: np.ndarray, covariance: np.ndarray, df_residual: float) 
 def smooth_test(
     coef: np.ndarray,
     covariance: np.ndarray,
-    root: np.ndarray,
+    information: np.ndarray,
     rank: float,
     df_residual: float,
 ) -> WaldTest:
     r"""Test that a smooth function is 0 (Wood 2013, Biometrika 100:221-228).
 
-    With the function's values f at the rows and their Bayesian covariance ``V = U D U'``, the
-    statistic is ``f' V^- f``, where the pseudo-inverse has the rank ``r = k + nu`` of the
-    reference degrees of freedom, which is no integer: the first ``k - 1`` eigenvectors count in
-    full, and the next two with
+    With the function's values f at the rows, weighted by the information of each row as in R's
+    mgcv, and their Bayesian covariance ``V = U D U'``, the statistic is ``f' V^- f``, where the
+    pseudo-inverse has the rank ``r = k + nu`` of the reference degrees of freedom, which is no
+    integer: the first ``k - 1`` eigenvectors count in full, and the next two with
 
     .. math:: B = \Lambda^{-1/2} \begin{pmatrix} 1 & \rho \\ \rho & \nu \end{pmatrix}
         \Lambda^{-1/2}, \quad \rho = \sqrt{\nu (1 - \nu) / 2},
@@ -75,12 +74,14 @@ def smooth_test(
     ----------
     coef : ndarray, shape (k,)
     covariance : ndarray, shape (k, k)
-    root : ndarray, shape (k, k) or (n, k)
-        ``R`` with ``R'R = X'X`` for the term's columns X of the design.
+    information : ndarray, shape (k, k)
+        ``X'HX`` of the term's columns: ``f = R b`` with ``R'R`` this.
     rank : float
         The term's reference degrees of freedom, ``tr(2 F - F F)``.
     df_residual : float
     """
+    squared, axes = _eigen(information)
+    root = np.sqrt(squared)[:, None] * axes.T
     values, vectors = _eigen(root @ covariance @ root.T)
     along = vectors.T @ (root @ coef)
     squares = np.square(along) / values
@@ -117,32 +118,34 @@ def _tail(statistic: float, rank: int, df_residual: float) -> float:
 
 
 def _mixture_tail(statistic: float, whole: int, weights: np.ndarray, df_residual: float) -> float:
-    """Return P(chi2(whole) + sum weights chi2(1) > statistic S), S = chi2(df) / df or 1.
+    """Return P(chi2(whole) + a chi2(1) + b chi2(1) > statistic S), S = chi2(df) / df or 1.
 
-    Moved to one side, it is P(Q > 0) of a quadratic form Q in normal variables, by Imhof's
-    inversion of its characteristic function (1961, Biometrika 48:419-426). A tail below 1e-10 is
-    that of a chi-square with the same mean.
+    The two last are ``g(t) E`` with ``g = a cos^2 t + b sin^2 t``, t uniform and E exponential with
+    mean 2. What is left are means of positive, smooth functions: over t, over the first part (the
+    square of a quadrature's node times its range) and over normal scores of S.
     """
-    scales = np.concatenate([np.ones(1), weights])
-    counts = np.concatenate([[float(whole)], np.ones(len(weights))])
-    mean = float(counts @ scales)
-    rough = (
-        stats.f.sf(statistic / mean, mean, df_residual)
-        if np.isfinite(df_residual)
-        else stats.chi2.sf(statistic, mean)
-    )
-    if rough < 1e-10:
-        return float(rough)
-    threshold = statistic
+    thresholds = np.array([statistic])
+    share = np.ones(1)
     if np.isfinite(df_residual):
-        scales = np.append(scales, -statistic / df_residual)
-        counts = np.append(counts, df_residual)
-        threshold = 0.0
+        nodes, share = _legendre(200)
+        normal = 16 * nodes - 8
+        share = 16 * share * stats.norm.pdf(normal)
+        thresholds = statistic * stats.chi2.ppf(stats.norm.cdf(normal), df_residual) / df_residual
+    angle = np.pi * (np.arange(64) + 0.5) / 64
+    g = weights[0] * np.cos(angle) ** 2 + weights[1] * np.sin(angle) ** 2
+    thresholds, g = thresholds[:, None], g[None, :]
+    if whole == 0:
+        tail = np.exp(-thresholds / (2 * g)).mean(1)
+        return float(share @ tail)
+    tail = stats.chi2.sf(thresholds[:, 0], whole)
+    for node, width in zip(*_legendre(100), strict=True):
+        first = thresholds * node**2
+        density = stats.chi2.pdf(first, whole) * 2 * thresholds * node
+        tail += width * (density * np.exp(-(thresholds - first) / (2 * g))).mean(1)
+    return float(share @ tail)
 
-    def integrand(u: float) -> float:
-        theta = 0.5 * float(counts @ np.arctan(scales * u)) - 0.5 * threshold * u
-        log_rho = 0.25 * float(counts @ np.log1p(np.square(scales * u)))
-        return float(np.sin(theta) / u * np.exp(-log_rho))
 
-    integral = quad(integrand, 0, np.inf, limit=500, epsabs=1e-12)[0]
-    return float(np.clip(0.5 + integral / np.pi, 0.0, 1.0))
+def _legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights of Gauss and Legendre on (0, 1)."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return (nodes + 1) / 2, weights / 2

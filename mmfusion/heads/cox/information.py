@@ -17,6 +17,9 @@ __all__ = ["cox_information"]
 #: Numbers in a piece of the design: a few such pieces fit in a core's cache.
 PIECE = 1 << 17
 
+#: Rows in a piece at least: each costs a few operations.
+SMALLEST = 512
+
 
 def cox_information(
     eta: Tensor,
@@ -76,7 +79,7 @@ def _nested(x: Tensor, plan: CoxPlan, ties: Ties | None, design: Tensor) -> Tens
     information = design.new_zeros(design.shape[1], design.shape[1])
     blocks = _Blocks(r, plan, ties)
     carry = torch.zeros_like(center)
-    for start, stop, fresh in _pieces(plan, blocks.last, max(512, PIECE // design.shape[1])):
+    for start, stop, fresh in _pieces(plan, blocks.last, max(SMALLEST, PIECE // design.shape[1])):
         rows = design[start:stop]
         if plan.order is not None:
             rows = design.index_select(0, plan.order[start:stop])
