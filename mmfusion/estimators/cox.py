@@ -16,13 +16,14 @@ from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Modality
 from mmfusion.training import Callback
 
+from ._diagnostics import CoxDiagnostics
 from ._parameters import check_choice, check_number
 from .base import FusionEstimator
 
 __all__ = ["FusionCox"]
 
 
-class FusionCox(FusionEstimator):
+class FusionCox(CoxDiagnostics, FusionEstimator):
     """Cox's proportional hazards model whose log hazard ratio a multimodal network computes.
 
     The hazard of subject i in stratum s is ``h_s(t) exp(eta_i)``; the network's eta is trained on

@@ -1,0 +1,113 @@
+"""Residuals of a fitted Cox model, and whether its hazards are proportional."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from mmfusion.heads.cox import (
+    cox_deviance_residuals,
+    cox_martingale_residuals,
+    cox_scaled_schoenfeld_residuals,
+    cox_schoenfeld_residuals,
+    proportional_hazards_test,
+)
+from mmfusion.heads.cox.proportional_hazards import TimeTransform
+
+from ._parameters import check_choice
+
+__all__ = ["CoxDiagnostics"]
+
+RESIDUALS = ("martingale", "deviance", "schoenfeld", "scaled_schoenfeld")
+
+
+class CoxDiagnostics:
+    """What a study looks at before it believes a Cox model; mixed into `FusionCox`."""
+
+    def residuals(
+        self, X: pd.DataFrame, y: Any, kind: str = "martingale", sample_weight: Any = None
+    ) -> pd.Series | pd.DataFrame:
+        """Return residuals of some rows, whose risk sets they form among themselves.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+            As a rule the training rows.
+        y : survival outcome of n subjects
+        kind : {"martingale", "deviance", "schoenfeld", "scaled_schoenfeld"}
+            Events less expected events (Barlow & Prentice 1988); the same made symmetric
+            (Therneau, Grambsch & Fleming 1990); for each event, the structured columns less
+            their mean at risk (Schoenfeld 1982); the same scaled to show coefficients over time
+            (Grambsch & Therneau 1994). The last two need `structured`.
+        sample_weight : array-like, shape (n,), optional
+
+        Returns
+        -------
+        Series, shape (n,), or DataFrame, shape (n_events, n_coefficients)
+            Indexed by the rows of `X`.
+        """
+        check_choice("kind", kind, RESIDUALS)
+        frame, eta, target = self._at(X, y, sample_weight)
+        ties = self.ties  # type: ignore[attr-defined]
+        if kind in ("martingale", "deviance"):
+            of_rows = cox_martingale_residuals if kind == "martingale" else cox_deviance_residuals
+            return pd.Series(of_rows(eta, target.plan, ties).numpy(), index=frame.index, name=kind)
+        part = self._part()  # type: ignore[attr-defined]
+        design = torch.from_numpy(part.formula.transform(frame))
+        rows, residuals = cox_schoenfeld_residuals(eta, target.plan, design, ties)
+        if kind == "scaled_schoenfeld":
+            residuals = cox_scaled_schoenfeld_residuals(
+                residuals,
+                torch.from_numpy(part.reported.coef),
+                torch.from_numpy(part.reported.covariance),
+            )
+        names = list(part.reported.names)
+        return pd.DataFrame(residuals.numpy(), index=frame.index[rows.numpy()], columns=names)
+
+    def check_proportional_hazards(
+        self,
+        X: pd.DataFrame,
+        y: Any,
+        transform: TimeTransform = "km",
+        sample_weight: Any = None,
+    ) -> pd.DataFrame:
+        """Test that the effects of the structured terms do not change over time.
+
+        The score test on scaled Schoenfeld residuals (Grambsch & Therneau 1994) as R's ``cox.zph``
+        has it since survival 3.0, with the networks' predictor held.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+            The training rows.
+        y : survival outcome of n subjects
+        transform : {"km", "rank", "identity", "log"}
+            The function of time along which effects may change.
+        sample_weight : array-like, shape (n,), optional
+
+        Returns
+        -------
+        DataFrame
+            chi2, df and p of each term, and of all of them in the row ``"GLOBAL"``. A small p
+            says that a hazard ratio is an average over time.
+        """
+        part = self._part()  # type: ignore[attr-defined]
+        frame, eta, target = self._at(X, y, sample_weight)
+        terms = {t.label: t.columns for t in part.formula.terms_ if t.kind != "random"}
+        return proportional_hazards_test(
+            eta,
+            target,
+            torch.from_numpy(part.formula.transform(frame)),
+            terms,
+            ties=self.ties,  # type: ignore[attr-defined]
+            transform=transform,
+            penalty=torch.from_numpy(part.reported.penalty),
+        )
+
+    def _at(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, torch.Tensor, Any]:
+        frame, eta = self._predictors(X)  # type: ignore[attr-defined]
+        encode = self._head.encode  # type: ignore[attr-defined]
+        target = self._encode(encode, frame, y, sample_weight)  # type: ignore[attr-defined]
+        return frame, torch.from_numpy(eta), target
