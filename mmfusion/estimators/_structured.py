@@ -116,11 +116,16 @@ class StructuredPart:
         self.reported = self.final
 
     def cross_fit(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
-        """Report the effects beside a deep predictor (n,) whose rows its networks did not see."""
+        """Report the effects beside a deep predictor (n,) whose rows its networks did not see.
+
+        It is not projected: what it says of a chance imbalance between the arms of a trial is what
+        narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
+        one again (Frisch-Waugh), beside a standard error that claims the adjustment.
+        """
         design = self.formula.transform(frame)
         deep = deep * head.units[1]
-        self.reported, projection = self._beside(design, deep, head, target)
-        self._fitted_to = (HeadLikelihood(head, target), design, deep - design @ projection)
+        self.reported = self._fit(design, head, target, deep)
+        self._fitted_to = (HeadLikelihood(head, target), design, deep)
 
     def _beside(
         self, design: np.ndarray, deep: np.ndarray, head: Head, target: Target

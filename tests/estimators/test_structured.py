@@ -220,6 +220,24 @@ def test_cross_fit_does_not_believe_what_was_memorised() -> None:
     assert told["cross_fit"] < classical.log_likelihood + 5
 
 
+def test_cross_fit_adjusts_for_chance_imbalance() -> None:
+    # Projected off the design, the coefficient would be the unadjusted one beside a smaller error.
+    squared = {"cross_fit": 0.0, "unadjusted": 0.0}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        frame = pd.DataFrame({"arm": rng.integers(0, 2, 200), "z": rng.normal(size=200)})
+        y = 0.5 * frame["arm"] + 2 * frame["z"] + rng.normal(size=200)
+        model = FusionRegressor(
+            {"z": Tabular(["z"], hidden=())}, structured="arm", inference="cross_fit", **QUICK
+        )
+        adjusted = model.fit(frame, y).effects_.loc["arm"]
+        plain = FusionRegressor({}, structured="arm").fit(frame, y).effects_.loc["arm"]
+        assert adjusted["se"] < 0.7 * plain["se"]
+        squared["cross_fit"] += (adjusted["coef"] - 0.5) ** 2
+        squared["unadjusted"] += (plain["coef"] - 0.5) ** 2
+    assert squared["cross_fit"] < 0.5 * squared["unadjusted"]
+
+
 def test_a_row_with_nothing_present_gets_its_structured_prediction() -> None:
     frame, y = draw(400)
     model = FusionCox(DEEP, structured="dose + sex", **QUICK).fit(frame, y)
