@@ -34,8 +34,9 @@ class Effects:
     def effects_(self) -> pd.DataFrame:
         """Effects of the structured terms given all else, the deep part included.
 
-        Indexed by term: coef, exp(coef) where it is a hazard or odds ratio, se, lower and upper of
-        a 95 % interval, z, p; edf and chi2 of smooth terms.
+        Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
+        is a hazard or odds ratio, se, lower and upper of a 95 % interval, z, p; edf and chi2 of
+        smooth terms.
         """
         return self._part().effects.copy()
 
@@ -56,7 +57,9 @@ class Effects:
         """Share of the deep part in the predictor's variance over the training rows."""
         return float(self._part().shares[1])
 
-    def smooth_effect(self, term: str, grid: Any, level: float = 0.95) -> pd.DataFrame:
+    def smooth_effect(
+        self, term: str, grid: Any, level: float = 0.95, parameter: str | None = None
+    ) -> pd.DataFrame:
         """Return the effect of a term on the predictor over a grid, with pointwise bands.
 
         Parameters
@@ -66,6 +69,8 @@ class Effects:
         grid : array-like, shape (m,), or DataFrame
             Values of the term's column, or a table of all columns it reads.
         level : float, default=0.95
+        parameter : str, optional
+            Of several predictors (the classes but the first), the one whose effect it is.
 
         Returns
         -------
@@ -75,10 +80,14 @@ class Effects:
         Raises
         ------
         ValueError
-            For an unknown term, or a grid that lacks a column of it.
+            For an unknown term or parameter, or a grid that lacks a column of it.
         """
         part = self._part()
-        columns = part.reported.term(term).variables
+        known = part.expansion.parameters
+        if (parameter is None and len(known) > 1) or parameter not in (None, *known):
+            raise ValueError(f"The parameter= must be one of {list(known)}. Got {parameter!r}.")
+        label = part.expansion.name(term, parameter or known[0])
+        columns = part.reported.term(label).variables
         if isinstance(grid, pd.DataFrame):
             frame = grid
         elif len(columns) == 1:
@@ -88,7 +97,7 @@ class Effects:
                 f"The grid of {term!r} must be a DataFrame with the columns {list(columns)}."
             )
         basis = part.formula.transform_term(term, frame)
-        table = smooth_effect(part.reported, term, basis, level=level, covariance=part.covariance)
+        table = smooth_effect(part.reported, label, basis, level=level, covariance=part.covariance)
         one = len(columns) == 1
         table.index = pd.Index(frame[columns[0]], name=columns[0]) if one else frame.index
         return table
@@ -99,6 +108,7 @@ class Effects:
         Parameters
         ----------
         terms : sequence of str
+            With several predictors, each stands for its effects on all of them.
         method : {"wald", "likelihood_ratio"}
             The likelihood ratio needs the training rows: it is not there after `load`.
 
@@ -111,11 +121,12 @@ class Effects:
         if not hasattr(part, "_fitted_to"):
             raise ValueError("A loaded estimator has no training rows to test with; refit it.")
         likelihood, design, offset = part._fitted_to
+        known = part.expansion.parameters
         return effects_test(
             part.reported,
             likelihood,
             design,
-            terms,
+            [part.expansion.name(term, name) for term in terms for name in known],
             offset,
             method=method,  # type: ignore[arg-type]
             covariance=part.covariance,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -26,7 +27,30 @@ from mmfusion.training import (
 
 from ._features import frozen_features
 
-__all__ = ["FusionModel"]
+__all__ = ["DesignUse", "FusionModel"]
+
+
+@dataclass(frozen=True)
+class DesignUse:
+    """What a network makes of the structured design beside it.
+
+    Attributes
+    ----------
+    n_columns : int
+    joins : bool
+        Whether its columns enter the hidden layers (a nonlinear head).
+    orthogonal : bool
+        Whether the network's predictor is made orthogonal to it in training.
+    """
+
+    n_columns: int = 0
+    joins: bool = False
+    orthogonal: bool = False
+
+    @property
+    def read(self) -> bool:
+        """Whether the network reads it at all."""
+        return self.joins or self.orthogonal
 
 
 class FusionModel:
@@ -37,6 +61,7 @@ class FusionModel:
     modalities : mapping of str to Modality
         Unfitted; they are cloned.
     strategy : JointFusion or EarlyFusion
+    design_use : DesignUse
 
     Attributes
     ----------
@@ -49,10 +74,14 @@ class FusionModel:
     network: FusionNetwork
 
     def __init__(
-        self, modalities: Mapping[str, Modality], strategy: JointFusion | EarlyFusion
+        self,
+        modalities: Mapping[str, Modality],
+        strategy: JointFusion | EarlyFusion,
+        design_use: DesignUse,
     ) -> None:
         self.modalities = {name: clone(modality) for name, modality in modalities.items()}
         self.strategy = strategy
+        self.design_use = design_use
 
     def prepare(
         self,
@@ -63,13 +92,15 @@ class FusionModel:
         settings: TrainingSettings,
         eval_frame: pd.DataFrame | None = None,
         *,
+        designs: Sequence[torch.Tensor | None] = (None, None),
         has_offset: bool = False,
     ) -> None:
         """Fit the preprocessing on the training `rows` of `frame` and build the network, untrained.
 
         The whole frame becomes tensors once: training rows, validation rows and the last look at
         all of them are cut from the same. With an offset the network starts at zero and has no
-        constant of its own.
+        constant of its own. `designs` are the structured designs of both frames, where the network
+        reads them.
         """
         for modality in self.modalities.values():
             modality.fit(frame.iloc[rows])
@@ -78,9 +109,12 @@ class FusionModel:
         if bias:
             self.network.set_initial(head.initial(target))
         device = make_fabric(settings.device, settings.precision).device
-        self.data = self.transform(frame, device, settings.precision, fit_rows=rows)
+        precision = settings.precision
+        self.data = self.transform(frame, device, precision, designs[0], fit_rows=rows)
         self.eval_data = (
-            None if eval_frame is None else self.transform(eval_frame, device, settings.precision)
+            None
+            if eval_frame is None
+            else self.transform(eval_frame, device, precision, designs[1])
         )
 
     def train(
@@ -122,7 +156,25 @@ class FusionModel:
                 if offsets is not None:
                     of_source = offsets[0] if self.eval_data is None else offsets[1]
                     held_offset = of_source[held_rows]  # type: ignore[index]
-        return train(self.network, head, data, target, settings, rng, held_out, offset, held_offset)
+        if self.design_use.orthogonal:
+            _check_batches(self.network.cell.coefficients.shape[0], len(data), settings)  # type: ignore[union-attr]
+        result = train(
+            self.network, head, data, target, settings, rng, held_out, offset, held_offset
+        )
+        self._fit_cell(settings)
+        return result
+
+    def _fit_cell(self, settings: TrainingSettings) -> None:
+        """Make the network orthogonal to the design over all rows of the frame of `prepare`."""
+        if self.network.cell is None:
+            return
+        data = self.data.take(torch.nonzero(self.data.present.any(1))[:, 0])
+        self.network.to(data.present.device)
+        latent = predict_eta(
+            self.network, data, settings.micro_batch_size, forward=self.network.latent
+        )
+        self.network.to("cpu")
+        self.network.cell.fit(latent.cpu(), data.design.cpu())  # type: ignore[union-attr]
 
     def predict_prepared(self, settings: TrainingSettings) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` returns for the frame of `prepare`, and forget its tensors."""
@@ -148,6 +200,9 @@ class FusionModel:
             dropout=self.strategy.dropout,
             n_predictors=n_predictors,
             bias=bias,
+            n_design=self.design_use.n_columns,
+            joins_design=self.design_use.joins,
+            orthogonal=self.design_use.orthogonal,
         )
 
     @classmethod
@@ -157,9 +212,10 @@ class FusionModel:
         strategy: JointFusion | EarlyFusion,
         head: Head,
         weights: Mapping[str, torch.Tensor],
+        design_use: DesignUse,
     ) -> Self:
         """Return a fitted model from fitted modalities and the weights of its network."""
-        model = cls({}, strategy)
+        model = cls({}, strategy, design_use)
         model.modalities = dict(modalities)
         model.network = model._build(len(head.predictors), "head.bias" in weights, trained=True)
         model.network.load_state_dict(dict(weights))
@@ -171,6 +227,7 @@ class FusionModel:
         frame: pd.DataFrame,
         device: torch.device,
         precision: str,
+        design: torch.Tensor | None = None,
         *,
         fit_rows: np.ndarray | None = None,
     ) -> MultimodalData:
@@ -185,14 +242,17 @@ class FusionModel:
             if fit_rows is not None:
                 train = parts[name].take(torch.from_numpy(fit_rows))
                 encoder.fit_features(train.numeric[train.present])
-        return MultimodalData(parts)
+        return MultimodalData(parts, design)
 
     def predict(
-        self, frame: pd.DataFrame, settings: TrainingSettings
+        self,
+        frame: pd.DataFrame,
+        settings: TrainingSettings,
+        design: torch.Tensor | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return predictors, float64 of shape (n, K), and which rows have any modality, (n,)."""
         fabric = make_fabric(settings.device, settings.precision, fall_back=True)
-        data = self.transform(frame, fabric.device, settings.precision)
+        data = self.transform(frame, fabric.device, settings.precision, design)
         return self._predict(data, fabric, settings)
 
     def _predict(
@@ -216,6 +276,21 @@ def _without_pretrained(modality: Modality) -> Modality:
         return modality
     modality = copy.copy(modality)
     return modality.set_params(pretrained=False)
+
+
+def _check_batches(n_columns: int, n_rows: int, settings: TrainingSettings) -> None:
+    """Refuse batches of which a projection on the design would leave nothing."""
+    sizes = {
+        "batch_size": settings.batch_size or n_rows,
+        "micro_batch_size": settings.micro_batch_size or n_rows,
+    }
+    for name, size in sizes.items():
+        if min(size, n_rows) < 2 * n_columns:
+            raise ValueError(
+                f"The {name} parameter must be at least {2 * n_columns} with "
+                f"orthogonalization='online': twice the {n_columns} columns of the structured "
+                f"design, which else explain all a batch holds. Got {min(size, n_rows)}."
+            )
 
 
 def _present_rows(

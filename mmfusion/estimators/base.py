@@ -25,7 +25,7 @@ from mmfusion.training import Callback, TrainingResult, split_validation
 
 from ._effects import Effects
 from ._frame import check_frame, name_rows, take_outcome
-from ._model import FusionModel
+from ._model import DesignUse, FusionModel
 from ._parameters import (
     NestedModalities,
     check_choice,
@@ -33,7 +33,7 @@ from ._parameters import (
     training_settings,
 )
 from ._persistence import load_estimator, save_estimator
-from ._structured import INFERENCES, ORTHOGONALIZATIONS, StructuredPart
+from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
 
 __all__ = ["FusionEstimator"]
 
@@ -55,6 +55,7 @@ class FusionEstimator(Effects, NestedModalities):
         fusion: str | JointFusion | EarlyFusion | LateFusion = "concat",
         *,
         structured: str | None = None,
+        head: str = "additive",
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
         cluster: Any = None,
@@ -78,6 +79,7 @@ class FusionEstimator(Effects, NestedModalities):
         self.modalities = modalities
         self.fusion = fusion
         self.structured = structured
+        self.head = head
         self.orthogonalization = orthogonalization
         self.inference = inference
         self.cluster = cluster
@@ -181,23 +183,32 @@ class FusionEstimator(Effects, NestedModalities):
                 rows, validation = part, (held, held_target)
 
         self._head = head
-        self._models = {
-            name: FusionModel(chosen, inner)
-            for name, (chosen, inner) in _members(modalities, strategy).items()
-        }
         train_target = target.take(torch.from_numpy(rows))
         offsets = None
         if structured is not None:
             structured.fit_start(frame, rows, head, train_target)
             held_offset = None if eval_frame is None else structured.offset(eval_frame, head)
             offsets = (structured.offset(frame, head), held_offset)
+        self._structured = structured
+        self._models = {
+            name: FusionModel(chosen, inner, self._design_use())
+            for name, (chosen, inner) in _members(modalities, strategy).items()
+        }
+        designs = [None if part is None else self._design(part) for part in (frame, eval_frame)]
         # The user's own stream of random numbers goes on as if nothing had happened.
         gpus = [] if settings.device == "cpu" else range(torch.cuda.device_count())
         with torch.random.fork_rng(devices=gpus):
             torch.manual_seed(int(rng.integers(2**31)))
             for model in self._models.values():
                 model.prepare(
-                    frame, rows, head, train_target, settings, eval_frame, has_offset=bool(offsets)
+                    frame,
+                    rows,
+                    head,
+                    train_target,
+                    settings,
+                    eval_frame,
+                    designs=designs,
+                    has_offset=structured is not None,
                 )
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
@@ -205,7 +216,6 @@ class FusionEstimator(Effects, NestedModalities):
                 name: model.train(head, target, rows, validation, settings, rng, offsets)
                 for name, model in self._models.items()
             }
-        self._structured = structured
         self._keep(results)
         members = [model.predict_prepared(settings) for model in self._models.values()]
         etas, present = _stack(members, len(frame), len(head.predictors))
@@ -225,8 +235,8 @@ class FusionEstimator(Effects, NestedModalities):
                 deep = torch.from_numpy(eta[held] if eval_frame is None else self._deep(eval_frame))
                 beside = offsets[0][held] if offsets[1] is None else offsets[1]
                 structured.choose_scale(deep, beside, head, held_target)
-            structured.fit_final(frame, eta[:, 0], head, target)
-            eta = structured.predictor(frame, eta[:, 0], head)
+            structured.fit_final(frame, eta, head, target)
+            eta = structured.predictor(frame, eta, head)
             if self.inference == "cross_fit" and self._models:
                 unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
                 structured.cross_fit(frame, unseen, head, target)
@@ -234,14 +244,25 @@ class FusionEstimator(Effects, NestedModalities):
         head.finish(torch.from_numpy(eta), target)
         return self
 
+    def _design_use(self) -> DesignUse:
+        """Return what the networks make of the structured design."""
+        if self._structured is None:
+            return DesignUse()
+        return DesignUse(
+            n_columns=int((self._structured.spread > 0).sum()),
+            joins=self.head == "nonlinear",
+            orthogonal=self.orthogonalization == "online",
+        )
+
+    def _design(self, frame: pd.DataFrame) -> torch.Tensor | None:
+        """Return the structured design of some rows, if a network reads it."""
+        if self._structured is None or not self._design_use().read:
+            return None
+        return self._structured.network_design(frame)
+
     def _make_structured(self, head: Head) -> StructuredPart | None:
         if self.structured is None:
             return None
-        if len(head.predictors) != 1:
-            raise ValueError(
-                "The structured parameter needs an outcome with one predictor (survival, numbers, "
-                f"two classes). This one has {len(head.predictors)}: {head.predictors}."
-            )
         if not isinstance(self.structured, str):
             raise TypeError(
                 "The structured parameter must be a formula such as 'treatment + s(age)', or None. "
@@ -253,6 +274,7 @@ class FusionEstimator(Effects, NestedModalities):
                 f"Got {self.orthogonalization!r}."
             )
         check_choice("inference", self.inference, INFERENCES)
+        check_choice("head", self.head, HEADS)
         return StructuredPart(self.structured, self.orthogonalization)
 
     def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
@@ -271,13 +293,13 @@ class FusionEstimator(Effects, NestedModalities):
         """Return the deep predictor of each row from networks that did not see it, (n,)."""
         labels = self._head.stratify(self._encode(self._head.encode, frame, y, sample_weight))
         folds = StratifiedKFold(CROSS_FIT_FOLDS, shuffle=True, random_state=seed % 2**32)
-        deep = np.zeros(len(frame))
+        deep = np.zeros((len(frame), len(self._head.predictors)))
         for train, held in folds.split(labels, labels):
             model = clone(self).set_params(inference="model", verbose=0, random_state=seed)
             weight = None if sample_weight is None else np.asarray(sample_weight)[train]
             model.fit(frame.iloc[train], take_outcome(y, train), weight)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
-            deep[held] = model._deep(frame.iloc[held])[:, 0] * scale
+            deep[held] = model._deep(frame.iloc[held]) * scale
         return deep
 
     def _encode(self, encode: Any, frame: pd.DataFrame, y: Any, sample_weight: Any) -> Target:
@@ -331,7 +353,7 @@ class FusionEstimator(Effects, NestedModalities):
         frame = check_frame(self, X, reset=False)
         eta = self._deep(frame)
         if self._structured is not None:
-            eta = self._structured.predictor(frame, eta[:, 0], self._head)
+            eta = self._structured.predictor(frame, eta, self._head)
         return frame, eta
 
     def _deep(self, frame: pd.DataFrame) -> np.ndarray:
@@ -344,7 +366,8 @@ class FusionEstimator(Effects, NestedModalities):
     def _member_predictors(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return predictors (n, n_members, K), NaN where absent, and presence (n, n_members)."""
         settings = training_settings(self)
-        members = [model.predict(frame, settings) for model in self._models.values()]
+        design = self._design(frame)
+        members = [model.predict(frame, settings, design) for model in self._models.values()]
         return _stack(members, len(frame), len(self._head.predictors))
 
     def _pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -379,8 +402,9 @@ class FusionEstimator(Effects, NestedModalities):
                 state["structured"], self.orthogonalization
             )
         inner = strategy.member() if isinstance(strategy, LateFusion) else strategy
+        use = self._design_use()
         self._models = {
-            name: FusionModel.from_weights(modalities, inner, self._head, weights[name])
+            name: FusionModel.from_weights(modalities, inner, self._head, weights[name], use)
             for name, modalities in state["models"].items()
         }
         for name, value in state["fitted"].items():

@@ -32,11 +32,17 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
         then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
         ``modalities={}`` it is the whole model: the classical one.
-    orthogonalization : {"post_hoc", "two_stage"} or None, default="post_hoc"
+    head : {"additive", "nonlinear"}, default="additive"
+        Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
+        it adds one interpretable number a row; or of the formula's columns too, which then may
+        interact with the modalities (the two models of Law, Paige & Russell 2019).
+    orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_hoc"
         "post_hoc" takes off the networks' predictor what lies in the formula's design, and gives
-        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "two_stage" holds
-        the classical coefficients (Law, Paige & Russell 2019). None leaves the networks' predictor
-        as it is: a coefficient then says what the networks happen not to.
+        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "online" does so
+        within the network, batch by batch in training, for all training rows after it (the cell of
+        Ruegamer, Kolb & Klein 2023). "two_stage" holds the classical coefficients (Law, Paige &
+        Russell 2019). None leaves the networks' predictor as it is: a coefficient then says what
+        the networks happen not to.
     inference : {"model", "robust", "cross_fit"}, default="model"
         Where the standard errors come from: the information of the likelihood given the networks;
         the sandwich; or the information given networks that did not see the row, of five folds:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.fusion.base import FusionOperator
+from mmfusion.fusion.orthogonal import OrthogonalCell
+from mmfusion.modalities.base import DESIGN
 
 __all__ = ["FusionNetwork"]
 
@@ -59,6 +61,12 @@ class FusionNetwork(nn.Module):
     n_predictors : int
     bias : bool
         Whether predictors have a constant; a Cox model's is part of its baseline.
+    n_design : int, default=0
+        Columns of a structured design that stands beside the modalities.
+    joins_design : bool, default=False
+        Whether the design enters the hidden layers, beside the fused representation.
+    orthogonal : bool, default=False
+        Whether what the predictors are linear in is orthogonal to the design (`OrthogonalCell`).
 
     Attributes
     ----------
@@ -77,6 +85,9 @@ class FusionNetwork(nn.Module):
         dropout: float = 0.0,
         n_predictors: int = 1,
         bias: bool = True,
+        n_design: int = 0,
+        joins_design: bool = False,
+        orthogonal: bool = False,
     ) -> None:
         super().__init__()
         self.encoders = _Encoders(encoders)
@@ -84,13 +95,15 @@ class FusionNetwork(nn.Module):
         self.operator = operator
         self.width = operator.width
         layers: list[nn.Module] = []
-        width = operator.width
+        self.joins_design = joins_design
+        width = operator.width + (n_design if joins_design else 0)
         for following in hidden:
             layers += [nn.Linear(width, following), nn.SiLU()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = following
         self.hidden = nn.Sequential(*layers)
+        self.cell = OrthogonalCell(n_design, width) if orthogonal else None
         self.head = nn.Linear(width, n_predictors, bias=bias)
         nn.init.zeros_(self.head.weight)
         if bias:
@@ -128,11 +141,28 @@ class FusionNetwork(nn.Module):
         Tensor, shape (batch, n_predictors)
             In the precision of the weights, under autocast too.
         """
-        hidden = self.hidden(self.operator(self._embed(inputs, present), present))
+        hidden = self.latent(inputs, present)
+        if self.cell is not None:
+            hidden = self.cell(hidden, inputs[DESIGN][0])
         if hidden.dtype != self.head.weight.dtype:
             with torch.autocast(hidden.device.type, enabled=False):
                 return self.head(hidden.to(self.head.weight.dtype))
         return self.head(hidden)
+
+    def latent(
+        self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None
+    ) -> Tensor:
+        """Return what the hidden layers make of fused modalities (and design), (batch, width).
+
+        Parameters
+        ----------
+        inputs, present
+            See `forward`.
+        """
+        fused = self.operator(self._embed(inputs, present), present)
+        if self.joins_design:
+            fused = torch.cat([fused, inputs[DESIGN][0].to(fused.dtype)], dim=1)
+        return self.hidden(fused)
 
     def embed(
         self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None

@@ -76,6 +76,14 @@ class Head(ABC):
         """Center and spread of the outcome: a predictor is (its value in y's units - c) / s."""
         return 0.0, 1.0
 
+    @property
+    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names of F free predictors, and the matrix (K, F) that makes the K predictors of them.
+
+        The coefficients of a formula are those of the free ones; they are all free by default.
+        """
+        return self.predictors, np.eye(len(self.predictors))
+
     @abstractmethod
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, **context: Any

@@ -46,6 +46,14 @@ class CategoricalHead(Head):
 
     ratio = "odds ratio"
 
+    @property
+    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """As many logits as classes are one too many: the first class is the reference."""
+        if len(self.predictors) == 1:
+            return super().contrasts
+        names = tuple(str(label) for label in self.classes_[1:])
+        return names, np.eye(len(self.predictors))[:, 1:]
+
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
     ) -> CategoricalTarget:

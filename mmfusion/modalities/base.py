@@ -11,7 +11,10 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-__all__ = ["ImageData", "Modality", "ModalityData", "MultimodalData", "TableData"]
+__all__ = ["DESIGN", "ImageData", "Modality", "ModalityData", "MultimodalData", "TableData"]
+
+#: Key of the structured design among the inputs of a batch; no modality can be called so.
+DESIGN = "__design__"
 
 
 class ModalityData(ABC):
@@ -161,14 +164,17 @@ class MultimodalData:
     ----------
     parts : mapping of str to ModalityData
         In the order in which the network takes them.
+    design : Tensor, shape (n_rows, p), optional
+        The structured design of the rows, for networks that read it.
 
     Attributes
     ----------
     present : Tensor of bool, shape (n_rows, n_modalities)
     """
 
-    def __init__(self, parts: Mapping[str, ModalityData]) -> None:
+    def __init__(self, parts: Mapping[str, ModalityData], design: Tensor | None = None) -> None:
         self.parts = dict(parts)
+        self.design = design
         self.present = torch.stack([part.present for part in self.parts.values()], dim=1)
         # Decided once, so that complete tables pay nothing for the masks in every step.
         self.complete = bool(self.present.all())
@@ -177,11 +183,13 @@ class MultimodalData:
         return len(self.present)
 
     def to(self, device: torch.device) -> Self:
-        return type(self)({name: part.to(device) for name, part in self.parts.items()})
+        design = None if self.design is None else self.design.to(device)
+        return type(self)({name: part.to(device) for name, part in self.parts.items()}, design)
 
     def take(self, rows: Tensor) -> Self:
         """Return the data of `rows`, in their order."""
-        return type(self)({name: part.take(rows) for name, part in self.parts.items()})
+        design = None if self.design is None else self.design[rows]
+        return type(self)({name: part.take(rows) for name, part in self.parts.items()}, design)
 
     def batch(
         self, rows: Tensor, present: Tensor | None = None
@@ -199,15 +207,17 @@ class MultimodalData:
         -------
         inputs : dict of str to tuple of Tensor
             Only the rows that have the modality, in their order. A modality that no row of the
-            batch has is left out.
+            batch has is left out. Where there is a design, all its rows under the key `DESIGN`.
         present : Tensor of bool, shape (batch, n_modalities), or None
             None where every row has every modality.
         """
+        inputs: dict[str, tuple[Tensor, ...]] = {}
+        if self.design is not None:
+            inputs[DESIGN] = (self.design[rows],)
         if present is None and self.complete:
-            return {name: part.inputs(rows) for name, part in self.parts.items()}, None
+            return inputs | {name: part.inputs(rows) for name, part in self.parts.items()}, None
         if present is None:
             present = self.present[rows]
-        inputs = {}
         for position, (name, part) in enumerate(self.parts.items()):
             mine = rows[present[:, position]]
             if len(mine):

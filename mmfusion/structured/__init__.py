@@ -6,6 +6,7 @@ from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
+from mmfusion.structured.expansion import Expansion
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
@@ -13,6 +14,7 @@ from mmfusion.structured.terms import Term
 
 __all__ = [
     "CollinearityError",
+    "Expansion",
     "Formula",
     "HeadLikelihood",
     "Likelihood",

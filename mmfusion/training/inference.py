@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +28,7 @@ def predict_eta(
     data: MultimodalData,
     rows_at_once: int | None = None,
     precision: str = "32-true",
+    forward: Callable[..., Any] | None = None,
 ) -> Tensor:
     """Return the predictors of all rows in evaluation mode, float64, on the data's device.
 
@@ -36,6 +40,8 @@ def predict_eta(
         Rows of one forward; by default few for images and many for tables.
     precision : str
         "bf16-mixed" runs the network under autocast.
+    forward : callable, optional
+        What of the network to run; by default its predictors.
 
     Returns
     -------
@@ -46,6 +52,6 @@ def predict_eta(
     network.eval()
     chunks = torch.arange(len(data), device=device).split(rows_at_once or chunk_size(data))
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        parts = [network(*data.batch(rows)) for rows in chunks]
+        parts = [(forward or network)(*data.batch(rows)) for rows in chunks]
     network.train(was_training)
     return torch.cat(parts).double()

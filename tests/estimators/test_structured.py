@@ -12,7 +12,6 @@ import pytest
 import statsmodels.api as sm
 from lifelines import CoxPHFitter
 from sklearn.base import clone
-from sklearn.datasets import load_iris
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.fusion import JointFusion, LateFusion
@@ -270,10 +269,6 @@ def test_what_has_no_structured_part_says_so() -> None:
     with pytest.raises(AttributeError, match="structured=None"):
         model.smooth_effect("s(dose)", [0.0])
     assert not hasattr(model, "effects_")
-    X, three = load_iris(return_X_y=True, as_frame=True)
-    X.columns = list("abcd")
-    with pytest.raises(ValueError, match="one predictor"):
-        FusionClassifier(structured="a", **QUICK).fit(X, three)
 
 
 def test_an_unseen_level_is_named() -> None:
