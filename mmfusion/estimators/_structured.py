@@ -77,8 +77,9 @@ class StructuredPart:
 
     def fit_start(self, frame: pd.DataFrame, rows: np.ndarray, head: Head, target: Target) -> None:
         """Fit the classical model on the training rows (`target` is theirs)."""
-        design = self.formula.fit_transform(frame.iloc[rows], intercept=head.has_intercept)
-        self.expansion = Expansion(*head.contrasts)
+        intercept = head.has_intercept and not head.baseline
+        design = self.formula.fit_transform(frame.iloc[rows], intercept=intercept)
+        self.expansion = Expansion(*head.contrasts, head.baseline)
         self.center, self.spread = design.mean(0), design.std(0)
         self.start = self._fit(self.expansion.design(design), head, target)
 

@@ -84,6 +84,11 @@ class Head(ABC):
         """
         return self.predictors, np.eye(len(self.predictors))
 
+    @property
+    def baseline(self) -> tuple[str, ...]:
+        """Names of a formula's constants where each predictor has one beside shared effects."""
+        return ()
+
     @abstractmethod
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, **context: Any

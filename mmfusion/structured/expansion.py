@@ -26,10 +26,14 @@ class Expansion:
     parameters : tuple of str, length F
         Names of the coefficient vectors.
     contrasts : ndarray, shape (K, F)
+    baseline : tuple of str, length K or 0
+        Names of constants, one a predictor, in the place of the formula's intercept: the baseline
+        of a discrete-time model, whose intervals share their coefficients (a column of ones in C).
     """
 
     parameters: tuple[str, ...]
     contrasts: np.ndarray
+    baseline: tuple[str, ...] = ()
 
     @property
     def single(self) -> bool:
@@ -37,12 +41,18 @@ class Expansion:
         return len(self.parameters) == 1
 
     def design(self, design: np.ndarray) -> np.ndarray:
-        """Return the design of all predictors, shape (n K, F p), a row's predictors together."""
-        if self.contrasts.shape == (1, 1):
-            return design
+        """Return the design of all predictors, shape (n K, F p), a row's predictors together.
+
+        With a baseline its K columns come first.
+        """
         n, p = design.shape
         k, f = self.contrasts.shape
-        return np.einsum("ij,kf->ikfj", design, self.contrasts).reshape(n * k, f * p)
+        if k == 1 and not self.baseline:
+            return design
+        expanded = np.einsum("ij,kf->ikfj", design, self.contrasts).reshape(n * k, f * p)
+        if not self.baseline:
+            return expanded
+        return np.column_stack([np.tile(np.eye(k), (n, 1)), expanded])
 
     def name(self, label: str, parameter: str) -> str:
         """Return the name of a term or coefficient of one parameter."""
@@ -50,19 +60,19 @@ class Expansion:
 
     def names(self, names: Sequence[str]) -> list[str]:
         """Return the names of all coefficients, parameter by parameter."""
-        return [self.name(name, parameter) for parameter in self.parameters for name in names]
+        effects = [self.name(name, parameter) for parameter in self.parameters for name in names]
+        return [*self.baseline, *effects]
 
     def terms(self, terms: Sequence[Term], width: int) -> tuple[Term, ...]:
         """Return the terms of all parameters, of a design with `width` columns each."""
+        starts = [len(self.baseline) + number * width for number in range(len(self.parameters))]
         return tuple(
             replace(
                 term,
                 label=self.name(term.label, parameter),
-                columns=slice(
-                    term.columns.start + number * width, term.columns.stop + number * width
-                ),
+                columns=slice(term.columns.start + start, term.columns.stop + start),
             )
-            for number, parameter in enumerate(self.parameters)
+            for start, parameter in zip(starts, self.parameters, strict=True)
             for term in terms
         )
 
