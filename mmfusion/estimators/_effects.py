@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.structured import effects_test, smooth_effect
+from mmfusion.structured import contrast_table, effects_test, smooth_effect
 
 if TYPE_CHECKING:
     from ._structured import StructuredPart
@@ -100,6 +100,52 @@ class Effects:
         table = smooth_effect(part.reported, label, basis, level=level, covariance=part.covariance)
         one = len(columns) == 1
         table.index = pd.Index(frame[columns[0]], name=columns[0]) if one else frame.index
+        return table
+
+    def contrast(
+        self, X: pd.DataFrame, reference: pd.DataFrame, level: float = 0.95
+    ) -> pd.DataFrame:
+        """Compare profiles: the structured predictor of some rows less that of a reference.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (m, p)
+            The columns of the formula suffice, for the reference too.
+        reference : DataFrame, shape (1, p) or (m, p)
+            One row for all, or one for each.
+        level : float, default=0.95
+
+        Returns
+        -------
+        DataFrame, shape (m, 6), with several predictors (m K, 6)
+            estimate, exp(estimate) where it is a hazard or odds ratio, se, lower, upper, z, p;
+            indexed as `X`, with several predictors by row and predictor.
+
+        Raises
+        ------
+        ValueError
+            If `reference` has neither one row nor as many as `X`, or a column is missing.
+        """
+        part = self._part()
+        if len(reference) not in (1, len(X)):
+            raise ValueError(
+                f"The reference must have one row or as many as X ({len(X)}). "
+                f"Got {len(reference)} rows."
+            )
+        names = self._head.predictors  # type: ignore[attr-defined]
+        designs = [
+            part.design(frame).reshape(len(frame), len(names), -1) for frame in (X, reference)
+        ]
+        difference = designs[0] - designs[1]
+        index = X.index if len(names) == 1 else pd.MultiIndex.from_product([X.index, names])
+        table = contrast_table(
+            part.reported,
+            difference.reshape(-1, difference.shape[2]),
+            level=level,
+            covariance=part.covariance,
+        ).set_axis(index)
+        if part.reported.ratio is not None:
+            table.insert(1, "exp(estimate)", np.exp(table["estimate"]))
         return table
 
     def effects_test(self, terms: Sequence[str], method: str = "wald") -> pd.Series:

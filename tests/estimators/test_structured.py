@@ -276,3 +276,19 @@ def test_an_unseen_level_is_named() -> None:
     model = FusionCox({}, structured="dose + sex").fit(frame, y)
     with pytest.raises(ValueError, match=r"sex.*'x'|'x'.*sex"):
         model.predict(frame.assign(sex="x"))
+
+
+def test_a_contrast_is_the_hazard_ratio_of_two_profiles() -> None:
+    frame, y = draw()
+    model = FusionCox({}, structured="dose * sex").fit(frame, y)
+    low = pd.DataFrame({"dose": [0.0], "sex": ["f"]})
+    high = pd.DataFrame({"dose": [1.0, 2.0], "sex": ["m", "f"]}, index=["treated", "other"])
+    table = model.contrast(high, low)
+    coef, covariance = model.effects_["coef"], model.covariance_
+    at = np.array([1.0, 1.0, 1.0])
+    assert list(table.index) == ["treated", "other"]
+    assert table.loc["treated", "estimate"] == pytest.approx(coef.sum())
+    assert table.loc["treated", "se"] == pytest.approx(float(at @ covariance @ at) ** 0.5)
+    assert table.loc["other", "exp(estimate)"] == pytest.approx(np.exp(2 * coef["dose"]))
+    with pytest.raises(ValueError, match="one row or as many as X"):
+        model.contrast(high, pd.concat([low, low, low]))
