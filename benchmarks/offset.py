@@ -80,10 +80,7 @@ def main() -> None:
             },
             frame,
             y,
-            cv=survival_stratified_folds(
-                y, n_splits=5, n_repeats=arguments.repeats, random_state=0
-            ),
-            reference="held",
+            survival_stratified_folds(y, 5, arguments.repeats, random_state=0),
         )
         parts.append(f"### {name}\n\n{table.to_markdown('held')}\n")
         print(parts[-1], flush=True)
