@@ -47,6 +47,8 @@ class StructuredPart:
         own design times these, so that it does not depend on other rows.
     scale : float
         Share of the trained deep predictor that is kept.
+    n_events : int or None
+        Of survival outcomes.
     shares : ndarray, shape (2,)
         Of the variance over the training rows: the structured and the deep predictor's.
     reported : StructuredFit
@@ -62,6 +64,7 @@ class StructuredPart:
     shares: np.ndarray
     covariance: np.ndarray
     effects: pd.DataFrame
+    n_events: int | None = None
     scale: float = 1.0
 
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
@@ -114,6 +117,9 @@ class StructuredPart:
         self.shares = parts / max(parts.sum(), np.finfo(float).tiny)
         self._fitted_to = (HeadLikelihood(head, target), design, rest)
         self.reported = self.final
+        event = getattr(target, "event", None)
+        if event is not None:
+            self.n_events = int(((event != 0) & (target.weight > 0)).sum())
 
     def cross_fit(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
         """Report the effects beside a deep predictor (n,) whose rows its networks did not see.
@@ -174,6 +180,7 @@ class StructuredPart:
                 "covariance": self.covariance,
             },
             "scale": self.scale,
+            "n_events": self.n_events,
             "effects": {
                 "index": self.effects.index.tolist(),
                 "columns": self.effects.columns.tolist(),
@@ -191,6 +198,7 @@ class StructuredPart:
         for name, value in state["arrays"].items():
             setattr(part, name, value)
         part.scale = state["scale"]
+        part.n_events = state["n_events"]
         table = state["effects"]
         index = pd.Index(table["index"], name="term")
         part.effects = pd.DataFrame(table["values"], index=index, columns=table["columns"])
