@@ -68,8 +68,8 @@ class _InputTransform(nn.Module):
         super().__init__()
         self.n_coordinates = n_coordinates
         self.layers = _shared_layers(n_coordinates, (32, 64))
-        self.matrix = nn.Sequential(nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, n_coordinates**2))
-        last = self.matrix[-1]
+        last = nn.Linear(32, n_coordinates**2)
+        self.matrix = nn.Sequential(nn.Linear(64, 32), nn.SiLU(), last)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 

@@ -126,8 +126,8 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
         modalities["genes"] = Genes(genes)
     if wide:
         modalities["wide"] = Genes(wide)
-    for label, (kind, modality) in others.items():
-        name = str(label)
+    for own, (kind, modality) in others.items():
+        name = str(own)
         modalities[f"{name} {kind}" if name in modalities else name] = modality
     if not modalities:
         raise ValueError(

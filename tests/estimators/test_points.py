@@ -12,7 +12,7 @@ import pytest
 from mmfusion import Points, Tabular
 from mmfusion.datasets import make_shapes
 from mmfusion.estimators import FusionCox
-from mmfusion.fusion import EarlyFusion, LateFusion
+from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 
 QUICK: dict[str, Any] = {"epochs": 2, "device": "cpu", "random_state": 0, "patience": None}
 SMALL: dict[str, Any] = {"hidden": (8, 8), "n_points": 20}
@@ -43,15 +43,19 @@ def test_fit_predict_save_load(small: Any, tmp_path: Path, fusion: Any) -> None:
     np.testing.assert_allclose(model.predict(small.frame.iloc[:7]), risk[:7], rtol=1e-4, atol=1e-5)
 
 
-def test_micro_batches_do_not_change_the_fit(small: Any) -> None:
+def test_chunks_give_the_gradient_of_the_batch(small: Any) -> None:
+    # Without dropout and augmentation nothing is drawn.
+    points = {"organ": Points("surface", **SMALL)}
     fits = [
-        FusionCox(modalities(rotate=False), micro_batch_size=size, **QUICK)
+        FusionCox(points, JointFusion(dropout=0.0), structured="age", micro_batch_size=m, **QUICK)
         .fit(small.frame, small.target)
-        .history_["train_loss"]
-        for size in (None, 16)
+        .predict(small.frame)
+        for m in (None, 16)
     ]
-    # Dropout draws other masks for the chunks: without it the two are one.
-    assert fits[0].iloc[0] == pytest.approx(fits[1].iloc[0], rel=1e-2)
+    np.testing.assert_allclose(fits[0], fits[1], rtol=1e-4, atol=1e-5)
+    turned = {"organ": Points("surface", rotate=True, **SMALL)}
+    model = FusionCox(turned, structured="age", micro_batch_size=16, **QUICK)
+    assert np.isfinite(model.fit(small.frame, small.target).predict(small.frame)).all()
 
 
 def test_a_bad_cloud_stops_before_training(small: Any) -> None:
@@ -75,14 +79,14 @@ def test_shape_that_determines_the_risk_is_learned() -> None:
     model = FusionCox(
         {"organ": Points("surface", n_points=64, hidden=(32, 64))},
         structured="age + treatment",
-        epochs=25,
+        epochs=12,
         batch_size=64,
         device="cpu",
         random_state=0,
     ).fit(cohort.frame, cohort.target)
     classical = FusionCox({}, structured="age + treatment").fit(cohort.frame, cohort.target)
     best = pd.Series(held.truth.log_hazard["total"])
-    assert model.score(held.frame, held.target) > classical.score(held.frame, held.target) + 0.08
+    assert model.score(held.frame, held.target) > classical.score(held.frame, held.target) + 0.1
     assert np.corrcoef(model.predict(held.frame), best)[0, 1] > 0.85
     missing = held.frame.assign(surface=None)
     risk = model.predict(missing)
