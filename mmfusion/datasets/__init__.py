@@ -1,9 +1,9 @@
-"""Data sets: real cohorts, and a simulated one whose truth is known.
+"""Data sets: real cohorts, and simulated ones whose truth is known.
 
 Each loader returns a `sklearn.utils.Bunch` with ``frame`` (a row a subject), ``target``,
-``DESCR``, ``source`` and ``license``. ``load_*`` need no connection. ``fetch_*`` look in the folder
-named by the environment variable ``MMFUSION_DATA`` and in the user's data folder, and else
-download, convert and check.
+``DESCR``, ``source`` and ``license``. ``load_*`` and ``make_*`` need no connection. ``fetch_*``
+look in the folder named by the environment variable ``MMFUSION_DATA`` and in the user's data
+folder, and else download, convert and check.
 """
 
 from mmfusion.datasets._checks import ChecksumError
@@ -12,15 +12,18 @@ from mmfusion.datasets.digits import DigitsTruth, load_digits_cohort
 from mmfusion.datasets.glioma import fetch_glioma
 from mmfusion.datasets.houses import fetch_houses
 from mmfusion.datasets.metabric import load_metabric
+from mmfusion.datasets.shapes import ShapesTruth, make_shapes
 from mmfusion.datasets.tcga_omics import fetch_tcga_omics
 
 __all__ = [
     "ChecksumError",
     "DigitsTruth",
+    "ShapesTruth",
     "fetch_deepsurv",
     "fetch_glioma",
     "fetch_houses",
     "fetch_tcga_omics",
     "load_digits_cohort",
     "load_metabric",
+    "make_shapes",
 ]

@@ -4,6 +4,8 @@ from mmfusion.encoders.base import Encoder
 from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder
 from mmfusion.encoders.cnn import SmallCNN
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
+from mmfusion.encoders.pointnet import PointNet
+from mmfusion.encoders.points import PointsEncoder
 from mmfusion.encoders.vision import VisionEncoder
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "Encoder",
     "MLPEncoder",
     "ModuleTableEncoder",
+    "PointNet",
+    "PointsEncoder",
     "SNNEncoder",
     "SmallCNN",
     "TableEncoder",

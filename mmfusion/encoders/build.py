@@ -13,6 +13,9 @@ from torch import nn
 from mmfusion.encoders.backbones import make_backbone
 from mmfusion.encoders.base import Encoder
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
+from mmfusion.encoders.own import check_module
+from mmfusion.encoders.pointnet import PointNet
+from mmfusion.encoders.points import PointsEncoder
 from mmfusion.encoders.vision import VisionEncoder
 
 __all__ = ["TABLE_ENCODERS", "build_encoder"]
@@ -38,7 +41,8 @@ def build_encoder(modality: Any, width: int | None) -> Encoder:
     width : int or None
         Width of the embedding. An encoder ``"raw"`` of a table, or one of the user's own, has its
         own width. None: no projection, for early fusion; then a table is its numbers and embedded
-        categories, an image its frozen features, or its pixels where the encoder is not frozen.
+        categories, an image its frozen features, or its pixels where the encoder is not frozen, a
+        point cloud the features of its network.
 
     Returns
     -------
@@ -66,6 +70,8 @@ def build_encoder(modality: Any, width: int | None) -> Encoder:
     check_is_fitted(modality, "columns_")
     if modality.kind == "table":
         return _table_encoder(modality, width)
+    if modality.kind == "points":
+        return _points_encoder(modality, width)
     return _image_encoder(modality, width)
 
 
@@ -108,6 +114,27 @@ def _image_encoder(modality: Any, width: int | None) -> Encoder:
         n_components=modality.n_components,
         dropout=modality.dropout,
         lr_scale=_lr_scale(modality),
+    )
+
+
+def _points_encoder(modality: Any, width: int | None) -> Encoder:
+    n_channels, encoder = modality.n_channels_, modality.encoder
+    if isinstance(encoder, str) and encoder == "pointnet":
+        backbone: nn.Module = PointNet(n_channels, modality.hidden, modality.input_transform)
+    elif not isinstance(encoder, nn.Module) and callable(encoder):
+        backbone = check_module(encoder(n_channels))
+    else:
+        raise ValueError(
+            "The encoder parameter of Points must be 'pointnet' or a function from the number of "
+            f"columns to a torch.nn.Module. Got {encoder!r}."
+        )
+    return PointsEncoder(
+        backbone,
+        n_channels,
+        width,
+        rotate=modality.rotate,
+        jitter=modality.jitter,
+        dropout=modality.dropout,
     )
 
 

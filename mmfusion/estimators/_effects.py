@@ -11,6 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.structured import contrast_table, effects_test, smooth_effect
 
+from ._summary import Summary, summarize
+
 if TYPE_CHECKING:
     from ._structured import StructuredPart
 
@@ -178,21 +180,19 @@ class Effects:
             covariance=part.covariance,
         )
 
-    def summary(self) -> str:
-        """Return the table of effects as text, with what was fitted above it.
+    def summary(self) -> Summary:
+        """Return what was fitted and the table of effects, to print or to show in a notebook.
 
-        In a notebook, ``effects_`` renders as HTML.
+        Returns
+        -------
+        Summary
+            ``print`` shows text, a notebook HTML. Coefficients, their standard errors, 95 %
+            intervals (and those of ``exp(coef)`` where it is a ratio) and tests; smooth and random
+            terms in a table of their own. ``effects_`` has the numbers unrounded.
         """
-        part = self._part()
-        fit = part.reported
-        lines = [
-            f"{type(self).__name__}: {part.formula.formula}",
-            f"rows {fit.n_rows}   log-likelihood {fit.log_likelihood:.2f}   "
-            f"edf {fit.edf.sum():.2f}   AIC {fit.aic:.2f}",
-            f"inference {self.inference}   "  # type: ignore[attr-defined]
-            f"orthogonalization {part.orthogonalization}   "
-            f"deep share of the predictor's variance {part.shares[1]:.2f}",
-            "",
-            part.effects.to_string(float_format=lambda value: f"{value:.4g}", na_rep=""),
-        ]
-        return "\n".join(lines)
+        return summarize(
+            self._part(),
+            type(self).__name__,
+            self.inference,  # type: ignore[attr-defined]
+            self.cluster,  # type: ignore[attr-defined]
+        )

@@ -162,8 +162,8 @@ def check_modalities(modalities: Mapping[str, Modality]) -> None:
     """Raise unless `modalities` maps names to Modality objects."""
     if not isinstance(modalities, Mapping):
         raise TypeError(
-            "The modalities parameter must be a dict of name to Tabular, Genes or Image, or None "
-            f"(inferred from the columns). Got {type(modalities).__name__}."
+            "The modalities parameter must be a dict of name to Tabular, Genes, Image or Points, "
+            f"or None (inferred from the columns). Got {type(modalities).__name__}."
         )
     if not modalities:
         raise ValueError("The modalities parameter must hold at least one modality. Got {}.")
@@ -174,5 +174,6 @@ def check_modalities(modalities: Mapping[str, Modality]) -> None:
             )
         if not isinstance(modality, Modality):
             raise TypeError(
-                f"Modality {name!r} must be a Tabular, Genes or Image object. Got {modality!r}."
+                f"Modality {name!r} must be a Tabular, Genes, Image or Points object. "
+                f"Got {modality!r}."
             )

@@ -54,6 +54,8 @@ class StructuredPart:
         own design times these, so that it does not depend on other rows.
     scale : float
         Share of the trained deep predictor that is kept.
+    n_events : int or None
+        Of survival outcomes.
     shares : ndarray, shape (2,)
         Of the variance over the training rows: the structured and the deep predictor's.
     reported : StructuredFit
@@ -69,6 +71,7 @@ class StructuredPart:
     shares: np.ndarray
     covariance: np.ndarray
     effects: pd.DataFrame
+    n_events: int | None = None
     scale: float = 1.0
 
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
@@ -139,6 +142,9 @@ class StructuredPart:
         self.shares = parts / max(parts.sum(), np.finfo(float).tiny)
         self._fitted_to = (HeadLikelihood(head, target), design, rest)
         self.reported = self.final
+        event = getattr(target, "event", None)
+        if event is not None:
+            self.n_events = int(((event != 0) & (target.weight > 0)).sum())
 
     def cross_fit(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
         """Report the effects beside a deep predictor (n, K) whose rows its networks did not see.
@@ -211,6 +217,7 @@ class StructuredPart:
             },
             "expansion": vars(self.expansion),
             "scale": self.scale,
+            "n_events": self.n_events,
             "effects": {
                 "names": self._names_of(self.effects.index),
                 "columns": self.effects.columns.tolist(),
@@ -229,6 +236,7 @@ class StructuredPart:
         for name, value in state["arrays"].items():
             setattr(part, name, value)
         part.scale = state["scale"]
+        part.n_events = state["n_events"]
         table = state["effects"]
         part.effects = part._indexed(
             pd.DataFrame(table["values"], index=table["names"], columns=table["columns"])

@@ -140,7 +140,7 @@ class Modality(BaseEstimator, ABC):
 
     Attributes
     ----------
-    kind : {"table", "image"}
+    kind : {"table", "image", "points"}
         Which encoders can read it.
     columns_ : list
         The columns of the frame it reads (after `fit`).

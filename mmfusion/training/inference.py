@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmfusion.modalities.base import ImageData, MultimodalData
+from mmfusion.modalities.base import MultimodalData, TableData
 
 __all__ = ["chunk_size", "predict_eta"]
 
@@ -17,9 +17,9 @@ TABLE_CHUNK = 65_536
 
 
 def chunk_size(data: MultimodalData) -> int:
-    """Return how many rows to predict at once: few where there are images to encode."""
-    images = any(isinstance(part, ImageData) for part in data.parts.values())
-    return IMAGE_CHUNK if images else TABLE_CHUNK
+    """Return how many rows to predict at once: few where there are images or points to encode."""
+    tables = all(isinstance(part, TableData) for part in data.parts.values())
+    return TABLE_CHUNK if tables else IMAGE_CHUNK
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def predict_eta(
     network : FusionNetwork
     data : MultimodalData
     rows_at_once : int, optional
-        Rows of one forward; by default few for images and many for tables.
+        Rows of one forward; by default few for images and points, many for tables.
     precision : str
         "bf16-mixed" runs the network under autocast.
     forward : callable, optional

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmfusion import Genes, Image, Tabular
+from mmfusion import Genes, Image, Points, Tabular
 from mmfusion.encoders import Encoder, build_encoder
 from mmfusion.modalities import Modality, ModalityData
 
@@ -33,6 +33,8 @@ def frame(size: int = 32) -> pd.DataFrame:
             **{f"g{i}": rng.normal(size=ROWS) for i in range(6)},
             "image": pd.Series(images, dtype=object),
             "bag": pd.Series(bags, dtype=object),
+            "cloud": [rng.normal(size=(5 + i % 4, 4)) for i in range(ROWS)],
+            "surface": [rng.normal(size=(9, 3)) for _ in range(ROWS)],
         }
     )
 
@@ -71,6 +73,10 @@ CASES: dict[str, tuple[Modality, int | None]] = {
     "timm cnn, two stages frozen": (Image("bag", size=32, encoder="test_resnet", freeze=2), 8),
     "timm cnn, frozen": (Image("bag", size=32, encoder="test_resnet", freeze="all"), 8),
     "timm transformer": (Image("bag", size=64, encoder="test_vit", freeze=3), 8),
+    "pointnet": (Points("surface"), 8),
+    "pointnet, ragged": (Points("cloud", rotate=True, jitter=0.1, dropout=0.1), 8),
+    "pointnet, no transform": (Points("cloud", hidden=(8, 6), input_transform=False), 8),
+    "pointnet for early fusion": (Points("cloud"), None),
     "own image network": (Image("image", size=16, encoder=own_cnn()), 8),
     "own image function": (Image("bag", size=16, encoder=own_cnn, freeze=1), 8),
 }
