@@ -17,6 +17,7 @@ from mmfusion.structured import (
     StructuredFit,
     effects_table,
     fit_structured,
+    project,
     robust_covariance,
 )
 
@@ -67,11 +68,22 @@ class StructuredPart:
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
         self.formula = Formula(formula)
         self.orthogonalization = orthogonalization
+        self._read: tuple[pd.DataFrame, np.ndarray] | None = None
 
     def fit_start(self, frame: pd.DataFrame, rows: np.ndarray, head: Head, target: Target) -> None:
         """Fit the classical model on the training rows (`target` is theirs)."""
-        self.formula.fit(frame.iloc[rows], intercept=head.has_intercept)
-        self.start = self._fit(self.formula.transform(frame.iloc[rows]), head, target)
+        self._has_all = len(rows) == len(frame)
+        chosen = frame if self._has_all else frame.iloc[rows]
+        design = self.formula.fit_transform(chosen, intercept=head.has_intercept)
+        self.start = self._fit(design, head, target)
+        # The rows of `fit` are asked for four times, and are half of the work of a large fit.
+        self._read = (frame, design if self._has_all else self.formula.transform(frame))
+
+    def _design(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return the design of some rows; that of the rows of `fit` is kept until its end."""
+        if self._read is not None and frame is self._read[0]:
+            return self._read[1]
+        return self.formula.transform(frame)
 
     def _fit(
         self, design: np.ndarray, head: Head, target: Target, offset: np.ndarray | None = None
@@ -86,7 +98,7 @@ class StructuredPart:
 
     def offset(self, frame: pd.DataFrame, head: Head) -> Tensor:
         """Return the classical model's predictor, as the head takes it, shape (n, 1)."""
-        return _to_head(self.formula.transform(frame) @ self.start.coef, head)
+        return _to_head(self._design(frame) @ self.start.coef, head)
 
     def choose_scale(self, deep: Tensor, offset: Tensor, head: Head, target: Target) -> None:
         """Keep of the deep predictor what lowers the validation loss: a share between 0 and 1."""
@@ -100,13 +112,12 @@ class StructuredPart:
     def fit_final(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
         """Split the deep predictor (n,) from the design and refit the coefficients beside it.
 
-        ``post_hoc`` takes ``X a`` off the deep predictor d, with
-        ``a = (X'HX)^-1 X'H d`` and the Hessian H of the loss at the fitted predictors
-        (Ruegamer 2023, in the metric of the likelihood), then maximises the likelihood in the
+        ``post_hoc`` takes ``X a`` off the deep predictor (Ruegamer 2023, in the metric of the
+        likelihood: see `mmfusion.structured.project`), then maximises the likelihood in the
         coefficients with what is left as offset. ``two_stage`` leaves the classical coefficients
         as they are (Law, Paige & Russell 2019). None refits beside the deep predictor as it is.
         """
-        design = self.formula.transform(frame)
+        design = self._design(frame)
         deep = self.scale * deep * head.units[1]
         self.final, self.projection = self._beside(design, deep, head, target)
         rest = deep - design @ self.projection
@@ -122,7 +133,7 @@ class StructuredPart:
         narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
         one again (Frisch-Waugh), beside a standard error that claims the adjustment.
         """
-        design = self.formula.transform(frame)
+        design = self._design(frame)
         deep = deep * head.units[1]
         self.reported = self._fit(design, head, target, deep)
         self._fitted_to = (HeadLikelihood(head, target), design, deep)
@@ -133,12 +144,12 @@ class StructuredPart:
         """Return the fit beside a deep predictor in units of the outcome, and its projection."""
         nothing = np.zeros(design.shape[1])
         if not deep.any():
-            return self._fit(design, head, target), nothing
+            return self.start if self._has_all else self._fit(design, head, target), nothing
         if self.orthogonalization == "two_stage":
             return self.start, nothing
         projection = nothing
         if self.orthogonalization == "post_hoc":
-            eta = design @ self.start.coef + deep
+            eta = design @ self.start.coef
             projection = project(HeadLikelihood(head, target), eta, design, deep)
         return self._fit(design, head, target, deep - design @ projection), projection
 
@@ -149,6 +160,7 @@ class StructuredPart:
         if inference == "robust" or cluster is not None:
             self.covariance = robust_covariance(self.reported, likelihood, design, offset, cluster)
         self.effects = effects_table(self.reported, covariance=self.covariance)
+        self._read = None
 
     def predictor(self, frame: pd.DataFrame, deep: np.ndarray, head: Head) -> np.ndarray:
         """Return the whole predictor, as the head takes it, shape (n, 1).
@@ -156,7 +168,7 @@ class StructuredPart:
         A row with no modality present has a `deep` of zero: what is left is its structured
         predictor before anything of the deep part was given to it.
         """
-        design = self.formula.transform(frame)
+        design = self._design(frame)
         rest = self.scale * deep * head.units[1]
         coef = self.final.coef - self.projection
         return _to_head(design @ coef + rest, head).numpy()
@@ -199,12 +211,6 @@ class StructuredPart:
 
 def _fit_state(fit: StructuredFit) -> dict[str, Any]:
     return {name: value for name, value in vars(fit).items() if name != "terms"}
-
-
-def project(likelihood: Any, eta: np.ndarray, design: np.ndarray, deep: np.ndarray) -> np.ndarray:
-    """Return ``(X'HX)^-1 X'H d`` with the Hessian H of the likelihood at `eta`, shape (p,)."""
-    joint = likelihood.information(eta, np.column_stack([design, deep]))
-    return np.linalg.lstsq(joint[:-1, :-1], joint[:-1, -1], rcond=None)[0]
 
 
 def _to_head(eta: np.ndarray, head: Head) -> Tensor:
