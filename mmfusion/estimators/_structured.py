@@ -19,6 +19,7 @@ from mmfusion.structured import (
     Term,
     effects_table,
     fit_structured,
+    project,
     robust_covariance,
 )
 
@@ -77,23 +78,34 @@ class StructuredPart:
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
         self.formula = Formula(formula)
         self.orthogonalization = orthogonalization
+        self._read: tuple[pd.DataFrame, np.ndarray] | None = None
 
     def fit_start(self, frame: pd.DataFrame, rows: np.ndarray, head: Head, target: Target) -> None:
         """Fit the classical model on the training rows (`target` is theirs)."""
+        self._has_all = len(rows) == len(frame)
+        chosen = frame if self._has_all else frame.iloc[rows]
         intercept = head.has_intercept and not head.baseline
-        design = self.formula.fit_transform(frame.iloc[rows], intercept=intercept)
+        design = self.formula.fit_transform(chosen, intercept=intercept)
         self.expansion = Expansion(*head.contrasts, head.baseline)
         self.center, self.spread = design.mean(0), design.std(0)
         self.start = self._fit(self.expansion.design(design), head, target)
+        # The rows of `fit` are asked for four times, and are half of the work of a large fit.
+        self._read = (frame, design if self._has_all else self.formula.transform(frame))
+
+    def _columns(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return the formula's design of some rows; that of the rows of `fit` is kept till then."""
+        if self._read is not None and frame is self._read[0]:
+            return self._read[1]
+        return self.formula.transform(frame)
 
     def design(self, frame: pd.DataFrame) -> np.ndarray:
         """Return the design of all predictors of some rows, shape (n K, p)."""
-        return self.expansion.design(self.formula.transform(frame))
+        return self.expansion.design(self._columns(frame))
 
     def network_design(self, frame: pd.DataFrame) -> Tensor:
         """Return the formula's design as networks see it: standardised, without constants."""
         varies = self.spread > 0
-        design = (self.formula.transform(frame) - self.center)[:, varies] / self.spread[varies]
+        design = (self._columns(frame) - self.center)[:, varies] / self.spread[varies]
         return torch.from_numpy(design).float()
 
     def _fit(
@@ -127,9 +139,8 @@ class StructuredPart:
     def fit_final(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
         """Split the deep predictor (n, K) from the design and refit the coefficients beside it.
 
-        ``post_hoc`` takes ``X a`` off the deep predictor d, with
-        ``a = (X'HX)^-1 X'H d`` and the Hessian H of the loss at the fitted predictors
-        (Ruegamer 2023, in the metric of the likelihood), then maximises the likelihood in the
+        ``post_hoc`` takes ``X a`` off the deep predictor (Ruegamer 2023, in the metric of the
+        likelihood: see `mmfusion.structured.project`), then maximises the likelihood in the
         coefficients with what is left as offset. ``two_stage`` leaves the classical coefficients
         as they are (Law, Paige & Russell 2019). ``online`` and None refit beside the deep predictor
         as it is: with the former, the networks have taken off what lies in the design.
@@ -164,12 +175,12 @@ class StructuredPart:
         """Return the fit beside a deep predictor in units of the outcome, and its projection."""
         nothing = np.zeros(design.shape[1])
         if not deep.any():
-            return self._fit(design, head, target), nothing
+            return self.start if self._has_all else self._fit(design, head, target), nothing
         if self.orthogonalization == "two_stage":
             return self.start, nothing
         projection = nothing
         if self.orthogonalization == "post_hoc":
-            eta = design @ self.start.coef + deep
+            eta = design @ self.start.coef
             projection = project(HeadLikelihood(head, target), eta, design, deep)
         return self._fit(design, head, target, deep - design @ projection), projection
 
@@ -180,6 +191,7 @@ class StructuredPart:
         if inference == "robust" or cluster is not None:
             self.covariance = robust_covariance(self.reported, likelihood, design, offset, cluster)
         self.effects = self._indexed(effects_table(self.reported, covariance=self.covariance))
+        self._read = None
 
     def _indexed(self, table: pd.DataFrame) -> pd.DataFrame:
         labels = [*self.formula.names_, *(term.label for term in self.formula.terms_)]
@@ -246,12 +258,6 @@ class StructuredPart:
 
 def _fit_state(fit: StructuredFit) -> dict[str, Any]:
     return {name: value for name, value in vars(fit).items() if name != "terms"}
-
-
-def project(likelihood: Any, eta: np.ndarray, design: np.ndarray, deep: np.ndarray) -> np.ndarray:
-    """Return ``(X'HX)^-1 X'H d`` with the Hessian H of the likelihood at `eta`, shape (p,)."""
-    joint = likelihood.information(eta, np.column_stack([design, deep]))
-    return np.linalg.lstsq(joint[:-1, :-1], joint[:-1, -1], rcond=None)[0]
 
 
 def _to_head(eta: np.ndarray, head: Head) -> Tensor:

@@ -183,7 +183,9 @@ class FusionEstimator(Effects, NestedModalities):
                 rows, validation = part, (held, held_target)
 
         self._head = head
-        train_target = target.take(torch.from_numpy(rows))
+        # All of them keep their plan.
+        whole = len(rows) == len(target)
+        train_target = target if whole else target.take(torch.from_numpy(rows))
         offsets = None
         if structured is not None:
             structured.fit_start(frame, rows, head, train_target)

@@ -40,7 +40,9 @@ class Target:
         return self._map(lambda value: value[rows])
 
     def to(self, device: torch.device) -> Self:
-        """Return the same outcome on `device`."""
+        """Return the same outcome on `device`; itself, with what it has worked out, if there."""
+        if self.weight.device == device:
+            return self
         return self._map(lambda value: value.to(device))
 
 

@@ -10,6 +10,7 @@ from mmfusion.structured.expansion import Expansion
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
+from mmfusion.structured.projection import project
 from mmfusion.structured.terms import Term
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "effects_table",
     "effects_test",
     "fit_structured",
+    "project",
     "robust_covariance",
     "smooth_effect",
 ]

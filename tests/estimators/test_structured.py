@@ -94,14 +94,15 @@ def test_projection_is_exact(kind: str) -> None:
     deep = part.scale * model._deep(frame)[:, 0] * model._head.units[1]
     assert deep.std() > 0.01
     np.testing.assert_allclose(rest, deep - design @ part.projection, atol=1e-6)
-    # Orthogonal in the metric of the likelihood at the point of the projection ...
-    eta = design @ part.start.coef + deep
-    joint = likelihood.information(eta, np.column_stack([design, rest]))
-    length = np.sqrt(np.diag(joint)[:-1] * joint[-1, -1])
-    assert np.abs(joint[:-1, -1] / length).max() < 1e-8
+    # Orthogonal in the mean metric of the likelihood on the way from the structured predictor ...
+    base = design @ part.start.coef
+    change = likelihood.gradient(base + rest) - likelihood.gradient(base)
+    joint = likelihood.information(base + rest / 2, design)
+    length = np.sqrt(np.diag(joint) * (rest @ change))
+    assert np.abs(design.T @ change / length).max() < 1e-8
     # ... and what was taken off is given to the coefficients: nothing is lost.
     given = design @ (part.start.coef + part.projection) + rest
-    np.testing.assert_allclose(given, eta, atol=1e-6)
+    np.testing.assert_allclose(given, base + deep, atol=1e-6)
 
 
 def test_a_rows_prediction_does_not_depend_on_its_neighbours() -> None:

@@ -62,7 +62,8 @@ def test_the_plan_is_made_once_and_belongs_to_its_rows():
     assert target.plan is target.plan
     part = target.take(torch.arange(10))
     assert len(part.plan) == 10
-    assert target.to(torch.device("cpu"))._plan is None
+    assert target.to(torch.device("meta"))._plan is None
+    assert target.to(torch.device("cpu")) is target
     assert len(target.plan) == 30
 
 
