@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from mmfusion.encoders import build_encoder
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import Modality, MultimodalData
+from mmfusion.objectives import Objective, WeightedObjectives
 from mmfusion.training import (
     TrainingResult,
     TrainingSettings,
@@ -23,10 +25,28 @@ from mmfusion.training import (
     predict_eta,
     train,
 )
+from mmfusion.training.inference import chunk_size
 
+from ._auxiliary import sources
 from ._features import frozen_features
 
-__all__ = ["FusionModel"]
+__all__ = ["FusionModel", "Start"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a network's encoders start, and how fast they learn from there.
+
+    Attributes
+    ----------
+    model : FusionModel
+        Fitted; its modalities' preprocessing is taken over too.
+    lr_scale : float
+        Multiple of the encoders' learning rate; 0 holds them as they are.
+    """
+
+    model: FusionModel
+    lr_scale: float
 
 
 class FusionModel:
@@ -64,24 +84,45 @@ class FusionModel:
         eval_frame: pd.DataFrame | None = None,
         *,
         has_offset: bool = False,
+        objectives: Sequence[Objective] = (),
+        alone: bool = False,
+        start: Start | None = None,
     ) -> None:
         """Fit the preprocessing on the training `rows` of `frame` and build the network, untrained.
 
         The whole frame becomes tensors once: training rows, validation rows and the last look at
         all of them are cut from the same. With an offset the network starts at zero and has no
-        constant of its own.
+        constant of its own. `objectives` are auxiliary losses, `alone` if there is no likelihood;
+        with a `start`, preprocessing and encoders are taken from there.
         """
-        for modality in self.modalities.values():
-            modality.fit(frame.iloc[rows])
+        for name, modality in self.modalities.items():
+            if start is None:
+                modality.fit(frame.iloc[rows])
+            else:
+                self.modalities[name] = copy.deepcopy(start.model.modalities[name])
         bias = head.has_intercept and not has_offset
         self.network = self._build(len(head.predictors), bias=bias)
         if bias:
             self.network.set_initial(head.initial(target))
+        if start is not None:
+            for name, encoder in self.network.encoders.items():
+                encoder.load_state_dict(start.model.network.encoders[name].state_dict())
+            self.network.scale_encoders(start.lr_scale)
         device = make_fabric(settings.device, settings.precision).device
-        self.data = self.transform(frame, device, settings.precision, fit_rows=rows)
+        self.data = self.transform(
+            frame, device, settings.precision, fit_rows=rows if start is None else None
+        )
         self.eval_data = (
             None if eval_frame is None else self.transform(eval_frame, device, settings.precision)
         )
+        self.objectives: WeightedObjectives | None = None
+        if objectives:
+            known = sources(self.network, self.modalities)
+            n_batches = -(-len(rows) // (settings.batch_size or len(rows)))
+            for objective in objectives:
+                objective.check_sources(known, len(rows) // n_batches)
+            encoders = self.network.encoders.values()
+            self.objectives = WeightedObjectives(objectives, known, encoders, alone=alone)
 
     def train(
         self,
@@ -122,13 +163,28 @@ class FusionModel:
                 if offsets is not None:
                     of_source = offsets[0] if self.eval_data is None else offsets[1]
                     held_offset = of_source[held_rows]  # type: ignore[index]
-        return train(self.network, head, data, target, settings, rng, held_out, offset, held_offset)
+        return train(
+            self.network,
+            head,
+            data,
+            target,
+            settings,
+            rng,
+            held_out,
+            offset,
+            held_offset,
+            self.objectives,
+        )
 
     def predict_prepared(self, settings: TrainingSettings) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` returns for the frame of `prepare`, and forget its tensors."""
         data = self.data
-        del self.data, self.eval_data
+        self.forget()
         return self._predict(data, make_fabric(settings.device, settings.precision), settings)
+
+    def forget(self) -> None:
+        """Let go of what `prepare` made and only training needs."""
+        del self.data, self.eval_data, self.objectives
 
     def _build(self, n_predictors: int, bias: bool, trained: bool = False) -> FusionNetwork:
         early = isinstance(self.strategy, EarlyFusion)
@@ -178,14 +234,54 @@ class FusionModel:
 
         Where `fit_rows` are given, the scale of frozen features is learned from these rows.
         """
-        parts = {name: modality.transform(frame) for name, modality in self.modalities.items()}
-        for name in self.network.kept:
-            encoder = self.network.encoders[name]
-            parts[name] = frozen_features(encoder, parts[name], device, precision)
-            if fit_rows is not None:
+        parts = self._parts(frame, list(self.modalities), device, precision)
+        if fit_rows is not None:
+            for name in self.network.kept:
                 train = parts[name].take(torch.from_numpy(fit_rows))
-                encoder.fit_features(train.numeric[train.present])
+                self.network.encoders[name].fit_features(train.numeric[train.present])
         return MultimodalData(parts)
+
+    def _parts(
+        self, frame: pd.DataFrame, names: Sequence[str], device: torch.device, precision: str
+    ) -> dict[str, Any]:
+        """Return the tensors of some modalities."""
+        parts: dict[str, Any] = {name: self.modalities[name].transform(frame) for name in names}
+        for name in self.network.kept.intersection(names):
+            parts[name] = frozen_features(
+                self.network.encoders[name], parts[name], device, precision
+            )
+        return parts
+
+    @torch.no_grad()
+    def embed(
+        self, frame: pd.DataFrame, settings: TrainingSettings, names: Sequence[str]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """Return the embeddings of some modalities; `frame` needs the columns of no others.
+
+        Returns
+        -------
+        embeddings : dict of str to ndarray, each of shape (n, width)
+            Zeros where absent.
+        fused : ndarray, shape (n, width)
+        present : ndarray of bool, shape (n, len(names))
+        """
+        fabric = make_fabric(settings.device, settings.precision, fall_back=True)
+        parts = self._parts(frame, names, fabric.device, settings.precision)
+        data = MultimodalData(parts).to(fabric.device)
+        order = {name: k for k, name in enumerate(self.modalities)}
+        present = torch.zeros(len(frame), len(order), dtype=torch.bool, device=fabric.device)
+        present[:, [order[name] for name in names]] = data.present
+        found: list[list[torch.Tensor]] = []
+        self.network.to(fabric.device).eval()
+        chunks = torch.arange(len(frame), device=fabric.device)
+        for rows in chunks.split(settings.micro_batch_size or chunk_size(data)):
+            with fabric.autocast():
+                inputs, _ = data.batch(rows, data.present[rows])
+                embeddings, fused = self.network.embed(inputs, present[rows])
+            found.append([fused, *(embeddings[name] for name in names)])
+        self.network.to("cpu")
+        whole = [torch.cat(column).float().cpu().numpy() for column in zip(*found, strict=True)]
+        return dict(zip(names, whole[1:], strict=True)), whole[0], data.present.cpu().numpy()
 
     def predict(
         self, frame: pd.DataFrame, settings: TrainingSettings

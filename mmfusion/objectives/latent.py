@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class TeacherPrediction(ObjectiveModule):
         super().__init__()
         self.sources = tuple(sources)
         self.momentum = momentum
-        self.teachers = nn.ModuleList(_follower(encoder) for encoder in encoders).eval()
+        self.teachers: Any = nn.ModuleList(_follower(encoder) for encoder in encoders).eval()
         n = len(self.sources)
         self.directions = [(k, other) for k in range(n) for other in range(n) if k != other]
         self.predictors = nn.ModuleList(
@@ -144,8 +144,8 @@ class TeacherPrediction(ObjectiveModule):
             for kept, now in zip(teacher.parameters(), encoder.parameters(), strict=True):
                 if now.requires_grad:
                     kept.lerp_(now, 1.0 - self.momentum)
-            for kept, now in zip(teacher.buffers(), encoder.buffers(), strict=True):
-                kept.copy_(now)
+            for held, newest in zip(teacher.buffers(), encoder.buffers(), strict=True):
+                held.copy_(newest)
 
 
 def _follower(encoder: nn.Module) -> nn.Module:
