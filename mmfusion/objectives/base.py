@@ -144,12 +144,12 @@ class Objective(BaseEstimator, ABC):
                 f"The weight parameter of {type(self).__name__} must be a finite number of at "
                 f"least 0, or a pair of them. Got {self.weight!r}."
             )
-        if not any(w > 0 for w in weights):
-            raise ValueError(
-                f"The weight parameter of {type(self).__name__} must not be zero throughout. "
-                f"Got {self.weight!r}."
-            )
         self._check_number("pretrain_epochs", 0, integer=True)
+        if not self.weight_at(1):  # in pretraining epochs there would be nothing to train
+            raise ValueError(
+                f"The weight parameter of {type(self).__name__} must be positive in the first "
+                f"epoch (pretrain_epochs={self.pretrain_epochs}). Got {self.weight!r}."
+            )
 
     def _check_number(
         self, parameter: str, low: float, high: float = float("inf"), *, integer: bool = False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mmfusion.objectives.base import Objective, ObjectiveModule, Source
+from mmfusion.objectives.base import Objective, ObjectiveModule, Source, zero
 
 __all__ = ["WeightedObjectives"]
 
@@ -57,12 +57,12 @@ class WeightedObjectives(nn.Module):
         return {n: weight for n, weight in zip(self.names, found, strict=True) if weight}
 
     def targets(
-        self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor
+        self, epoch: int, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor
     ) -> dict[str, Tensor]:
         """Return what the objectives need of the encoders' inputs; see `ObjectiveModule`."""
         return {
             f"{number}/{key}": value
-            for number, module in enumerate(self._modules_of())
+            for number, module in self._at_work(epoch)
             for key, value in module.targets(inputs, present).items()
         }
 
@@ -75,23 +75,23 @@ class WeightedObjectives(nn.Module):
         labels: Tensor | None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the weighted sum and the losses, those of weight 0 left out."""
+        total, losses = zero(embeddings).double(), []
         weights = self.weights(epoch)
-        losses = [
-            module(embeddings, present, _of(number, targets), labels)
-            for number, module in enumerate(self._modules_of())
-            if self.names[number] in weights
-        ]
-        pairs = zip(weights.values(), losses, strict=True)
-        total = torch.stack([weight * loss.double() for weight, loss in pairs]).sum()
-        return total, [loss.detach().double() for loss in losses]
+        for number, module in self._at_work(epoch):
+            loss = module(embeddings, present, _of(number, targets), labels).double()
+            total = total + weights[self.names[number]] * loss
+            losses.append(loss.detach())
+        return total, losses
 
     def after_step(self, encoders: Sequence[nn.Module]) -> None:
         """Follow a step of the optimiser."""
-        for module in self._modules_of():
-            module.after_step(encoders)
+        for module in self.built:
+            module.after_step(encoders)  # type: ignore[operator]
 
-    def _modules_of(self) -> list[ObjectiveModule]:
-        return list(self.built)  # type: ignore[arg-type]
+    def _at_work(self, epoch: int) -> list[tuple[int, ObjectiveModule]]:
+        weights = self.weights(epoch)
+        numbered: Any = enumerate(self.built)
+        return [(number, module) for number, module in numbered if self.names[number] in weights]
 
 
 def _names(objectives: Sequence[Objective]) -> list[str]:

@@ -76,7 +76,7 @@ class AuxiliaryLosses:
         labels = None if self.labels is None else self.labels[rows]
         mask = data.present[rows] if present is None else present
         if micro is None or micro >= len(rows):
-            embeddings, eta, targets = self.run(data, rows, present)
+            embeddings, eta, targets = self.run(epoch, data, rows, present)
             total, losses = self.objectives(epoch, embeddings, mask, targets, labels)
             if self.joint(epoch):
                 loss = likelihood(eta if offset is None else eta + offset)
@@ -110,7 +110,7 @@ class AuxiliaryLosses:
 
         def forward(first: int, last: int) -> Tensor:
             mine = None if present is None else present[first:last]
-            embeddings, eta, targets = self.run(data, rows[first:last], mine)
+            embeddings, eta, targets = self.run(epoch, data, rows[first:last], mine)
             if not torch.is_grad_enabled():  # the first pass
                 parts.append(targets)
                 widths[:] = [eta.shape[1], *(e.shape[1] for e in embeddings)]
@@ -133,12 +133,15 @@ class AuxiliaryLosses:
         two_pass_backward(self.network, forward, pull, len(rows), micro)
         return found[0], found[1]
 
-    def run(self, data: MultimodalData, rows: Tensor, present: Tensor | None) -> _Outputs:
+    def run(
+        self, epoch: int, data: MultimodalData, rows: Tensor, present: Tensor | None
+    ) -> _Outputs:
         """Return embeddings and predictors in the weights' precision, and the targets."""
         inputs, mask = data.batch(rows, present)
         with self.autocast():
             embeddings, eta = self.network.embed_and_predict(inputs, mask)
-            targets = self.objectives.targets(inputs, data.present[rows] if mask is None else mask)
+            mask = data.present[rows] if mask is None else mask
+            targets = self.objectives.targets(epoch, inputs, mask)
         return [embedding.to(eta.dtype) for embedding in embeddings], eta, targets
 
     def after_step(self) -> None:
@@ -158,7 +161,7 @@ class AuxiliaryLosses:
         self.objectives.eval()
         everyone = torch.arange(len(data), device=data.present.device)
         chunks = everyone.split(micro or chunk_size(data))
-        parts = [self.run(data, rows, None) for rows in chunks]
+        parts = [self.run(1, data, rows, None) for rows in chunks]
         embeddings = [torch.cat(column) for column in zip(*(p[0] for p in parts), strict=True)]
         targets = _join([p[2] for p in parts])
         n_groups = 1 if batch_rows is None else -(-len(data) // batch_rows)
