@@ -65,7 +65,7 @@ class FusionEstimator(Effects, NestedModalities):
         modality_dropout: float = 0.0,
         auxiliary: Sequence[Objective] | None = None,
         pretrained: FusionPretrainer | None = None,
-        pretrained_lr_scale: float = 1.0,
+        pretrained_lr_scale: float = 0.1,
         epochs: int = 100,
         batch_size: int | None = 256,
         micro_batch_size: int | None = None,

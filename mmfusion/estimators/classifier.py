@@ -52,7 +52,7 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         Fitted: where the encoders start, and the preprocessing. Its modalities must be these (or
         more; by default they are its own) and its `dim` the fusion's. A clone shares it; it is not
         saved with the model.
-    pretrained_lr_scale : float, default=1.0
+    pretrained_lr_scale : float, default=0.1
         Learning rate of pretrained encoders as a multiple of their usual one; 0 freezes them.
     epochs : int, default=100
         Most passes over the training rows.

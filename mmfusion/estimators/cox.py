@@ -64,7 +64,7 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         Fitted: where the encoders start, and the preprocessing. Its modalities must be these (or
         more; by default they are its own) and its `dim` the fusion's. A clone shares it; it is not
         saved with the model.
-    pretrained_lr_scale : float, default=1.0
+    pretrained_lr_scale : float, default=0.1
         Learning rate of pretrained encoders as a multiple of their usual one; 0 freezes them.
     ties : {"efron", "breslow"}, default="efron"
         How tied event times enter the partial likelihood and the baseline.
@@ -167,7 +167,7 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         modality_dropout: float = 0.0,
         auxiliary: Sequence[Objective] | None = None,
         pretrained: FusionPretrainer | None = None,
-        pretrained_lr_scale: float = 1.0,
+        pretrained_lr_scale: float = 0.1,
         ties: TiesMethod = "efron",
         strata: Any = None,
         epochs: int = 100,

@@ -420,6 +420,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
         tags.input_tags.categorical = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
 
