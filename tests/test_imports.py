@@ -25,7 +25,8 @@ BELOW = {
     "fusion": {"modalities"},
     "heads": {"survival", "metrics"},
     "structured": {"modalities"},
-    "training": {"heads", "fusion", "modalities", "survival", "metrics"},
+    "objectives": set(),
+    "training": {"heads", "fusion", "objectives", "modalities", "survival", "metrics"},
     "estimators": {
         "",
         "survival",
@@ -35,6 +36,7 @@ BELOW = {
         "fusion",
         "heads",
         "structured",
+        "objectives",
         "training",
     },
 }

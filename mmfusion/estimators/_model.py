@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from mmfusion.encoders import build_encoder
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import Modality, MultimodalData
+from mmfusion.objectives import Objective, WeightedObjectives
 from mmfusion.training import (
     TrainingResult,
     TrainingSettings,
@@ -24,10 +25,12 @@ from mmfusion.training import (
     predict_eta,
     train,
 )
+from mmfusion.training.inference import chunk_size
 
+from ._auxiliary import sources
 from ._features import frozen_features
 
-__all__ = ["DesignUse", "FusionModel"]
+__all__ = ["DesignUse", "FusionModel", "Start"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,25 @@ class DesignUse:
     def read(self) -> bool:
         """Whether the network reads it at all."""
         return self.joins or self.orthogonal
+
+
+NO_DESIGN = DesignUse()
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a network's encoders start, and how fast they learn from there.
+
+    Attributes
+    ----------
+    model : FusionModel
+        Fitted; its modalities' preprocessing is taken over too.
+    lr_scale : float
+        Multiple of the encoders' learning rate; 0 holds them as they are.
+    """
+
+    model: FusionModel
+    lr_scale: float
 
 
 class FusionModel:
@@ -77,7 +99,7 @@ class FusionModel:
         self,
         modalities: Mapping[str, Modality],
         strategy: JointFusion | EarlyFusion,
-        design_use: DesignUse,
+        design_use: DesignUse = NO_DESIGN,
     ) -> None:
         self.modalities = {name: clone(modality) for name, modality in modalities.items()}
         self.strategy = strategy
@@ -94,28 +116,48 @@ class FusionModel:
         *,
         designs: Sequence[torch.Tensor | None] = (None, None),
         has_offset: bool = False,
+        objectives: Sequence[Objective] = (),
+        alone: bool = False,
+        start: Start | None = None,
     ) -> None:
         """Fit the preprocessing on the training `rows` of `frame` and build the network, untrained.
 
         The whole frame becomes tensors once: training rows, validation rows and the last look at
         all of them are cut from the same. With an offset the network starts at zero and has no
         constant of its own. `designs` are the structured designs of both frames, where the network
-        reads them.
+        reads them. `objectives` are auxiliary losses, `alone` if there is no likelihood; with a
+        `start`, preprocessing and encoders are taken from there.
         """
-        for modality in self.modalities.values():
-            modality.fit(frame.iloc[rows])
+        for name, modality in self.modalities.items():
+            if start is None:
+                modality.fit(frame.iloc[rows])
+            else:
+                self.modalities[name] = copy.deepcopy(start.model.modalities[name])
         bias = head.has_intercept and not has_offset
         self.network = self._build(len(head.predictors), bias=bias)
         if bias:
             self.network.set_initial(head.initial(target))
+        if start is not None:
+            for name, encoder in self.network.encoders.items():
+                encoder.load_state_dict(start.model.network.encoders[name].state_dict())
+            self.network.scale_encoders(start.lr_scale)
         device = make_fabric(settings.device, settings.precision).device
         precision = settings.precision
-        self.data = self.transform(frame, device, precision, designs[0], fit_rows=rows)
+        fit_rows = rows if start is None else None
+        self.data = self.transform(frame, device, precision, designs[0], fit_rows=fit_rows)
         self.eval_data = (
             None
             if eval_frame is None
             else self.transform(eval_frame, device, precision, designs[1])
         )
+        self.objectives: WeightedObjectives | None = None
+        if objectives:
+            known = sources(self.network, self.modalities)
+            n_batches = -(-len(rows) // (settings.batch_size or len(rows)))
+            for objective in objectives:
+                objective.check_sources(known, len(rows) // n_batches)
+            encoders = self.network.encoders.values()
+            self.objectives = WeightedObjectives(objectives, known, encoders, alone=alone)
 
     def train(
         self,
@@ -159,7 +201,16 @@ class FusionModel:
         if self.design_use.orthogonal:
             _check_batches(self.network.cell.coefficients.shape[0], len(data), settings)  # type: ignore[union-attr]
         result = train(
-            self.network, head, data, target, settings, rng, held_out, offset, held_offset
+            self.network,
+            head,
+            data,
+            target,
+            settings,
+            rng,
+            held_out,
+            offset,
+            held_offset,
+            self.objectives,
         )
         self._fit_cell(settings)
         return result
@@ -179,8 +230,12 @@ class FusionModel:
     def predict_prepared(self, settings: TrainingSettings) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` returns for the frame of `prepare`, and forget its tensors."""
         data = self.data
-        del self.data, self.eval_data
+        self.forget()
         return self._predict(data, make_fabric(settings.device, settings.precision), settings)
+
+    def forget(self) -> None:
+        """Let go of what `prepare` made and only training needs."""
+        del self.data, self.eval_data, self.objectives
 
     def _build(self, n_predictors: int, bias: bool, trained: bool = False) -> FusionNetwork:
         early = isinstance(self.strategy, EarlyFusion)
@@ -212,7 +267,7 @@ class FusionModel:
         strategy: JointFusion | EarlyFusion,
         head: Head,
         weights: Mapping[str, torch.Tensor],
-        design_use: DesignUse,
+        design_use: DesignUse = NO_DESIGN,
     ) -> Self:
         """Return a fitted model from fitted modalities and the weights of its network."""
         model = cls({}, strategy, design_use)
@@ -235,14 +290,54 @@ class FusionModel:
 
         Where `fit_rows` are given, the scale of frozen features is learned from these rows.
         """
-        parts = {name: modality.transform(frame) for name, modality in self.modalities.items()}
-        for name in self.network.kept:
-            encoder = self.network.encoders[name]
-            parts[name] = frozen_features(encoder, parts[name], device, precision)
-            if fit_rows is not None:
+        parts = self._parts(frame, list(self.modalities), device, precision)
+        if fit_rows is not None:
+            for name in self.network.kept:
                 train = parts[name].take(torch.from_numpy(fit_rows))
-                encoder.fit_features(train.numeric[train.present])
+                self.network.encoders[name].fit_features(train.numeric[train.present])
         return MultimodalData(parts, design)
+
+    def _parts(
+        self, frame: pd.DataFrame, names: Sequence[str], device: torch.device, precision: str
+    ) -> dict[str, Any]:
+        """Return the tensors of some modalities."""
+        parts: dict[str, Any] = {name: self.modalities[name].transform(frame) for name in names}
+        for name in self.network.kept.intersection(names):
+            parts[name] = frozen_features(
+                self.network.encoders[name], parts[name], device, precision
+            )
+        return parts
+
+    @torch.no_grad()
+    def embed(
+        self, frame: pd.DataFrame, settings: TrainingSettings, names: Sequence[str]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """Return the embeddings of some modalities; `frame` needs the columns of no others.
+
+        Returns
+        -------
+        embeddings : dict of str to ndarray, each of shape (n, width)
+            Zeros where absent.
+        fused : ndarray, shape (n, width)
+        present : ndarray of bool, shape (n, len(names))
+        """
+        fabric = make_fabric(settings.device, settings.precision, fall_back=True)
+        parts = self._parts(frame, names, fabric.device, settings.precision)
+        data = MultimodalData(parts).to(fabric.device)
+        order = {name: k for k, name in enumerate(self.modalities)}
+        present = torch.zeros(len(frame), len(order), dtype=torch.bool, device=fabric.device)
+        present[:, [order[name] for name in names]] = data.present
+        found: list[list[torch.Tensor]] = []
+        self.network.to(fabric.device).eval()
+        chunks = torch.arange(len(frame), device=fabric.device)
+        for rows in chunks.split(settings.micro_batch_size or chunk_size(data)):
+            with fabric.autocast():
+                inputs, _ = data.batch(rows, data.present[rows])
+                embeddings, fused = self.network.embed(inputs, present[rows])
+            found.append([fused, *(embeddings[name] for name in names)])
+        self.network.to("cpu")
+        whole = [torch.cat(column).float().cpu().numpy() for column in zip(*found, strict=True)]
+        return dict(zip(names, whole[1:], strict=True)), whole[0], data.present.cpu().numpy()
 
     def predict(
         self,

@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mmfusion
-from mmfusion import modalities
+from mmfusion import modalities, objectives
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Modality
+from mmfusion.objectives import Objective
 
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
@@ -33,9 +34,13 @@ FILES = {MANIFEST, STATE, WEIGHTS}
 #: Named one by one: what a module of ours imports (a thread pool, a path) is not ours.
 TRUSTED = {
     f"{kind.__module__}.{kind.__qualname__}"
-    for kind in (EarlyFusion, JointFusion, LateFusion, *vars(modalities).values())
+    for kind in (
+        *(EarlyFusion, JointFusion, LateFusion),
+        *vars(modalities).values(),
+        *vars(objectives).values(),
+    )
     if isinstance(kind, type)
-    and issubclass(kind, EarlyFusion | JointFusion | LateFusion | Modality)
+    and issubclass(kind, EarlyFusion | JointFusion | LateFusion | Modality | Objective)
 }
 
 
@@ -50,6 +55,8 @@ def save_estimator(estimator: Any, folder: Path) -> None:
             )
     params = estimator.get_params(deep=False)
     params["callbacks"] = None  # code, not state
+    if "pretrained" in params:
+        params["pretrained"] = None  # a model of its own, with a `save` of its own
     state = {
         "params": {**params, "modalities": _with_plain_paths(params["modalities"])},
         "models": {

@@ -21,19 +21,23 @@ from torch import nn
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality, Tabular, infer_modalities
+from mmfusion.objectives import Objective
 from mmfusion.training import Callback, TrainingResult, split_validation
 
+from ._auxiliary import check_auxiliary, check_same_modalities
 from ._effects import Effects
 from ._frame import check_frame, name_rows, take_outcome
-from ._model import DesignUse, FusionModel
+from ._model import DesignUse, FusionModel, Start
 from ._parameters import (
     NestedModalities,
     check_choice,
     check_modalities,
+    check_number,
     training_settings,
 )
 from ._persistence import load_estimator, save_estimator
 from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
+from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionEstimator"]
 
@@ -60,6 +64,9 @@ class FusionEstimator(Effects, NestedModalities):
         inference: str = "model",
         cluster: Any = None,
         modality_dropout: float = 0.0,
+        auxiliary: Sequence[Objective] | None = None,
+        pretrained: FusionPretrainer | None = None,
+        pretrained_lr_scale: float = 0.1,
         epochs: int = 100,
         batch_size: int | None = 256,
         micro_batch_size: int | None = None,
@@ -84,6 +91,9 @@ class FusionEstimator(Effects, NestedModalities):
         self.inference = inference
         self.cluster = cluster
         self.modality_dropout = modality_dropout
+        self.auxiliary = auxiliary
+        self.pretrained = pretrained
+        self.pretrained_lr_scale = pretrained_lr_scale
         self.epochs = epochs
         self.batch_size = batch_size
         self.micro_batch_size = micro_batch_size
@@ -152,6 +162,8 @@ class FusionEstimator(Effects, NestedModalities):
             )
         frame = check_frame(self, X, reset=True)
         modalities = self._resolve_modalities(frame, is_array=frame is not X)
+        objectives = check_auxiliary(self.auxiliary, strategy, modalities, settings.epochs)
+        start = self._make_start(strategy)
         head = self._make_head()
         target = self._encode(head.fit_outcome, frame, y, sample_weight)
         structured = self._make_structured(head)
@@ -211,6 +223,8 @@ class FusionEstimator(Effects, NestedModalities):
                     eval_frame,
                     designs=designs,
                     has_offset=structured is not None,
+                    objectives=objectives,
+                    start=start,
                 )
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
@@ -261,6 +275,23 @@ class FusionEstimator(Effects, NestedModalities):
         if self._structured is None or not self._design_use().read:
             return None
         return self._structured.network_design(frame)
+
+    def _make_start(self, strategy: JointFusion | EarlyFusion | LateFusion) -> Start | None:
+        check_number("pretrained_lr_scale", self.pretrained_lr_scale, 0)
+        if self.pretrained is None:
+            return None
+        check_is_fitted(self.pretrained)
+        if isinstance(strategy, EarlyFusion):
+            raise ValueError(
+                "The pretrained parameter needs encoders of the modalities, which EarlyFusion has "
+                "not: use JointFusion or LateFusion."
+            )
+        if strategy.dim != self.pretrained.dim:
+            raise ValueError(
+                f"The dim parameter of {type(strategy).__name__} must be that of the pretrained "
+                f"encoders, {self.pretrained.dim}. Got {strategy.dim}."
+            )
+        return Start(self.pretrained.model_, float(self.pretrained_lr_scale))
 
     def _make_structured(self, head: Head) -> StructuredPart | None:
         if self.structured is None:
@@ -314,6 +345,18 @@ class FusionEstimator(Effects, NestedModalities):
         return target
 
     def _resolve_modalities(self, frame: pd.DataFrame, *, is_array: bool) -> Mapping[str, Modality]:
+        if self.pretrained is not None:
+            if not isinstance(self.pretrained, FusionPretrainer):
+                raise TypeError(
+                    "The pretrained parameter must be a fitted FusionPretrainer or None. "
+                    f"Got {self.pretrained!r}."
+                )
+            check_is_fitted(self.pretrained)
+            if self.modalities is None:
+                return self.pretrained.modalities_
+            if self.modalities:
+                check_modalities(self.modalities)
+                check_same_modalities(self.modalities, self.pretrained.modalities_)
         if self.modalities is None and is_array:  # a bare array has no names to go by
             return {"table": Tabular()}
         if self.modalities is None:
@@ -456,6 +499,11 @@ class FusionEstimator(Effects, NestedModalities):
             are not trusted.
         """
         return load_estimator(cls, Path(folder))
+
+    def __sklearn_clone__(self) -> Self:
+        copy = super().__sklearn_clone__()
+        copy.pretrained = self.pretrained  # fitted, which a clone of it would not be
+        return copy
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -51,6 +51,15 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         Rows that share a value of this column of `X` count as one in a robust covariance.
     modality_dropout : float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+    auxiliary : sequence of objectives, optional
+        Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
+        `mmfusion.objectives`. They do not enter the validation loss.
+    pretrained : FusionPretrainer, optional
+        Fitted: where the encoders start, and the preprocessing. Its modalities must be these (or
+        more; by default they are its own) and its `dim` the fusion's. A clone shares it; it is not
+        saved with the model.
+    pretrained_lr_scale : float, default=0.1
+        Learning rate of pretrained encoders as a multiple of their usual one; 0 freezes them.
     epochs : int, default=100
         Most passes over the training rows.
     batch_size : int or None, default=256

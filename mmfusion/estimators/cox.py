@@ -14,11 +14,13 @@ from mmfusion.heads import CoxHead
 from mmfusion.heads.cox import TiesMethod
 from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Modality
+from mmfusion.objectives import Objective
 from mmfusion.training import Callback
 
 from ._diagnostics import CoxDiagnostics
 from ._parameters import check_choice, check_number
 from .base import FusionEstimator
+from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionCox"]
 
@@ -61,6 +63,15 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         Rows that share a value of this column of `X` count as one in a robust covariance.
     modality_dropout : float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+    auxiliary : sequence of objectives, optional
+        Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
+        `mmfusion.objectives`. They do not enter the validation loss.
+    pretrained : FusionPretrainer, optional
+        Fitted: where the encoders start, and the preprocessing. Its modalities must be these (or
+        more; by default they are its own) and its `dim` the fusion's. A clone shares it; it is not
+        saved with the model.
+    pretrained_lr_scale : float, default=0.1
+        Learning rate of pretrained encoders as a multiple of their usual one; 0 freezes them.
     ties : {"efron", "breslow"}, default="efron"
         How tied event times enter the partial likelihood and the baseline.
     strata : column name, optional
@@ -161,6 +172,9 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         inference: str = "model",
         cluster: Any = None,
         modality_dropout: float = 0.0,
+        auxiliary: Sequence[Objective] | None = None,
+        pretrained: FusionPretrainer | None = None,
+        pretrained_lr_scale: float = 0.1,
         ties: TiesMethod = "efron",
         strata: Any = None,
         epochs: int = 100,
@@ -188,6 +202,9 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
             inference=inference,
             cluster=cluster,
             modality_dropout=modality_dropout,
+            auxiliary=auxiliary,
+            pretrained=pretrained,
+            pretrained_lr_scale=pretrained_lr_scale,
             epochs=epochs,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,

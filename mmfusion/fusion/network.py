@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,12 @@ class FusionNetwork(nn.Module):
         Modalities whose encoder is frozen: their inputs are its features, computed beforehand.
     width : int
         Width of the fused representation.
+    encoder_lr_scale : float
+        Learning rate of the encoders as a multiple of their usual one; 0 holds them, in evaluation
+        mode.
     """
+
+    encoder_lr_scale: float = 1.0
 
     def __init__(
         self,
@@ -141,9 +146,23 @@ class FusionNetwork(nn.Module):
         Tensor, shape (batch, n_predictors)
             In the precision of the weights, under autocast too.
         """
-        hidden = self.latent(inputs, present)
+        return self.embed_and_predict(inputs, present)[1]
+
+    def embed_and_predict(
+        self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the modalities' embeddings, in the encoders' order, and what `forward` returns.
+
+        Of one pass, for losses of the embeddings beside a likelihood. What an embedding holds for a
+        row without the modality means nothing.
+        """
+        embeddings = self._embed(inputs, present)
+        hidden = self._latent(self.operator(embeddings, present), inputs)
         if self.cell is not None:
             hidden = self.cell(hidden, inputs[DESIGN][0])
+        return embeddings, self._predict(hidden)
+
+    def _predict(self, hidden: Tensor) -> Tensor:
         if hidden.dtype != self.head.weight.dtype:
             with torch.autocast(hidden.device.type, enabled=False):
                 return self.head(hidden.to(self.head.weight.dtype))
@@ -159,7 +178,9 @@ class FusionNetwork(nn.Module):
         inputs, present
             See `forward`.
         """
-        fused = self.operator(self._embed(inputs, present), present)
+        return self._latent(self.operator(self._embed(inputs, present), present), inputs)
+
+    def _latent(self, fused: Tensor, inputs: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
         if self.joins_design:
             fused = torch.cat([fused, inputs[DESIGN][0].to(fused.dtype)], dim=1)
         return self.hidden(fused)
@@ -202,6 +223,27 @@ class FusionNetwork(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters in groups; a group may carry ``lr_scale`` (1 if absent)."""
-        groups = [g for encoder in self.encoders.values() for g in encoder.parameter_groups()]
-        fusion = [*self.operator.parameters(), *self.hidden.parameters(), *self.head.parameters()]
+        scale = self.encoder_lr_scale
+        groups: list[dict[str, Any]] = [
+            {**group, "lr_scale": scale * group.get("lr_scale", 1.0)}
+            for encoder in (self.encoders.values() if scale else ())
+            for group in encoder.parameter_groups()
+        ]
+        fusion: list[nn.Parameter] = [
+            *self.operator.parameters(),
+            *self.hidden.parameters(),
+            *self.head.parameters(),
+        ]
         return [group for group in [*groups, {"params": fusion}] if group["params"]]
+
+    def scale_encoders(self, lr_scale: float) -> None:
+        """Let the encoders learn at a multiple of their learning rate; 0 holds them as they are."""
+        self.encoder_lr_scale = lr_scale
+        if not lr_scale:
+            self.encoders.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not self.encoder_lr_scale:
+            self.encoders.eval()
+        return self

@@ -161,6 +161,10 @@ class Head(ABC):
         """Return an integer label a row, by which batches and validation parts are balanced."""
         return np.zeros(len(target), dtype=np.int64)
 
+    def groups(self, target: Target) -> np.ndarray:
+        """Return the group of the outcome of each row, for supervised contrast; -1 for none."""
+        return self.stratify(target)
+
     def batches(self, target: Target, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, Target]]:
         """Yield each batch's rows and outcome; a head may order the rows of a batch as it likes."""
         for chosen in rows:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from mmfusion.fusion.dropout import drop_modalities
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData
+from mmfusion.objectives.weighted import WeightedObjectives
+from mmfusion.training.auxiliary import AuxiliaryLosses
 from mmfusion.training.averaging import WeightAverage
 from mmfusion.training.batches import deal
 from mmfusion.training.callbacks import Callback, EpochPrinter, ProgressBar, TrainingState
@@ -42,7 +44,8 @@ class TrainingResult:
     ----------
     history : DataFrame
         A row an epoch: epoch, learning_rate, loss, val_loss and the head's score where there are
-        validation rows, seconds.
+        validation rows, seconds; and each auxiliary loss, unweighted. ``loss`` is the likelihood's
+        (missing in pretraining epochs); of objectives alone, their weighted sum.
     best_epoch : int
         The epoch (from 1) whose weights were kept.
     interrupted : bool
@@ -64,12 +67,17 @@ def train(
     validation: tuple[MultimodalData, Target] | None = None,
     offset: Tensor | None = None,
     validation_offset: Tensor | None = None,
+    objectives: WeightedObjectives | None = None,
 ) -> TrainingResult:
     """Train `network` in place by AdamW and leave its best weights in it, on the CPU.
 
     The best weights are those of the epoch with the lowest validation loss; without validation
     rows, those of the last epoch. Ctrl-C ends the training and keeps them too. With an offset the
     untrained network is a candidate as well, as epoch 0: it adds nothing to the offset.
+
+    With objectives, pretraining epochs come first, in which their losses alone are trained; only
+    epochs after them are candidates. Their own parameters (decoders, predictors, temperatures) are
+    trained by the same optimiser. Objectives that are `alone` are also what is validated.
 
     Parameters
     ----------
@@ -83,6 +91,8 @@ def train(
     validation : tuple of MultimodalData and Target, optional
     offset, validation_offset : Tensor of float64, shape (n_rows, K), optional
         Added to the network's predictors in the likelihood: a structured predictor.
+    objectives : WeightedObjectives, optional
+        Auxiliary losses, computed within a batch, also where it is trained in micro-batches.
 
     Returns
     -------
@@ -93,7 +103,7 @@ def train(
     TrainingDivergedError
         If a loss is NaN or infinite.
     """
-    loop = _Loop(network, head, data, target, settings, rng, validation)
+    loop = _Loop(network, head, data, target, settings, rng, validation, objectives)
     if offset is not None:
         loop.offset = offset.to(loop.device)
     if validation_offset is not None:
@@ -119,6 +129,7 @@ class _Loop:
         settings: TrainingSettings,
         rng: np.random.Generator,
         validation: tuple[MultimodalData, Target] | None,
+        objectives: WeightedObjectives | None,
     ) -> None:
         fabric = make_fabric(settings.device, settings.precision)
         self.device = fabric.device
@@ -141,7 +152,17 @@ class _Loop:
         self.full_batch = settings.batch_size is None or settings.batch_size >= n
         self.labels = head.stratify(target)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = _adamw(network, settings)
+        groups = list(network.parameter_groups())  # type: ignore[operator]
+        self.auxiliary: AuxiliaryLosses | None = None
+        if objectives is not None:
+            labels = head.groups(target) if objectives.needs_labels else None
+            self.auxiliary = AuxiliaryLosses(
+                objectives, self.network, self.device, self.autocast, labels
+            )
+            own = [p for p in objectives.parameters() if p.requires_grad]
+            self.parameters += own
+            groups.append({"params": own})
+        self.optimizer = _adamw(groups, settings)
         self.scales = [group["lr_scale"] for group in self.optimizer.param_groups]
         self.steps_an_epoch = 1 if self.full_batch else max(1, -(-n // settings.batch_size))  # type: ignore[operator]
         self.step_number = 0
@@ -159,17 +180,21 @@ class _Loop:
             for callback in callbacks:
                 begun.append(callback)
                 callback.on_fit_begin(state)
-            if self.validation_offset is not None:
+            first = self.pretrain_epochs
+            if self.validation_offset is not None and not first:
                 best.consider(0, self.validate(0)["val_loss"], self.kept_module())
             for epoch in range(1, settings.epochs + 1):
                 started = time.perf_counter()
-                record: dict[str, Any] = {"epoch": epoch, "loss": self.epoch(epoch)}
+                record: dict[str, Any] = {"epoch": epoch, "loss": math.nan, **self.epoch(epoch)}
                 record["learning_rate"] = self.optimizer.param_groups[0]["lr"] / self.scales[0]
                 record.update(self.validate(epoch))
                 record["seconds"] = time.perf_counter() - started
                 state.history.append(record)
                 state.record = record
-                best.consider(epoch, record.get("val_loss"), self.kept_module())
+                # Predictors start at zero: with an offset, the last pretraining epoch adds nothing.
+                untrained = epoch == first and self.validation_offset is not None
+                judged = epoch > first or untrained
+                best.consider(epoch, record.get("val_loss") if judged else None, self.kept_module())
                 for callback in callbacks:
                     callback.on_epoch_end(state)
                 if state.stop or best.waited(epoch) >= (settings.patience or math.inf):
@@ -190,20 +215,31 @@ class _Loop:
         best.restore(self.network)
         return TrainingResult(pd.DataFrame(state.history), best.epoch, interrupted)
 
-    def epoch(self, epoch: int) -> float:
-        """Take every step of one epoch; return the mean loss over its batches."""
-        losses = [self.step(rows, target) for rows, target in self.batches()]
+    @property
+    def pretrain_epochs(self) -> int:
+        return 0 if self.auxiliary is None else self.auxiliary.objectives.pretrain_epochs
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Take every step of one epoch; return the mean losses over its batches, by name."""
+        losses = [self.step(rows, target, epoch) for rows, target in self.batches()]
+        names = ["loss"] if self.auxiliary is None else self.auxiliary.columns(epoch)
         # One look at all losses of the epoch: a look a step would stall a GPU.
         values = torch.stack(losses)
         finite = torch.isfinite(values)
         if not bool(finite.all()):
-            batch = int((~finite).int().argmax()) + 1
+            batch, column = (int(at) for at in torch.nonzero(~finite)[0])
+            # Of objectives alone the first column is a sum: the one at fault comes after it.
+            if column == 0 and self.auxiliary is not None and self.auxiliary.objectives.alone:
+                column = int((~finite[batch, 1:]).int().argmax()) + 1
+            name = names[column]
+            what = "The loss" if name == "loss" else f"The auxiliary loss {name!r}"
             raise TrainingDivergedError(
-                f"The loss became {float(values[batch - 1])} in epoch {epoch}, batch {batch} of "
-                f"{len(losses)}. Lower learning_rate (now {self.settings.learning_rate}) or "
-                "clip_norm, or look for extreme values in the inputs."
+                f"{what} became {float(values[batch, column])} in epoch {epoch}, batch "
+                f"{batch + 1} of {len(losses)}. Lower learning_rate (now "
+                f"{self.settings.learning_rate}) or clip_norm, or look for extreme values in the "
+                "inputs."
             )
-        return float(values.mean())
+        return dict(zip(names, values.mean(0).tolist(), strict=True))
 
     def batches(self) -> Any:
         if self.full_batch:  # the target's own plan serves every step
@@ -212,7 +248,7 @@ class _Loop:
         order = torch.from_numpy(np.concatenate(parts)).to(self.device)
         return self.head.batches(self.target, order.split([len(part) for part in parts]))
 
-    def step(self, rows: Tensor, target: Target) -> Tensor:
+    def step(self, rows: Tensor, target: Target, epoch: int) -> Tensor:
         settings = self.settings
         present = None
         if settings.modality_dropout:
@@ -224,13 +260,15 @@ class _Loop:
             group["lr"] = settings.learning_rate * scale * factor
         self.step_number += 1
         self.optimizer.zero_grad()
-        loss = self.backward(rows, target, present)
+        losses = self.backward(rows, target, present, epoch)
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, settings.clip_norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
-        return loss
+        if self.auxiliary is not None:
+            self.auxiliary.after_step()
+        return losses
 
     def forward(self, rows: Tensor, present: Tensor | None) -> Tensor:
         inputs, present = self.data.batch(rows, present)
@@ -241,12 +279,23 @@ class _Loop:
                 eta = self.network(inputs, present)
         return eta if self.offset is None else eta + self.offset[rows]
 
-    def backward(self, rows: Tensor, target: Target, present: Tensor | None) -> Tensor:
+    def backward(self, rows: Tensor, target: Target, present: Tensor | None, epoch: int) -> Tensor:
         micro = self.settings.micro_batch_size
+        if self.auxiliary is not None:
+            return self.auxiliary.backward(
+                epoch,
+                self.data,
+                rows,
+                present,
+                micro,
+                None if self.offset is None else self.offset[rows],
+                lambda eta: self.head.loss(eta, target),
+                lambda eta: self.head.gradient(eta, target),
+            )
         if micro is None or micro >= len(rows):
             loss = self.head.loss(self.forward(rows, present), target)
             loss.backward()
-            return loss.detach()
+            return loss.detach()[None]
 
         def chunk(first: int, last: int) -> Tensor:
             mask = None if present is None else present[first:last]
@@ -255,7 +304,7 @@ class _Loop:
         eta = two_pass_backward(
             self.network, chunk, lambda eta: self.head.gradient(eta, target), len(rows), micro
         )
-        return self.head.loss(eta, target)
+        return self.head.loss(eta, target)[None]
 
     def kept_module(self) -> nn.Module:
         return self.network if self.average is None else self.average.module
@@ -264,19 +313,26 @@ class _Loop:
         if self.validation is None:
             return {}
         data, target = self.validation
+        if self.auxiliary is not None and self.auxiliary.objectives.alone:
+            settings = self.settings
+            found = self.auxiliary.validate(data, settings.batch_size, settings.micro_batch_size)
+            return self._finite(found, epoch)
         eta = predict_eta(
             self.kept_module(), data, self.settings.micro_batch_size, self.settings.precision
         )
         if self.validation_offset is not None:
             eta = eta + self.validation_offset
-        loss = float(self.head.loss(eta, target))
-        if not math.isfinite(loss):
+        losses = self._finite({"val_loss": float(self.head.loss(eta, target))}, epoch)
+        score = self.head.monitor(eta, target)
+        return losses | ({} if score is None else {f"val_{score.name}": score.value})
+
+    def _finite(self, losses: dict[str, float], epoch: int) -> dict[str, float]:
+        if not math.isfinite(losses["val_loss"]):
             raise TrainingDivergedError(
-                f"The validation loss became {loss} after epoch {epoch}. "
+                f"The validation loss became {losses['val_loss']} after epoch {epoch}. "
                 f"Lower learning_rate (now {self.settings.learning_rate})."
             )
-        score = self.head.monitor(eta, target)
-        return {"val_loss": loss} | ({} if score is None else {f"val_{score.name}": score.value})
+        return losses
 
 
 class _Best:
@@ -305,9 +361,9 @@ class _Best:
             network.load_state_dict(self.module.state_dict())
 
 
-def _adamw(network: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+def _adamw(trained: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.AdamW:
     groups: list[dict[str, Any]] = []
-    for group in network.parameter_groups():  # type: ignore[operator]
+    for group in trained:
         scale = group.get("lr_scale", 1.0)
         matrices = [p for p in group["params"] if p.ndim > 1]
         others = [p for p in group["params"] if p.ndim <= 1]

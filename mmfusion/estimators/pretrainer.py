@@ -1,0 +1,447 @@
+"""Encoders trained without an outcome: embeddings, retrieval, a start for the estimators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from mmfusion.fusion import JointFusion
+from mmfusion.heads.base import Head, Target
+from mmfusion.modalities import Modality, Tabular, infer_modalities
+from mmfusion.objectives import Objective, Reconstruction, check_objectives
+from mmfusion.training import Callback, TrainingSettings, split_validation
+
+from ._frame import check_frame, name_rows
+from ._model import FusionModel
+from ._parameters import (
+    NestedModalities,
+    check_choice,
+    check_modalities,
+    check_number,
+    training_settings,
+)
+from ._persistence import load_estimator, save_estimator
+
+__all__ = ["FusionPretrainer"]
+
+#: A validation part of fewer rows says nothing; all rows are then trained on, for all epochs.
+MIN_VALIDATION_ROWS = 8
+
+
+class FusionPretrainer(TransformerMixin, NestedModalities):
+    """Encoders of several modalities, trained on auxiliary losses alone, without an outcome.
+
+    Give it to an estimator as ``pretrained=``, use its embeddings as features (`transform`), or
+    find the rows of one modality that belong to those of another (`retrieve`).
+
+    Parameters
+    ----------
+    modalities : dict of str to Modality, optional
+        What the table holds: ``{"ct": Image("ct_path"), "rna": Genes("ENSG*")}``. None infers it
+        from the columns; a bare array is one `Tabular`.
+    objectives : sequence of objectives, optional
+        Of `mmfusion.objectives`; their weights are relative. By default ``[Reconstruction()]``.
+    dim : int, default=32
+        Width of each modality's embedding (an encoder ``"raw"`` has its own).
+    modality_dropout : float, default=0.0
+        Chance that a present modality of a row is hidden in a training step; one always stays.
+    epochs : int, default=100
+        Most passes over the training rows.
+    batch_size : int or None, default=256
+        Rows of one step, which are compared with each other. None is all rows.
+    micro_batch_size : int, optional
+        Rows that fit in memory at once. Larger batches are trained with their exact gradient in
+        two passes.
+    learning_rate, weight_decay : float, default=3e-3, 1e-2
+        Of AdamW.
+    warmup : float, default=0.1
+        Share of the steps over which the learning rate rises, before its cosine decay.
+    clip_norm : float or None, default=1.0
+        Largest norm of a step's gradient.
+    patience : int or None, default=15
+        Epochs without a lower loss of the held-out rows before training stops; the weights of the
+        best epoch are kept. None trains all epochs on all rows.
+    validation_fraction : float, default=0.15
+        Share of the rows held out for early stopping. Fewer than 8 are trained on instead.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    precision : {"32-true", "bf16-mixed"}, default="32-true"
+        Of the network.
+    callbacks : sequence of Callback, optional
+        See `mmfusion.training.Callback`.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        The same number gives the same weights.
+
+    Attributes
+    ----------
+    modalities_ : dict of str to Modality
+        Fitted on the training rows.
+    network_ : torch.nn.Module
+        Encoders, and their embeddings side by side; on the CPU.
+    history_ : DataFrame
+        A row an epoch: each objective, unweighted, their weighted sum (``loss``), the same of the
+        held-out rows, learning rate, seconds.
+    best_epoch_ : int
+        The epoch whose weights were kept.
+    interrupted_ : bool
+        Whether Ctrl-C ended the training.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where `X` was a DataFrame with string column names.
+
+    Notes
+    -----
+    Rows without a label may be fitted beside those with one. To keep a test honest, leave its rows
+    out here too: what is learned of them without their outcome is learned of them all the same.
+
+    Examples
+    --------
+    >>> from mmfusion import Genes, Image
+    >>> from mmfusion.datasets import load_digits_cohort
+    >>> from mmfusion.estimators import FusionCox, FusionPretrainer
+    >>> from mmfusion.objectives import Contrastive
+    >>> cohort = load_digits_cohort(n=120, random_state=0)
+    >>> modalities = {
+    ...     "scan": Image("image", size=8, channels="L"),
+    ...     "rna": Genes("gene_*"),
+    ... }
+    >>> pretrainer = FusionPretrainer(modalities, [Contrastive()], epochs=5, random_state=0)
+    >>> pretrainer.fit_transform(cohort.frame).shape
+    (120, 66)
+    >>> similarity, rows = pretrainer.retrieve(
+    ...     cohort.frame[:3], cohort.frame, from_="rna", to="scan", k=5
+    ... )
+    >>> rows.shape
+    (3, 5)
+    >>> model = FusionCox(modalities, pretrained=pretrainer, epochs=5, random_state=0)
+    >>> model.fit(cohort.frame, cohort.target).predict(cohort.frame).shape
+    (120,)
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality] | None = None,
+        objectives: Sequence[Objective] | None = None,
+        *,
+        dim: int = 32,
+        modality_dropout: float = 0.0,
+        epochs: int = 100,
+        batch_size: int | None = 256,
+        micro_batch_size: int | None = None,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        warmup: float = 0.1,
+        clip_norm: float | None = 1.0,
+        patience: int | None = 15,
+        validation_fraction: float = 0.15,
+        device: str = "auto",
+        precision: str = "32-true",
+        callbacks: Sequence[Callback] | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.modalities = modalities
+        self.objectives = objectives
+        self.dim = dim
+        self.modality_dropout = modality_dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.clip_norm = clip_norm
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.precision = precision
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: pd.DataFrame | np.ndarray, y: Any = None) -> Self:
+        """Fit preprocessing and encoders.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p), or array of numbers
+            A row a subject. Rows with no modality at all are not trained on.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before training starts, naming the parameter, column or row that is at fault.
+        TrainingDivergedError
+            If a loss becomes NaN or infinite.
+        """
+        settings = self._settings()
+        frame = check_frame(self, X, reset=True)
+        modalities = self._resolve_modalities(frame, is_array=frame is not X)
+        objectives = check_objectives("objectives", self.objectives) or (Reconstruction(),)
+        for objective in objectives:
+            self._check_objective(objective, modalities)
+
+        seeds = check_random_state(self.random_state)
+        rng = np.random.default_rng(seeds.randint(np.iinfo(np.int32).max))
+        head = _NoOutcome()
+        target = head.fit_outcome(frame)
+        rows = np.arange(len(frame))
+        validation: tuple[np.ndarray, Target] | None = None
+        if settings.patience is not None:
+            part, held = split_validation(np.zeros(len(frame)), self.validation_fraction, rng)
+            if len(held) >= MIN_VALIDATION_ROWS:
+                rows, validation = part, (held, target.take(torch.from_numpy(held)))
+
+        model = FusionModel(modalities, self._strategy())
+        gpus = [] if settings.device == "cpu" else range(torch.cuda.device_count())
+        with torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(int(rng.integers(2**31)))
+            model.prepare(frame, rows, head, target, settings, objectives=objectives, alone=True)
+            result = model.train(head, target, rows, validation, settings, rng)
+        model.forget()
+        self._head, self._models, self._structured = head, {"model": model}, None
+        self.history_ = result.history
+        self.best_epoch_ = result.best_epoch
+        self.interrupted_ = result.interrupted
+        self._expose()
+        return self
+
+    def _settings(self) -> TrainingSettings:
+        check_number("dim", self.dim, 1, integer=True)
+        return training_settings(self)
+
+    def _strategy(self) -> JointFusion:
+        return JointFusion("concat", self.dim, hidden=(), dropout=0.0)
+
+    def _resolve_modalities(self, frame: pd.DataFrame, *, is_array: bool) -> Mapping[str, Modality]:
+        if self.modalities is None:
+            return {"table": Tabular()} if is_array else infer_modalities(frame)
+        check_modalities(self.modalities)
+        return self.modalities
+
+    def _check_objective(self, objective: Objective, modalities: Mapping[str, Modality]) -> None:
+        if objective.needs_labels:
+            raise ValueError(f"{objective!r} needs an outcome, which FusionPretrainer has not.")
+        if objective.fewest > len(modalities):
+            raise ValueError(
+                f"{objective!r} needs at least {objective.fewest} modalities. "
+                f"Got {sorted(modalities)}."
+            )
+        if not objective.weight_at(1, pretraining=True):
+            raise ValueError(
+                f"The weight of {objective!r} in pretraining must be positive. "
+                f"Got {objective.weight!r}."
+            )
+
+    def _expose(self) -> None:
+        self.modalities_ = self.model_.modalities
+
+    @property
+    def model_(self) -> FusionModel:
+        """The fitted preprocessing and network."""
+        check_is_fitted(self)
+        return self._models["model"]
+
+    @property
+    def network_(self) -> nn.Module:
+        """The trained network, on the CPU."""
+        return self.model_.network
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_models")
+
+    def transform(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Return the embeddings of each row, those of all modalities side by side.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+
+        Returns
+        -------
+        ndarray of float32, shape (n, width)
+            Embeddings, zeros where a modality is absent; with several modalities, then a column
+            0/1 for each: whether the row has it (`get_feature_names_out`).
+
+        Raises
+        ------
+        ValueError
+            If a row has no modality at all.
+        """
+        check_is_fitted(self)
+        frame = check_frame(self, X, reset=False)
+        _, fused, present = self.model_.embed(frame, self._settings(), list(self.modalities_))
+        nothing = np.asarray(~present.any(axis=1))
+        if nothing.any():
+            raise ValueError(
+                f"Rows with no modality present: {name_rows(frame, nothing)}. "
+                f"Each row needs at least one of {sorted(self.modalities_)}."
+            )
+        return fused
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns of `transform`: ``rna_0``, ..., ``rna_present``.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str
+        """
+        names = [
+            f"{name}_{column}"
+            for name, encoder in self.model_.network.encoders.items()
+            for column in range(encoder.width)
+        ]
+        if len(self.modalities_) > 1:
+            names += [f"{name}_present" for name in self.modalities_]
+        return np.array(names, dtype=object)
+
+    def retrieve(
+        self, query: pd.DataFrame, gallery: pd.DataFrame, *, from_: str, to: str, k: int = 5
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rank the rows of `gallery`, by one modality, for the rows of `query`, by another.
+
+        Parameters
+        ----------
+        query : DataFrame, shape (n, p)
+            With the columns of modality `from_`, which each row must have.
+        gallery : DataFrame, shape (m, q)
+            With the columns of modality `to`; rows without it are never found.
+        from_, to : str
+            Names of modalities whose embeddings have one width.
+        k : int, default=5
+            How many to find.
+
+        Returns
+        -------
+        similarity : ndarray, shape (n, k)
+            Cosines of the embeddings, the largest first.
+        rows : ndarray of int, shape (n, k)
+            Positions in `gallery`.
+
+        Raises
+        ------
+        ValueError
+            If a modality is unknown, a query lacks it, or fewer than `k` rows of the gallery
+            have it.
+        """
+        check_is_fitted(self)
+        check_choice("from_", from_, tuple(self.modalities_))
+        check_choice("to", to, tuple(self.modalities_))
+        check_number("k", k, 1, integer=True)
+        asked, has = self._units(query, from_)
+        if not has.all():
+            raise ValueError(
+                f"Rows of query that lack modality {from_!r}: {name_rows(query, ~has)}."
+            )
+        found, there = self._units(gallery, to)
+        if asked.shape[1] != found.shape[1]:
+            raise ValueError(
+                f"Modalities {from_!r} and {to!r} must have embeddings of one width. Got "
+                f"{asked.shape[1]} and {found.shape[1]}."
+            )
+        if there.sum() < k:
+            raise ValueError(
+                f"The k parameter must be at most {int(there.sum())}, the rows of gallery that "
+                f"have modality {to!r}. Got {k}."
+            )
+        cosines = np.where(there, asked @ found.T, -np.inf)
+        rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(cosines, rows, axis=1), rows
+
+    def _units(self, frame: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return embeddings of length one, and who has them."""
+        embeddings, _, present = self.model_.embed(frame, self._settings(), [name])
+        lengths = np.linalg.norm(embeddings[name], axis=1, keepdims=True)
+        return embeddings[name] / np.maximum(lengths, 1e-12), present[:, 0]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Save the fitted encoders into `folder`: JSON, safetensors and skops, nothing executable.
+
+        See `FusionCox.save`; what trained them beside the network (decoders, predictors, teachers,
+        temperatures) is not kept.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist; replaced if it holds a saved estimator.
+        """
+        check_is_fitted(self)
+        save_estimator(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Load what `save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+
+        Returns
+        -------
+        FusionPretrainer
+            Fitted.
+        """
+        return load_estimator(cls, Path(folder))
+
+    def _restore(self, state: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+        self._head, self._structured = _NoOutcome(), None
+        self._models = {
+            name: FusionModel.from_weights(modalities, self._strategy(), self._head, weights[name])
+            for name, modalities in state["models"].items()
+        }
+        for name, value in state["fitted"].items():
+            setattr(self, name, value)
+        self._expose()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+@dataclass
+class _Rows(Target):
+    """Rows of which nothing is known."""
+
+
+class _NoOutcome(Head):
+    """The likelihood of no outcome: nothing to learn from."""
+
+    predictors = ("none",)
+    has_intercept = False
+
+    def fit_outcome(
+        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
+    ) -> Target:
+        return _Rows(torch.ones(len(y), dtype=torch.float64))
+
+    def encode(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
+        return self.fit_outcome(y)
+
+    def loss(self, eta: Tensor, target: Target) -> Tensor:
+        return eta.double().sum() * 0.0

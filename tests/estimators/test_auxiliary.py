@@ -1,0 +1,146 @@
+"""Auxiliary losses of the estimators: columns, checks before training, saving, missing cells."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.modalities import Genes, TableData, Tabular
+from mmfusion.objectives import (
+    Contrastive,
+    Correlation,
+    LatentPrediction,
+    Reconstruction,
+    Similarity,
+)
+from tests.estimators.common import cohort_for, make_model, predictions
+
+LOSSES = {
+    "similarity": Similarity(),
+    "variance_ratio": Similarity(kind="variance_ratio"),
+    "correlation": Correlation(kind="pearson"),
+    "reconstruction": Reconstruction(cross=True),
+    "contrastive": Contrastive(),
+    "supervised": Contrastive(kind="supervised"),
+    "latent": LatentPrediction(),
+}
+
+
+@pytest.mark.parametrize("kind", ["cox", "classifier", "regressor"])
+@pytest.mark.parametrize("micro", [None, 5])
+def test_all_train_beside_every_likelihood(kind: str, micro: int | None) -> None:
+    frame, y = cohort_for(kind)
+    given = {"micro_batch_size": micro, "modality_dropout": 0.2, "patience": 2, "epochs": 2}
+    model = make_model(kind, auxiliary=list(LOSSES.values()), ema=0.9, **given).fit(frame, y)
+    named = ["similarity", "similarity_2", "correlation", "reconstruction", "contrastive"]
+    assert np.isfinite(model.history_[[*named, "contrastive_2", "latent_prediction"]]).all(None)
+    assert np.isfinite(predictions(model, frame)).all()
+
+
+def test_an_auxiliary_loss_changes_the_network_and_not_the_likelihood() -> None:
+    frame, y = cohort_for()
+    plain = make_model().fit(frame, y)
+    with_loss = make_model(auxiliary=[Similarity(weight=5.0)]).fit(frame, y)
+    assert not np.allclose(predictions(plain, frame), predictions(with_loss, frame))
+    assert plain.history_["loss"][0] == pytest.approx(with_loss.history_["loss"][0], abs=0.1)
+    assert "similarity" not in plain.history_
+
+
+def test_it_is_learned() -> None:
+    frame, y = cohort_for(n=60)
+    same = {name: Genes("gene_*", encoder="mlp", dropout=0.0) for name in ("one", "two")}
+    given = {"epochs": 25, "batch_size": None, "learning_rate": 1e-2}
+    model = make_model(modalities=same, auxiliary=[Contrastive(weight=1.0)], **given)
+    history = model.fit(frame, y).history_["contrastive"]
+    assert history.iloc[-1] < 0.5 * history.iloc[0]
+
+
+def test_clone_pickle_save_and_load(tmp_path: Path) -> None:
+    frame, y = cohort_for()
+    model = make_model(auxiliary=[Similarity(margin=0.2, pretrain_epochs=1)], random_state=3)
+    fitted = clone(model).fit(frame, y)
+    again = clone(fitted).fit(frame, y)
+    fitted.save(tmp_path / "model")
+    loaded = type(fitted).load(tmp_path / "model")
+    assert repr(loaded.auxiliary) == repr(model.auxiliary)
+    assert loaded.history_["loss"].isna().tolist() == [True, False, False]
+    for other in (again, loaded, pickle.loads(pickle.dumps(fitted))):
+        assert np.array_equal(predictions(other, frame), predictions(fitted, frame))
+
+
+def test_late_fusion_reconstructs_each_by_itself() -> None:
+    frame, y = cohort_for()
+    model = make_model(fusion="late", auxiliary=[Reconstruction()]).fit(frame, y)
+    assert model.history_.groupby("model")["reconstruction"].count().tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"auxiliary": [Similarity(weight=-1)]}, "The weight parameter of Similarity"),
+        (
+            {"auxiliary": [Similarity()], "fusion": LateFusion()},
+            r"Similarity\(\) in the auxiliary .* at least 2 .*: with LateFusion each network sees",
+        ),
+        (
+            {"auxiliary": [Reconstruction(cross=True)], "fusion": LateFusion()},
+            "needs at least 2 modalities in one network: with LateFusion",
+        ),
+        ({"auxiliary": [Reconstruction()], "fusion": EarlyFusion()}, "which EarlyFusion has not"),
+        (
+            {"auxiliary": [Contrastive(pretrain_epochs=3)]},
+            "must leave epochs for the likelihood: less than epochs=3. Got 3",
+        ),
+        (
+            {"auxiliary": [Correlation()], "fusion": JointFusion(dim=30)},
+            r"needs batches of at least 4 rows .* 120. Got 13",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before(params: dict[str, Any], message: str) -> None:
+    frame, y = cohort_for()
+    model = make_model(**params)
+    with pytest.raises(ValueError, match=message):
+        model.fit(frame, y)
+    assert not hasattr(model, "history_")
+
+
+def test_one_modality_has_none_to_be_compared_with() -> None:
+    frame, y = cohort_for()
+    one = make_model().modalities["rna"]
+    with pytest.raises(ValueError, match=r"at least 2 modalities in one network. Got \['rna'\]"):
+        make_model(modalities={"rna": one}, auxiliary=[Contrastive()]).fit(frame, y)
+
+
+def test_something_else_is_refused() -> None:
+    frame, y = cohort_for()
+    with pytest.raises(TypeError, match="The auxiliary parameter must be a list of objectives"):
+        make_model(auxiliary=["similarity"]).fit(frame, y)
+
+
+def test_cells_of_an_absent_modality_are_not_learned_from() -> None:
+    """A frame's absent image has no cell; here the tensors behind it are changed."""
+
+    class Marked(Tabular):
+        content = 0.0
+
+        def transform(self, frame: Any) -> TableData:
+            data = super().transform(frame)
+            data.present[::3] = False
+            data.numeric[::3] = type(self).content
+            return data
+
+    frame, y = cohort_for()
+    results = []
+    for content in (0.0, 1e9):
+        Marked.content = content
+        chosen = {**make_model().modalities, "clinic": Marked(["age", "sex"], hidden=(6,))}
+        model = make_model(modalities=chosen, auxiliary=list(LOSSES.values())).fit(frame, y)
+        results.append(predictions(model, frame))
+    assert np.array_equal(*results)
