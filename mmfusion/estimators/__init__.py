@@ -2,6 +2,7 @@
 
 from mmfusion.estimators.classifier import FusionClassifier
 from mmfusion.estimators.cox import FusionCox
+from mmfusion.estimators.discrete import FusionDiscreteTime
 from mmfusion.estimators.regressor import FusionRegressor
 
-__all__ = ["FusionClassifier", "FusionCox", "FusionRegressor"]
+__all__ = ["FusionClassifier", "FusionCox", "FusionDiscreteTime", "FusionRegressor"]
