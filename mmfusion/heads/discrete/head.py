@@ -187,7 +187,7 @@ class DiscreteTimeHead(Head):
         unseen = (self.causes_[code] != outcome.event) & (outcome.event > 0)
         if unseen.any():
             row = int(np.flatnonzero(unseen)[0])
-            label = row if index is None else np.asarray(index)[row]
+            label = row if index is None else list(index)[row]
             raise ValueError(
                 f"Events in y must be 0 or a cause seen in training: {self.causes_.tolist()}. "
                 f"Got row {label!r} ({outcome.event[row]})."
