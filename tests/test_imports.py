@@ -135,7 +135,15 @@ def test_no_gpl_library_is_imported() -> None:
 
 @pytest.mark.parametrize("statement", ["import mmfusion", "import mmfusion.survival"])
 def test_importing_is_light(statement: str) -> None:
-    heavy = ["timm", "torchvision", "matplotlib", "lightning_fabric", "captum", "lifelines"]
+    heavy = [
+        "timm",
+        "torchvision",
+        "matplotlib",
+        "lightning_fabric",
+        "captum",
+        "lifelines",
+        "pycox",
+    ]
     code = f"{statement}; import sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

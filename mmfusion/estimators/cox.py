@@ -12,20 +12,20 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import CoxHead
 from mmfusion.heads.cox import TiesMethod
-from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
 from mmfusion.training import Callback
 
 from ._diagnostics import CoxDiagnostics
-from ._parameters import check_choice, check_number
+from ._parameters import check_choice
+from ._survival import SurvivalPredictions
 from .base import FusionEstimator
 from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionCox"]
 
 
-class FusionCox(CoxDiagnostics, FusionEstimator):
+class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
     """Cox's proportional hazards model whose log hazard ratio a multimodal network computes.
 
     The hazard of subject i in stratum s is ``h_s(t) exp(eta_i)``; the network's eta is trained on
@@ -135,7 +135,8 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
 
     Notes
     -----
-    Several rows of one subject (start-stop data) are allowed where `y` carries entry times.
+    Several rows of one subject (start-stop data) are allowed where `y` carries entry times. Curves
+    are right-continuous step functions, 1 before the first event time.
 
     Examples
     --------
@@ -236,6 +237,12 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
     def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
         return {"strata": self._strata(frame), "index": frame.index}
 
+    def _curve_context(self, frame: pd.DataFrame) -> dict[str, Any]:
+        return {"strata": self._strata(frame)}
+
+    def _default_times(self) -> np.ndarray:
+        return self.event_times_
+
     def _strata(self, frame: pd.DataFrame) -> np.ndarray | None:
         if self.strata is None:
             return None
@@ -266,128 +273,3 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         """
         eta = self._predictors(X)[1]
         return self._head.risk(eta)
-
-    def predict_survival_function(
-        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
-    ) -> pd.DataFrame:
-        """Return the survival probability of each row at each time.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        times : array-like, shape (m,), optional
-            In the unit of the outcome. By default all distinct event times of the training rows;
-            for many rows, give the times you need.
-
-        Returns
-        -------
-        DataFrame, shape (n, m)
-            A row a subject (the index of `X`), a column a time. A right-continuous step function;
-            1 before the first event time, constant after the last training time.
-        """
-        return self._curves(self._head_of("survival"), X, times)
-
-    def predict_cumulative_hazard_function(
-        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
-    ) -> pd.DataFrame:
-        """Return the cumulative hazard of each row at each time.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        times : array-like, shape (m,), optional
-            As in `predict_survival_function`.
-
-        Returns
-        -------
-        DataFrame, shape (n, m)
-        """
-        return self._curves(self._head_of("cumulative_hazard"), X, times)
-
-    def _head_of(self, curve: str) -> Any:
-        check_is_fitted(self)
-        return getattr(self._head, curve)
-
-    def _curves(self, curve: Any, X: Any, times: Any) -> pd.DataFrame:
-        times = self.event_times_ if times is None else _check_times(times)
-        frame, eta = self._predictors(X)
-        values = curve(eta, times, strata=self._strata(frame))
-        return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
-
-    def predict_median(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
-        """Return the median survival time of each row; inf where its curve stays above one half.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-        """
-        return self.predict_quantile(X, 0.5)
-
-    def predict_quantile(self, X: pd.DataFrame | np.ndarray, q: float) -> np.ndarray:
-        """Return the time by which a share `q` of subjects like this one have the event.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        q : float
-            In (0, 1): the smallest event time t with ``S(t) <= 1 - q``.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            inf where the curve does not fall that far within the training times.
-        """
-        check_number("q", q, 0, 1, open_ends="low and high")
-        frame, eta = self._predictors(X)
-        return self._head.quantile(eta, q, strata=self._strata(frame))
-
-    def predict_restricted_mean(self, X: pd.DataFrame | np.ndarray, horizon: float) -> np.ndarray:
-        """Return the mean survival time of each row up to `horizon`: the area under its curve.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        horizon : float
-            In the unit of the outcome.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-        """
-        check_number("horizon", horizon, 0, open_ends="low and high")
-        frame, eta = self._predictors(X)
-        return self._head.restricted_mean(eta, horizon, strata=self._strata(frame))
-
-    def score(
-        self, X: pd.DataFrame | np.ndarray, y: Any, sample_weight: np.ndarray | None = None
-    ) -> float:
-        """Return Harrell's concordance index; with strata, of pairs within a stratum.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        y : survival outcome of n subjects
-        sample_weight : array-like, shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        frame, eta = self._predictors(X)
-        return concordance_index(
-            y, self._head.risk(eta), strata=self._strata(frame), sample_weight=sample_weight
-        )
-
-
-def _check_times(times: Any) -> np.ndarray:
-    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (times < 0).any():
-        raise ValueError(
-            "The times parameter must hold finite times, none negative. Got "
-            f"{np.array2string(times, threshold=5)}."
-        )
-    return times
