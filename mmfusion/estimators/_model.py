@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn.base import clone
 from mmfusion.encoders import build_encoder
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head, Target
-from mmfusion.modalities.base import Modality, MultimodalData
+from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
 from mmfusion.training import (
     TrainingResult,
     TrainingSettings,
@@ -173,26 +173,38 @@ class FusionModel:
         precision: str,
         *,
         fit_rows: np.ndarray | None = None,
+        only: Collection[str] | None = None,
     ) -> MultimodalData:
         """Return the tensors of `frame`, frozen encoders already applied.
 
-        Where `fit_rows` are given, the scale of frozen features is learned from these rows.
+        Where `fit_rows` are given, the scale of frozen features is learned from these rows. The
+        modalities that are not in `only` are absent in every row, and not read.
         """
-        parts = {name: modality.transform(frame) for name, modality in self.modalities.items()}
-        for name in self.network.kept:
+        nobody = torch.zeros(len(frame), dtype=torch.bool)
+        parts: dict[str, ModalityData] = {
+            name: modality.transform(frame) if only is None or name in only else AbsentData(nobody)
+            for name, modality in self.modalities.items()
+        }
+        for name in sorted(self.network.kept if only is None else self.network.kept & set(only)):
             encoder = self.network.encoders[name]
-            parts[name] = frozen_features(encoder, parts[name], device, precision)
+            parts[name] = features = frozen_features(encoder, parts[name], device, precision)
             if fit_rows is not None:
-                train = parts[name].take(torch.from_numpy(fit_rows))
+                train = features.take(torch.from_numpy(fit_rows))
                 encoder.fit_features(train.numeric[train.present])
         return MultimodalData(parts)
 
     def predict(
-        self, frame: pd.DataFrame, settings: TrainingSettings
+        self,
+        frame: pd.DataFrame,
+        settings: TrainingSettings,
+        only: Collection[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return predictors, float64 of shape (n, K), and which rows have any modality, (n,)."""
+        """Return predictors, float64 of shape (n, K), and which rows have any modality, (n,).
+
+        The modalities that are not in `only` are taken as absent.
+        """
         fabric = make_fabric(settings.device, settings.precision, fall_back=True)
-        data = self.transform(frame, fabric.device, settings.precision)
+        data = self.transform(frame, fabric.device, settings.precision, only=only)
         return self._predict(data, fabric, settings)
 
     def _predict(

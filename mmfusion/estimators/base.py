@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,7 @@ from ._parameters import (
     NestedModalities,
     check_choice,
     check_modalities,
+    check_names,
     training_settings,
 )
 from ._persistence import load_estimator, save_estimator
@@ -58,7 +59,7 @@ class FusionEstimator(Effects, NestedModalities):
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
         cluster: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: float | Mapping[str, float] = 0.0,
         epochs: int = 100,
         batch_size: int | None = 256,
         micro_batch_size: int | None = None,
@@ -150,6 +151,8 @@ class FusionEstimator(Effects, NestedModalities):
             )
         frame = check_frame(self, X, reset=True)
         modalities = self._resolve_modalities(frame, is_array=frame is not X)
+        if isinstance(self.modality_dropout, Mapping):
+            check_names("modality_dropout", self.modality_dropout, modalities)
         head = self._make_head()
         target = self._encode(head.fit_outcome, frame, y, sample_weight)
         structured = self._make_structured(head)
@@ -325,26 +328,50 @@ class FusionEstimator(Effects, NestedModalities):
             return next(iter(self._models.values())).network
         return nn.ModuleDict({name: model.network for name, model in self._models.items()})
 
-    def _predictors(self, X: Any) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return the checked frame and the predictors of its rows, float64 of shape (n, K)."""
+    def _predictors(
+        self, X: Any, modalities: Sequence[str] | None = None
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return the checked frame and the predictors of its rows, float64 of shape (n, K).
+
+        Only `modalities`, if given, are looked at: the others are absent in every row.
+        """
         check_is_fitted(self)
         frame = check_frame(self, X, reset=False)
-        eta = self._deep(frame)
+        self._check_asked(modalities)
+        eta = self._deep(frame, modalities)
         if self._structured is not None:
             eta = self._structured.predictor(frame, eta[:, 0], self._head)
         return frame, eta
 
-    def _deep(self, frame: pd.DataFrame) -> np.ndarray:
+    def _check_asked(self, modalities: Sequence[str] | None) -> None:
+        if modalities is None:
+            return
+        if isinstance(modalities, str) or not isinstance(modalities, Collection):
+            raise TypeError(
+                "The modalities parameter must be a list of names of modalities, or None for all. "
+                f"Got {modalities!r}."
+            )
+        check_names("modalities", modalities, self.modalities_)
+        if not modalities and self._structured is None:
+            raise ValueError(
+                "The modalities parameter may be empty only beside a formula (structured=): "
+                f"nothing else is left to predict from. Name some of {list(self.modalities_)}."
+            )
+
+    def _deep(self, frame: pd.DataFrame, modalities: Sequence[str] | None = None) -> np.ndarray:
         """Return the networks' predictor of each row, (n, K); beside a formula, zero for none."""
-        etas, present = self._member_predictors(frame)
+        etas, present = self._member_predictors(frame, modalities)
         if self._structured is None:
-            _refuse_empty(frame, np.asarray(present.any(axis=1)), list(self.modalities_))
+            asked = list(self.modalities_) if modalities is None else modalities
+            _refuse_empty(frame, np.asarray(present.any(axis=1)), asked)
         return self._pool(etas, present)
 
-    def _member_predictors(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def _member_predictors(
+        self, frame: pd.DataFrame, modalities: Sequence[str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return predictors (n, n_members, K), NaN where absent, and presence (n, n_members)."""
         settings = training_settings(self)
-        members = [model.predict(frame, settings) for model in self._models.values()]
+        members = [model.predict(frame, settings, modalities) for model in self._models.values()]
         return _stack(members, len(frame), len(self._head.predictors))
 
     def _pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:

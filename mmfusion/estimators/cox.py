@@ -53,8 +53,9 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         the one to report, at five more fits.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
-    modality_dropout : float, default=0.0
+    modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+        A dict gives modalities their own chances, 0 to those it does not name.
     ties : {"efron", "breslow"}, default="efron"
         How tied event times enter the partial likelihood and the baseline.
     strata : column name, optional
@@ -153,7 +154,7 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
         cluster: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: float | Mapping[str, float] = 0.0,
         ties: TiesMethod = "efron",
         strata: Any = None,
         epochs: int = 100,
@@ -227,23 +228,32 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         check_is_fitted(self)
         return self._head.event_times_
 
-    def predict(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the risk score of each row: its log hazard ratio.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            Predict from these alone: the others count as absent, and are not read. Empty only
+            beside a formula, which is then asked alone.
 
         Returns
         -------
         ndarray of float64, shape (n,)
             Higher is worse. Zero is the mean of the training rows.
         """
-        eta = self._predictors(X)[1]
+        eta = self._predictors(X, modalities)[1]
         return self._head.risk(eta)
 
     def predict_survival_function(
-        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        times: Sequence[float] | np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Return the survival probability of each row at each time.
 
@@ -253,6 +263,8 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         times : array-like, shape (m,), optional
             In the unit of the outcome. By default all distinct event times of the training rows;
             for many rows, give the times you need.
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
@@ -260,10 +272,14 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
             A row a subject (the index of `X`), a column a time. A right-continuous step function;
             1 before the first event time, constant after the last training time.
         """
-        return self._curves(self._head_of("survival"), X, times)
+        return self._curves(self._head_of("survival"), X, times, modalities)
 
     def predict_cumulative_hazard_function(
-        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        times: Sequence[float] | np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Return the cumulative hazard of each row at each time.
 
@@ -272,37 +288,51 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         X : DataFrame, shape (n, p)
         times : array-like, shape (m,), optional
             As in `predict_survival_function`.
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         DataFrame, shape (n, m)
         """
-        return self._curves(self._head_of("cumulative_hazard"), X, times)
+        return self._curves(self._head_of("cumulative_hazard"), X, times, modalities)
 
     def _head_of(self, curve: str) -> Any:
         check_is_fitted(self)
         return getattr(self._head, curve)
 
-    def _curves(self, curve: Any, X: Any, times: Any) -> pd.DataFrame:
+    def _curves(
+        self, curve: Any, X: Any, times: Any, modalities: Sequence[str] | None
+    ) -> pd.DataFrame:
         times = self.event_times_ if times is None else _check_times(times)
-        frame, eta = self._predictors(X)
+        frame, eta = self._predictors(X, modalities)
         values = curve(eta, times, strata=self._strata(frame))
         return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
 
-    def predict_median(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict_median(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the median survival time of each row; inf where its curve stays above one half.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         ndarray of float64, shape (n,)
         """
-        return self.predict_quantile(X, 0.5)
+        return self.predict_quantile(X, 0.5, modalities=modalities)
 
-    def predict_quantile(self, X: pd.DataFrame | np.ndarray, q: float) -> np.ndarray:
+    def predict_quantile(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        q: float,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> np.ndarray:
         """Return the time by which a share `q` of subjects like this one have the event.
 
         Parameters
@@ -310,6 +340,8 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         X : DataFrame, shape (n, p)
         q : float
             In (0, 1): the smallest event time t with ``S(t) <= 1 - q``.
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
@@ -317,10 +349,16 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
             inf where the curve does not fall that far within the training times.
         """
         check_number("q", q, 0, 1, open_ends="low and high")
-        frame, eta = self._predictors(X)
+        frame, eta = self._predictors(X, modalities)
         return self._head.quantile(eta, q, strata=self._strata(frame))
 
-    def predict_restricted_mean(self, X: pd.DataFrame | np.ndarray, horizon: float) -> np.ndarray:
+    def predict_restricted_mean(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        horizon: float,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> np.ndarray:
         """Return the mean survival time of each row up to `horizon`: the area under its curve.
 
         Parameters
@@ -328,17 +366,24 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         X : DataFrame, shape (n, p)
         horizon : float
             In the unit of the outcome.
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         ndarray of float64, shape (n,)
         """
         check_number("horizon", horizon, 0, open_ends="low and high")
-        frame, eta = self._predictors(X)
+        frame, eta = self._predictors(X, modalities)
         return self._head.restricted_mean(eta, horizon, strata=self._strata(frame))
 
     def score(
-        self, X: pd.DataFrame | np.ndarray, y: Any, sample_weight: np.ndarray | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        y: Any,
+        sample_weight: np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
     ) -> float:
         """Return Harrell's concordance index; with strata, of pairs within a stratum.
 
@@ -347,12 +392,14 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         X : DataFrame, shape (n, p)
         y : survival outcome of n subjects
         sample_weight : array-like, shape (n,), optional
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         float
         """
-        frame, eta = self._predictors(X)
+        frame, eta = self._predictors(X, modalities)
         return concordance_index(
             y, self._head.risk(eta), strata=self._strata(frame), sample_weight=sample_weight
         )
