@@ -1,9 +1,10 @@
 """Encoders: one modality's tensors in, an embedding out."""
 
 from mmfusion.encoders.base import Encoder
-from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder
+from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder, build_reduced_encoder
 from mmfusion.encoders.cnn import SmallCNN
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
+from mmfusion.encoders.reduced import ReducedEncoder
 from mmfusion.encoders.vision import VisionEncoder
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "Encoder",
     "MLPEncoder",
     "ModuleTableEncoder",
+    "ReducedEncoder",
     "SNNEncoder",
     "SmallCNN",
     "TableEncoder",
     "VisionEncoder",
     "build_encoder",
+    "build_reduced_encoder",
 ]

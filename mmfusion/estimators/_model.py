@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from typing import Self
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from sklearn.base import clone
 
-from mmfusion.encoders import build_encoder
+from mmfusion.encoders import Encoder, ReducedEncoder, build_encoder, build_reduced_encoder
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
@@ -25,6 +26,7 @@ from mmfusion.training import (
 )
 
 from ._features import frozen_features
+from ._linear import fit_linear
 
 __all__ = ["FusionModel"]
 
@@ -42,10 +44,13 @@ class FusionModel:
     ----------
     modalities : dict of str to Modality
         Fitted.
+    encoders : dict of str to Encoder
+        Those of the network.
     network : FusionNetwork
         On the CPU between calls.
     """
 
+    encoders: dict[str, Encoder]
     network: FusionNetwork
 
     def __init__(
@@ -63,22 +68,44 @@ class FusionModel:
         settings: TrainingSettings,
         eval_frame: pd.DataFrame | None = None,
         *,
-        has_offset: bool = False,
+        offset: torch.Tensor | None = None,
     ) -> None:
         """Fit the preprocessing on the training `rows` of `frame` and build the network, untrained.
 
         The whole frame becomes tensors once: training rows, validation rows and the last look at
-        all of them are cut from the same. With an offset the network starts at zero and has no
-        constant of its own.
+        all of them are cut from the same. With an offset, the structured predictor of all rows of
+        `frame`, the network starts at zero and has no constant of its own.
         """
+        if self.linear and len(head.predictors) > 1:
+            raise ValueError(
+                "EarlyFusion(hidden=None) needs an outcome with one predictor (survival, numbers, "
+                f"two classes). This one has {len(head.predictors)}; hidden=() is linear too."
+            )
         for modality in self.modalities.values():
             modality.fit(frame.iloc[rows])
-        bias = head.has_intercept and not has_offset
-        self.network = self._build(len(head.predictors), bias=bias)
+        device = make_fabric(settings.device, settings.precision).device
+        self.encoders = self._build_encoders()
+        reduces = isinstance(self.strategy, EarlyFusion) and self.strategy.reduce is not None
+
+        def relevance(present: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            eta = head.initial(target).expand(len(values), -1)
+            if offset is not None:
+                eta = offset[torch.from_numpy(rows)][present]
+            return head.relevance(eta, target.take(torch.nonzero(present)[:, 0]), values)
+
+        def look() -> MultimodalData:
+            return self.transform(
+                frame, device, settings.precision, fit_rows=rows, relevance=relevance
+            )
+
+        if reduces:  # then the width of the network's input is learned first
+            self.data = look()
+        bias = head.has_intercept and offset is None
+        self.network = self._assemble(len(head.predictors), bias=bias or self.linear)
         if bias:
             self.network.set_initial(head.initial(target))
-        device = make_fabric(settings.device, settings.precision).device
-        self.data = self.transform(frame, device, settings.precision, fit_rows=rows)
+        if not reduces:
+            self.data = look()
         self.eval_data = (
             None if eval_frame is None else self.transform(eval_frame, device, settings.precision)
         )
@@ -111,6 +138,8 @@ class FusionModel:
                 "hold no events: nothing can be learned from them."
             )
         offset = None if offsets is None else offsets[0][chosen]
+        if self.linear:
+            return fit_linear(self.network, head, data, target, offset)
         held_out, held_offset = None, None
         if validation is not None:
             source = self.data if self.eval_data is None else self.eval_data
@@ -130,21 +159,32 @@ class FusionModel:
         del self.data, self.eval_data
         return self._predict(data, make_fabric(settings.device, settings.precision), settings)
 
-    def _build(self, n_predictors: int, bias: bool, trained: bool = False) -> FusionNetwork:
-        early = isinstance(self.strategy, EarlyFusion)
-        encoders = {
-            name: build_encoder(
-                # A network whose weights come from a file needs no pretrained ones.
-                _without_pretrained(modality) if trained else modality,
-                None if early else self.strategy.dim,
-            )
-            for name, modality in self.modalities.items()
-        }
-        operator = build_operator(self.strategy, [e.width for e in encoders.values()])
+    @property
+    def linear(self) -> bool:
+        """Whether there is no network to train, but a linear predictor to fit."""
+        return isinstance(self.strategy, EarlyFusion) and self.strategy.hidden is None
+
+    def _build_encoders(self, trained: bool = False) -> dict[str, Encoder]:
+        strategy, encoders = self.strategy, {}
+        for name, modality in self.modalities.items():
+            # A network whose weights come from a file needs no pretrained ones.
+            source = _without_pretrained(modality) if trained else modality
+            if not isinstance(strategy, EarlyFusion):
+                encoders[name] = build_encoder(source, strategy.dim)
+            elif strategy.reduce is None:
+                encoders[name] = build_encoder(source, None)
+            else:
+                encoders[name] = build_reduced_encoder(
+                    source, strategy.reduce, strategy.n_components
+                )
+        return encoders
+
+    def _assemble(self, n_predictors: int, bias: bool) -> FusionNetwork:
+        operator = build_operator(self.strategy, [e.width for e in self.encoders.values()])
         return FusionNetwork(
-            encoders,
+            self.encoders,
             operator,
-            hidden=self.strategy.hidden,
+            hidden=self.strategy.hidden or (),
             dropout=self.strategy.dropout,
             n_predictors=n_predictors,
             bias=bias,
@@ -161,7 +201,13 @@ class FusionModel:
         """Return a fitted model from fitted modalities and the weights of its network."""
         model = cls({}, strategy)
         model.modalities = dict(modalities)
-        model.network = model._build(len(head.predictors), "head.bias" in weights, trained=True)
+        model.encoders = model._build_encoders(trained=True)
+        if isinstance(strategy, EarlyFusion) and strategy.reduce is not None:
+            for number, encoder in enumerate(model.encoders.values()):
+                prefix = f"encoders.{number}."  # how wide it is, is in its weights
+                mine = {k: v for k, v in weights.items() if k.startswith(prefix)}
+                encoder.load_state_dict({k.removeprefix(prefix): v for k, v in mine.items()})
+        model.network = model._assemble(len(head.predictors), "head.bias" in weights)
         model.network.load_state_dict(dict(weights))
         model.network.eval()
         return model
@@ -173,24 +219,32 @@ class FusionModel:
         precision: str,
         *,
         fit_rows: np.ndarray | None = None,
+        relevance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         only: Collection[str] | None = None,
     ) -> MultimodalData:
         """Return the tensors of `frame`, frozen encoders already applied.
 
-        Where `fit_rows` are given, the scale of frozen features is learned from these rows. The
-        modalities that are not in `only` are absent in every row, and not read.
+        Where `fit_rows` are given, the scale of frozen features is learned from these rows; of
+        early fusion also their components or choice, by the `relevance` to the outcome of the
+        values of those of the `fit_rows` that have them. The modalities that are not in `only` are
+        absent in every row, and not read.
         """
         nobody = torch.zeros(len(frame), dtype=torch.bool)
         parts: dict[str, ModalityData] = {
             name: modality.transform(frame) if only is None or name in only else AbsentData(nobody)
             for name, modality in self.modalities.items()
         }
-        for name in sorted(self.network.kept if only is None else self.network.kept & set(only)):
-            encoder = self.network.encoders[name]
+        for name, encoder in self.encoders.items():
+            if not encoder.frozen or isinstance(parts[name], AbsentData):
+                continue
             parts[name] = features = frozen_features(encoder, parts[name], device, precision)
             if fit_rows is not None:
                 train = features.take(torch.from_numpy(fit_rows))
-                encoder.fit_features(train.numeric[train.present])
+                values = train.numeric[train.present]
+                if isinstance(encoder, ReducedEncoder) and relevance is not None:
+                    encoder.fit_features(values, functools.partial(relevance, train.present))
+                else:
+                    encoder.fit_features(values)
         return MultimodalData(parts)
 
     def predict(

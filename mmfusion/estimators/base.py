@@ -177,7 +177,7 @@ class FusionEstimator(Effects, NestedModalities):
                     stacklevel=2,
                 )
             validation = (np.arange(len(eval_frame)), eval_target)
-        elif settings.patience is not None and modalities:
+        elif settings.patience is not None and modalities and not _is_linear(strategy):
             part, held = split_validation(head.stratify(target), self.validation_fraction, rng)
             held_target = target.take(torch.from_numpy(held))
             if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
@@ -199,9 +199,8 @@ class FusionEstimator(Effects, NestedModalities):
         with torch.random.fork_rng(devices=gpus):
             torch.manual_seed(int(rng.integers(2**31)))
             for model in self._models.values():
-                model.prepare(
-                    frame, rows, head, train_target, settings, eval_frame, has_offset=bool(offsets)
-                )
+                offset = None if offsets is None else offsets[0]
+                model.prepare(frame, rows, head, train_target, settings, eval_frame, offset=offset)
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
             results = {
@@ -477,6 +476,11 @@ def _members(
         return {"model": (modalities, strategy)}
     inner = strategy.member()
     return {name: ({name: modality}, inner) for name, modality in modalities.items()}
+
+
+def _is_linear(strategy: JointFusion | EarlyFusion | LateFusion) -> bool:
+    """Return whether there is no training that could be stopped early."""
+    return isinstance(strategy, EarlyFusion) and strategy.hidden is None
 
 
 def _stack(

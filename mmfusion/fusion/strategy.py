@@ -51,20 +51,45 @@ class JointFusion(BaseEstimator):
 
 
 class EarlyFusion(BaseEstimator):
-    """Inputs side by side in one network: numbers, embedded categories, features or pixels.
+    """Inputs side by side in one model: numbers, categories, features or pixels.
 
     A frozen image encoder gives its features (with ``n_components`` their components); an image
-    whose encoder is not frozen gives its pixels. Encoders of tables are not used.
+    whose encoder is not frozen gives its pixels. Encoders of tables are not used. An absent
+    modality is zeros, and a bit that says so.
 
     Parameters
     ----------
-    hidden : tuple of int, default=(64,)
-        Widths of the network's layers.
+    reduce : {"pca", "features"} or None, default=None
+        What is made of each modality before the model, learned from the training rows that have
+        it. "pca": principal components of its standardised features, the largest loading of each
+        positive, all divided by the standard deviation of the first (not whitened). "features":
+        its features that say most of the outcome one by one, by the score test (`Head.relevance`).
+        None: all features as they are; categories are embedded, and the embeddings trained.
+    n_components : int or float, default=32
+        With `reduce`: that many a modality, or all it has where they are fewer. In (0, 1): as many
+        components as explain that share of its variance, or that share of its features.
+    hidden : tuple of int or None, default=(64,)
+        Widths of the network's layers; ``()`` for none: a linear model, trained as networks are.
+        None, with `reduce`, is no network at all: a linear predictor with a ridge penalty a
+        modality, fitted by Newton's method, the penalties chosen by restricted maximum likelihood.
     dropout : float, default=0.1
-        After each of them.
+        After each of the layers.
+
+    Examples
+    --------
+    >>> EarlyFusion("pca", n_components=10, hidden=None)
+    EarlyFusion(hidden=None, n_components=10, reduce='pca')
     """
 
-    def __init__(self, hidden: Sequence[int] = (64,), dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        reduce: str | None = None,
+        n_components: int | float = 32,
+        hidden: Sequence[int] | None = (64,),
+        dropout: float = 0.1,
+    ) -> None:
+        self.reduce = reduce
+        self.n_components = n_components
         self.hidden = hidden
         self.dropout = dropout
 
@@ -136,6 +161,9 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
             f"The dim parameter of {kind} must be a positive integer. Got {fusion.dim!r}."
         )
     hidden = fusion.hidden
+    if isinstance(fusion, EarlyFusion):
+        _check_early(fusion)
+        hidden = () if hidden is None else hidden
     if not isinstance(hidden, Sequence) or not all(map(_is_width, hidden)):
         raise ValueError(
             f"The hidden parameter of {kind} must be a tuple of positive integers. Got {hidden!r}."
@@ -146,6 +174,26 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
             f"The dropout parameter of {kind} must be a number in [0, 1). Got {dropout!r}."
         )
     return fusion
+
+
+def _check_early(fusion: EarlyFusion) -> None:
+    if fusion.reduce not in ("pca", "features", None):
+        raise ValueError(
+            "The reduce parameter of EarlyFusion must be 'pca', 'features' or None. "
+            f"Got {fusion.reduce!r}."
+        )
+    n = fusion.n_components
+    share = isinstance(n, Real) and not isinstance(n, Integral) and 0 < float(n) < 1
+    if not _is_width(n) and not share:
+        raise ValueError(
+            "The n_components parameter of EarlyFusion must be a positive integer or a share in "
+            f"(0, 1). Got {n!r}."
+        )
+    if fusion.hidden is None and fusion.reduce is None:
+        raise ValueError(
+            "The hidden parameter of EarlyFusion may be None (no network) only with "
+            "reduce='pca' or reduce='features'."
+        )
 
 
 def build_operator(strategy: JointFusion | EarlyFusion, widths: Sequence[int]) -> FusionOperator:

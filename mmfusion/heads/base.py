@@ -142,6 +142,39 @@ class Head(ABC):
             return gradient[:, :1] * design
         return torch.einsum("nk,nkp->np", gradient, design)
 
+    def relevance(self, eta: Tensor, target: Target, values: Tensor) -> Tensor:
+        """Return how much each column of `values` by itself says of the outcome beside `eta`.
+
+        The score test's statistic with the empirical variance of the rows' scores,
+        ``sum_k (sum_i s_ik)^2 / sum_i s_ik^2`` over the K predictors (Rao 1948; White 1982 for the
+        variance): about the square of a z value where K is 1, without a fit a column.
+
+        Parameters
+        ----------
+        eta : Tensor, shape (n, K)
+            Predictors without the columns.
+        target : Target
+        values : Tensor, shape (n, p)
+
+        Returns
+        -------
+        Tensor of float64, shape (p,)
+            0 for a constant column.
+        """
+        parts = []
+        for piece in values.double().split(256, dim=1):
+            centred = piece - piece.mean(0)
+            total = torch.zeros(piece.shape[1], dtype=torch.float64)
+            for k in range(eta.shape[1]):
+                design = centred
+                if eta.shape[1] > 1:
+                    design = centred.new_zeros(len(eta), eta.shape[1], piece.shape[1])
+                    design[:, k] = centred
+                scores = self.scores(eta, target, design)
+                total += scores.sum(0).square() / scores.square().sum(0).clamp_min(1e-300)
+            parts.append(total)
+        return torch.cat(parts)
+
     def stratify(self, target: Target) -> np.ndarray:
         """Return an integer label a row, by which batches and validation parts are balanced."""
         return np.zeros(len(target), dtype=np.int64)
