@@ -20,12 +20,15 @@ from torch import nn
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
+from mmfusion.heads.cox import CoxMixtureHead
 from mmfusion.modalities import Modality, Tabular, infer_modalities
-from mmfusion.training import Callback, TrainingResult, split_validation
+from mmfusion.training import Callback, TrainingResult, TrainingSettings, split_validation
 
 from ._effects import Effects
 from ._frame import check_frame, name_rows, take_outcome
+from ._late import OUT_OF_FOLD, LatePool
 from ._model import FusionModel
+from ._out_of_fold import check_combine, deal_folds, out_of_fold
 from ._parameters import (
     NestedModalities,
     check_choice,
@@ -49,6 +52,8 @@ class FusionEstimator(Effects, NestedModalities):
 
     See `FusionCox`, `FusionClassifier` and `FusionRegressor` for the parameters.
     """
+
+    _late: LatePool | None
 
     def __init__(
         self,
@@ -183,6 +188,11 @@ class FusionEstimator(Effects, NestedModalities):
             if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
                 rows, validation = part, (held, held_target)
 
+        folds: list[tuple[np.ndarray, np.ndarray]] = []
+        if isinstance(strategy, LateFusion):
+            check_combine(self, strategy, head)
+            if modalities and strategy.how in OUT_OF_FOLD:
+                folds = deal_folds(self, frame, head, target, strategy.folds, seeds)
         self._head = head
         self._models = {
             name: FusionModel(chosen, inner)
@@ -203,23 +213,20 @@ class FusionEstimator(Effects, NestedModalities):
                 model.prepare(frame, rows, head, train_target, settings, eval_frame, offset=offset)
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
-            results = {
-                name: model.train(head, target, rows, validation, settings, rng, offsets)
-                for name, model in self._models.items()
-            }
+            results = self._train_all(head, target, rows, validation, settings, rng, offsets)
         self._structured = structured
         self._keep(results)
         members = [model.predict_prepared(settings) for model in self._models.values()]
         etas, present = _stack(members, len(frame), len(head.predictors))
-        if len(self._models) > 1:
-            some = np.flatnonzero(present.any(axis=1))
-            at = torch.from_numpy(some)
-            head.fit_pool(
-                etas[some],
-                present[some],
-                target.take(at),
-                None if offsets is None else offsets[0][at],
-            )
+        self._late = None
+        folded_eta = None
+        if isinstance(strategy, LateFusion) and self._models:
+            offset = None if offsets is None else offsets[0]
+            folded = out_of_fold(self, frame, y, sample_weight, folds)
+            self._late = LatePool(strategy, list(self._models))
+            self._late.fit(etas, present, head, target, offset, folded)
+            if folded is not None and structured is None:
+                folded_eta = self._pool(folded.etas, folded.present, standardised=True)
         eta = self._pool(etas, present)
         if structured is not None and offsets is not None:
             if validation is not None:
@@ -233,8 +240,42 @@ class FusionEstimator(Effects, NestedModalities):
                 unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
                 structured.cross_fit(frame, unseen, head, target)
             structured.report(self.inference, self._cluster(frame))
-        head.finish(torch.from_numpy(eta), target)
+        # What was predicted out of fold is as far from the truth as a new row's prediction will be.
+        head.finish(torch.from_numpy(eta if folded_eta is None else folded_eta), target)
         return self
+
+    def _train_all(
+        self,
+        head: Head,
+        target: Target,
+        rows: np.ndarray,
+        validation: tuple[np.ndarray, Target] | None,
+        settings: TrainingSettings,
+        rng: np.random.Generator,
+        offsets: tuple[torch.Tensor, torch.Tensor | None] | None,
+    ) -> dict[str, TrainingResult]:
+        """Train each network; Ctrl-C ends them all, and keeps those that were trained."""
+        results: dict[str, TrainingResult] = {}
+        for name, model in self._models.items():
+            try:
+                results[name] = model.train(head, target, rows, validation, settings, rng, offsets)
+            except KeyboardInterrupt:
+                if not results:
+                    raise
+                break
+            if results[name].interrupted:
+                break
+        untrained = [name for name in self._models if name not in results]
+        if untrained:
+            warnings.warn(
+                f"The training was interrupted before {untrained} had a turn: the model is without "
+                "them.",
+                UserWarning,
+                stacklevel=3,
+            )
+            self._models = {name: self._models[name] for name in results}
+        self.interrupted_ = bool(untrained) or any(r.interrupted for r in results.values())
+        return results
 
     def _make_structured(self, head: Head) -> StructuredPart | None:
         if self.structured is None:
@@ -308,7 +349,6 @@ class FusionEstimator(Effects, NestedModalities):
         ]
         self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
         self.best_epoch_ = max((result.best_epoch for result in results.values()), default=0)
-        self.interrupted_ = any(result.interrupted for result in results.values())
         self._expose()
 
     def _expose(self) -> None:
@@ -373,16 +413,35 @@ class FusionEstimator(Effects, NestedModalities):
         members = [model.predict(frame, settings, modalities) for model in self._models.values()]
         return _stack(members, len(frame), len(self._head.predictors))
 
-    def _pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return one predictor a row, (n, K), zero where nothing is present."""
+    def _pool(
+        self, etas: np.ndarray, present: np.ndarray, *, standardised: bool = False
+    ) -> np.ndarray:
+        """Return one predictor a row, (n, K), zero where nothing is present.
+
+        Late fusion of curves: a log-hazard a member, (n, n_members), NaN where it is absent.
+        """
         if etas.shape[1] == 0:
             return np.zeros((len(etas), etas.shape[2]))
-        if etas.shape[1] == 1:
+        if self._late is None:
             return np.nan_to_num(etas[:, 0])
         some = present.any(axis=1)
-        eta = np.zeros((len(etas), etas.shape[2]))
-        eta[some] = self._head.pool(etas[some], present[some])
+        pooled = self._late.pool(etas[some], present[some], self._head, standardised=standardised)
+        # Of curves a row without members has none: they are estimated without it.
+        nothing = np.nan if isinstance(self._head, CoxMixtureHead) else 0.0
+        eta = np.full((len(etas), pooled.shape[1]), nothing)
+        eta[some] = pooled
         return eta
+
+    @property
+    def fusion_weights_(self) -> pd.Series:
+        """What late fusion makes of its members: a weight a modality, of sum 1.
+
+        With "stack" the coefficients of a row that has every modality.
+        """
+        check_is_fitted(self)
+        if self._late is None:
+            raise AttributeError("There are no weights: the networks were not fused late.")
+        return self._late.shown()
 
     def _refuse_empty_rows(self, frame: pd.DataFrame, eval_frame: pd.DataFrame | None) -> None:
         """Refuse rows with no modality at all before anything is trained."""
@@ -405,6 +464,9 @@ class FusionEstimator(Effects, NestedModalities):
                 state["structured"], self.orthogonalization
             )
         inner = strategy.member() if isinstance(strategy, LateFusion) else strategy
+        self._late = None
+        if state["late"] is not None:
+            self._late = LatePool.from_state(strategy, list(state["models"]), state["late"])
         self._models = {
             name: FusionModel.from_weights(modalities, inner, self._head, weights[name])
             for name, modalities in state["models"].items()

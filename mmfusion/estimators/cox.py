@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import CoxHead
-from mmfusion.heads.cox import TiesMethod
+from mmfusion.heads.cox import CoxMixtureHead, TiesMethod
 from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Modality
 from mmfusion.training import Callback
@@ -202,6 +202,8 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
 
     def _make_head(self) -> CoxHead:
         check_choice("ties", self.ties, ("efron", "breslow"))
+        if isinstance(self.fusion, LateFusion) and self.fusion.combine != "risk":
+            return CoxMixtureHead(ties=self.ties, kind=self.fusion.combine)
         return CoxHead(ties=self.ties)
 
     def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
