@@ -12,15 +12,18 @@ from mmfusion.datasets.digits import DigitsTruth, load_digits_cohort
 from mmfusion.datasets.glioma import fetch_glioma
 from mmfusion.datasets.houses import fetch_houses
 from mmfusion.datasets.metabric import load_metabric
+from mmfusion.datasets.simulated_missing import MissingTruth, simulate_missing_modalities
 from mmfusion.datasets.tcga_omics import fetch_tcga_omics
 
 __all__ = [
     "ChecksumError",
     "DigitsTruth",
+    "MissingTruth",
     "fetch_deepsurv",
     "fetch_glioma",
     "fetch_houses",
     "fetch_tcga_omics",
     "load_digits_cohort",
     "load_metabric",
+    "simulate_missing_modalities",
 ]
