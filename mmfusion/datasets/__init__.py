@@ -13,11 +13,13 @@ from mmfusion.datasets.glioma import fetch_glioma
 from mmfusion.datasets.houses import fetch_houses
 from mmfusion.datasets.metabric import load_metabric
 from mmfusion.datasets.shapes import ShapesTruth, make_shapes
+from mmfusion.datasets.simulated_missing import MissingTruth, simulate_missing_modalities
 from mmfusion.datasets.tcga_omics import fetch_tcga_omics
 
 __all__ = [
     "ChecksumError",
     "DigitsTruth",
+    "MissingTruth",
     "ShapesTruth",
     "fetch_deepsurv",
     "fetch_glioma",
@@ -26,4 +28,5 @@ __all__ = [
     "load_digits_cohort",
     "load_metabric",
     "make_shapes",
+    "simulate_missing_modalities",
 ]

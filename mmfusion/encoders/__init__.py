@@ -1,11 +1,12 @@
 """Encoders: one modality's tensors in, an embedding out."""
 
 from mmfusion.encoders.base import Encoder
-from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder
+from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder, build_reduced_encoder
 from mmfusion.encoders.cnn import SmallCNN
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
 from mmfusion.encoders.pointnet import PointNet
 from mmfusion.encoders.points import PointsEncoder
+from mmfusion.encoders.reduced import ReducedEncoder
 from mmfusion.encoders.vision import VisionEncoder
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "ModuleTableEncoder",
     "PointNet",
     "PointsEncoder",
+    "ReducedEncoder",
     "SNNEncoder",
     "SmallCNN",
     "TableEncoder",
     "VisionEncoder",
     "build_encoder",
+    "build_reduced_encoder",
 ]

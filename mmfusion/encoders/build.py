@@ -16,9 +16,10 @@ from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, Ta
 from mmfusion.encoders.own import check_module
 from mmfusion.encoders.pointnet import PointNet
 from mmfusion.encoders.points import PointsEncoder
+from mmfusion.encoders.reduced import OneHotEncoder, ReducedEncoder
 from mmfusion.encoders.vision import VisionEncoder
 
-__all__ = ["TABLE_ENCODERS", "build_encoder"]
+__all__ = ["TABLE_ENCODERS", "build_encoder", "build_reduced_encoder"]
 
 #: Encoders of tables by name, called with n_numeric, cardinalities, width, hidden and dropout.
 TABLE_ENCODERS: dict[str, Callable[..., Encoder]] = {
@@ -73,6 +74,35 @@ def build_encoder(modality: Any, width: int | None) -> Encoder:
     if modality.kind == "points":
         return _points_encoder(modality, width)
     return _image_encoder(modality, width)
+
+
+def build_reduced_encoder(modality: Any, reduce: str, n_components: int | float) -> ReducedEncoder:
+    """Return the encoder that makes one reduced vector of a modality, for early fusion.
+
+    Parameters
+    ----------
+    modality : Modality
+        Fitted. A table is its numbers and a column for each category, an image its frozen
+        features, or its pixels where the encoder is not frozen.
+    reduce, n_components
+        See `mmfusion.encoders.reduced.ReducedEncoder`.
+
+    Raises
+    ------
+    ValueError
+        If what reads the modality has to be trained: there is nothing fixed to reduce.
+    """
+    if modality.kind == "table":
+        check_is_fitted(modality, "columns_")
+        table = OneHotEncoder(modality.n_numeric_, modality.cardinalities_)
+        return ReducedEncoder(table, reduce, n_components)
+    source = build_encoder(modality, None)
+    if not source.frozen:
+        raise ValueError(
+            f"EarlyFusion(reduce={reduce!r}) needs features that are not trained. "
+            f"Got {modality!r}, whose encoder is."
+        )
+    return ReducedEncoder(source, reduce, n_components)
 
 
 def _table_encoder(modality: Any, width: int | None) -> Encoder:

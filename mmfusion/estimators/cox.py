@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import CoxHead
-from mmfusion.heads.cox import TiesMethod
+from mmfusion.heads.cox import CoxMixtureHead, TiesMethod
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
 from mmfusion.training import Callback
@@ -61,8 +61,9 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         the one to report, at five more fits.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
-    modality_dropout : float, default=0.0
+    modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+        A dict gives modalities their own chances, 0 to those it does not name.
     auxiliary : sequence of objectives, optional
         Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
         `mmfusion.objectives`. They do not enter the validation loss.
@@ -172,7 +173,7 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
         cluster: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: float | Mapping[str, float] = 0.0,
         auxiliary: Sequence[Objective] | None = None,
         pretrained: FusionPretrainer | None = None,
         pretrained_lr_scale: float = 0.1,
@@ -227,6 +228,8 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
 
     def _make_head(self) -> CoxHead:
         check_choice("ties", self.ties, ("efron", "breslow"))
+        if isinstance(self.fusion, LateFusion) and self.fusion.combine != "risk":
+            return CoxMixtureHead(ties=self.ties, kind=self.fusion.combine)
         return CoxHead(ties=self.ties)
 
     def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
@@ -259,17 +262,22 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         check_is_fitted(self)
         return self._head.event_times_
 
-    def predict(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the risk score of each row: its log hazard ratio.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            Predict from these alone: the others count as absent, and are not read. Empty only
+            beside a formula, which is then asked alone.
 
         Returns
         -------
         ndarray of float64, shape (n,)
             Higher is worse. Zero is the mean of the training rows.
         """
-        eta = self._predictors(X)[1]
+        eta = self._predictors(X, modalities)[1]
         return self._head.risk(eta)

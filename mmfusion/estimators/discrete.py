@@ -13,12 +13,14 @@ from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.discrete import LOSSES, DiscreteLoss, Interpolation, Scheme
 from mmfusion.modalities import Modality
+from mmfusion.objectives import Objective
 from mmfusion.survival import Survival, check_survival
 from mmfusion.training import Callback
 
 from ._parameters import check_choice, check_number
 from ._survival import SurvivalPredictions
 from .base import FusionEstimator
+from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionDiscreteTime"]
 
@@ -64,19 +66,35 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
         ``modalities={}`` it is the whole model: the classical one. Not with DeepHit, whose
         ranking loss is no likelihood.
-    orthogonalization : {"post_hoc", "two_stage"} or None, default="post_hoc"
+    head : {"additive", "nonlinear"}, default="additive"
+        Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
+        it adds one interpretable number a row; or of the formula's columns too, which then may
+        interact with the modalities (the two models of Law, Paige & Russell 2019).
+    orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_hoc"
         "post_hoc" takes off the networks' predictor what lies in the formula's design, and gives
-        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "two_stage" holds
-        the classical coefficients (Law, Paige & Russell 2019). None leaves the networks' predictor
-        as it is: a coefficient then says what the networks happen not to.
+        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "online" does so
+        within the network, batch by batch in training, for all training rows after it (the cell of
+        Ruegamer, Kolb & Klein 2023). "two_stage" holds the classical coefficients (Law, Paige &
+        Russell 2019). None leaves the networks' predictor as it is: a coefficient then says what
+        the networks happen not to.
     inference : {"model", "robust", "cross_fit"}, default="model"
         Where the standard errors come from: the information of the likelihood given the networks;
         the sandwich; or the information given networks that did not see the row, of five folds:
         the one to report, at five more fits.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
-    modality_dropout : float, default=0.0
+    modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+        A dict gives modalities their own chances, 0 to those it does not name.
+    auxiliary : sequence of objectives, optional
+        Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
+        `mmfusion.objectives`. They do not enter the validation loss.
+    pretrained : FusionPretrainer, optional
+        Fitted: where the encoders start, and the preprocessing. Its modalities must be these (or
+        more; by default they are its own) and its `dim` the fusion's. A clone shares it; it is not
+        saved with the model.
+    pretrained_lr_scale : float, default=0.1
+        Learning rate of pretrained encoders as a multiple of their usual one; 0 freezes them.
     epochs : int, default=100
         Most passes over the training rows.
     batch_size : int or None, default=256
@@ -176,10 +194,14 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         alpha: float = 0.2,
         sigma: float = 0.1,
         structured: str | None = None,
+        head: str = "additive",
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
         cluster: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: float | Mapping[str, float] = 0.0,
+        auxiliary: Sequence[Objective] | None = None,
+        pretrained: FusionPretrainer | None = None,
+        pretrained_lr_scale: float = 0.1,
         epochs: int = 100,
         batch_size: int | None = 256,
         micro_batch_size: int | None = None,
@@ -200,10 +222,14 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             modalities,
             fusion,
             structured=structured,
+            head=head,
             orthogonalization=orthogonalization,
             inference=inference,
             cluster=cluster,
             modality_dropout=modality_dropout,
+            auxiliary=auxiliary,
+            pretrained=pretrained,
+            pretrained_lr_scale=pretrained_lr_scale,
             epochs=epochs,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
@@ -270,12 +296,17 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
     def _default_times(self) -> np.ndarray:
         return self.cuts_
 
-    def predict(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the risk score of each row: minus its mean event-free time within the grid.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            Predict from these alone: the others count as absent, and are not read. Empty only
+            beside a formula, which is then asked alone.
 
         Returns
         -------
@@ -283,7 +314,7 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             Higher is worse; ``-predict_restricted_mean(X, cuts_[-1])``. With several causes it is
             the time until any of them.
         """
-        eta = self._predictors(X)[1]
+        eta = self._predictors(X, modalities)[1]
         return self._head.risk(eta)
 
     def predict_cumulative_incidence_function(
@@ -291,6 +322,8 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         X: pd.DataFrame | np.ndarray,
         times: Sequence[float] | np.ndarray | None = None,
         cause: int = 1,
+        *,
+        modalities: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Return the probability of an event of one cause until each time.
 
@@ -303,15 +336,22 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             As in `predict_survival_function`.
         cause : int, default=1
             One of `causes_`.
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         DataFrame, shape (n, m)
         """
-        return self._curves("cumulative_incidence", X, times, cause=cause)
+        return self._curves("cumulative_incidence", X, times, modalities, cause=cause)
 
     def score(
-        self, X: pd.DataFrame | np.ndarray, y: Any, sample_weight: np.ndarray | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        y: Any,
+        sample_weight: np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
     ) -> float:
         """Return Harrell's concordance index, with several causes of the time until any of them.
 
@@ -320,6 +360,8 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         X : DataFrame, shape (n, p)
         y : survival outcome of n subjects
         sample_weight : array-like, shape (n,), optional
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
@@ -327,4 +369,4 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         """
         outcome = check_survival(y, allow_competing=self.loss == "deephit")
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
-        return super().score(X, any_event, sample_weight)
+        return super().score(X, any_event, sample_weight, modalities=modalities)

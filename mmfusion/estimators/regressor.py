@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 
 from mmfusion.heads import GaussianHead
 
@@ -47,8 +51,9 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         the one to report, at five more fits.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
-    modality_dropout : float, default=0.0
+    modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+        A dict gives modalities their own chances, 0 to those it does not name.
     auxiliary : sequence of objectives, optional
         Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
         `mmfusion.objectives`. They do not enter the validation loss.
@@ -129,19 +134,49 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
     def _make_head(self) -> GaussianHead:
         return GaussianHead()
 
-    def predict(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the mean of each row, in the unit of y.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            Predict from these alone: the others count as absent, and are not read. Empty only
+            beside a formula, which is then asked alone.
 
         Returns
         -------
         ndarray of float64, shape (n,)
         """
-        eta = self._predictors(X)[1]
+        eta = self._predictors(X, modalities)[1]
         return self._head.mean(eta)
+
+    def score(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        y: Any,
+        sample_weight: np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> float:
+        """Return the coefficient of determination R squared.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        y : array-like, shape (n,)
+        sample_weight : array-like, shape (n,), optional
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        float
+        """
+        predicted = self.predict(X, modalities=modalities)
+        return float(r2_score(y, predicted, sample_weight=sample_weight))
 
     @property
     def scale_(self) -> float:

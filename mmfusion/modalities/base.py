@@ -11,7 +11,15 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-__all__ = ["DESIGN", "ImageData", "Modality", "ModalityData", "MultimodalData", "TableData"]
+__all__ = [
+    "DESIGN",
+    "AbsentData",
+    "ImageData",
+    "Modality",
+    "ModalityData",
+    "MultimodalData",
+    "TableData",
+]
 
 #: Key of the structured design among the inputs of a batch; no modality can be called so.
 DESIGN = "__design__"
@@ -129,6 +137,28 @@ class ImageData(ModalityData):
         fits = self.pixels.numel() * self.pixels.element_size() <= self.DEVICE_LIMIT_BYTES
         pixels = self.pixels.to(device) if fits else self.pixels
         return type(self)(pixels, self.start.to(device), device)
+
+
+class AbsentData(ModalityData):
+    """A modality that none of the rows has, whatever their table holds.
+
+    Parameters
+    ----------
+    present : Tensor of bool, shape (n_rows,)
+        All False.
+    """
+
+    def __init__(self, present: Tensor) -> None:
+        self.present = present
+
+    def inputs(self, rows: Tensor) -> tuple[Tensor, ...]:
+        raise RuntimeError("A modality that no row has is never read.")
+
+    def take(self, rows: Tensor) -> Self:
+        return type(self)(self.present[rows])
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(self.present.to(device))
 
 
 class Modality(BaseEstimator, ABC):

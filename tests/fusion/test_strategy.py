@@ -23,7 +23,9 @@ def test_a_name_is_a_joint_operator(name: str) -> None:
     assert strategy.operator == name
 
 
-@pytest.mark.parametrize("strategy", [JointFusion("sum", 8), EarlyFusion((4,)), LateFusion(5)])
+@pytest.mark.parametrize(
+    "strategy", [JointFusion("sum", 8), EarlyFusion(hidden=(4,)), LateFusion(5)]
+)
 def test_strategies_pass_unchanged_and_clone(strategy: Any) -> None:
     assert check_fusion(strategy) is strategy
     assert clone(strategy).get_params() == strategy.get_params()

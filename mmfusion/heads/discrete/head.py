@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -126,6 +127,21 @@ class DiscreteTimeHead(Head):
         self.alpha = alpha
         self.sigma = sigma
         self.ratio = "odds ratio" if loss in ("logistic_hazard", "multisurv") else None
+
+    @property
+    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Hazards share the effects of a formula (Cox 1972, of grouped times); masses do not."""
+        if KINDS[self.name] != "hazard":
+            return super().contrasts
+        return ("hazard",), np.ones((len(self.predictors), 1))
+
+    @property
+    def baseline(self) -> tuple[str, ...]:
+        """The intervals' own constants, where they share the effects."""
+        if KINDS[self.name] != "hazard":
+            return ()
+        ends = itertools.pairwise(self.cuts_)
+        return tuple(f"baseline ({first:g}, {last:g}]" for first, last in ends)
 
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
@@ -274,14 +290,16 @@ class DiscreteTimeHead(Head):
             return None
         return Monitor("c_index", value, higher_is_better=True)
 
-    def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return the predictors of the mean law of the members that are present.
+    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the predictors of the weighted mean law of the members that are present.
 
         Their masses are averaged, and so are their survival curves and cumulative incidences.
         """
-        members = log_masses(np.where(present[:, :, None], etas, 0.0), KINDS[self.name])
-        members = np.where(present[:, :, None], members, -np.inf)
-        mean = logsumexp(members, axis=1) - np.log(present.sum(1))[:, None]
+        there = weights[:, :, None] > 0
+        members = log_masses(np.where(there, etas, 0.0), KINDS[self.name])
+        with np.errstate(divide="ignore"):
+            shares = np.log(weights / weights.sum(1, keepdims=True))
+        mean = logsumexp(np.where(there, members, 0.0) + shares[:, :, None], axis=1)
         return predictors_of(mean, KINDS[self.name])
 
     def _law(self, eta: Any) -> _Law:
