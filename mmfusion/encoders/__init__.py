@@ -1,10 +1,12 @@
 """Encoders: one modality's tensors in, an embedding out."""
 
-from mmfusion.encoders.base import Encoder
+from mmfusion.encoders.base import Encoder, TokenEncoder
 from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder
 from mmfusion.encoders.cnn import SmallCNN
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
+from mmfusion.encoders.table_tokens import TableTokenEncoder
 from mmfusion.encoders.vision import VisionEncoder
+from mmfusion.encoders.vision_tokens import VisionTokenEncoder
 
 __all__ = [
     "TABLE_ENCODERS",
@@ -14,6 +16,9 @@ __all__ = [
     "SNNEncoder",
     "SmallCNN",
     "TableEncoder",
+    "TableTokenEncoder",
+    "TokenEncoder",
     "VisionEncoder",
+    "VisionTokenEncoder",
     "build_encoder",
 ]

@@ -132,11 +132,13 @@ class FusionModel:
 
     def _build(self, n_predictors: int, bias: bool, trained: bool = False) -> FusionNetwork:
         early = isinstance(self.strategy, EarlyFusion)
+        at = "embedding" if early else self.strategy.at
         encoders = {
             name: build_encoder(
                 # A network whose weights come from a file needs no pretrained ones.
                 _without_pretrained(modality) if trained else modality,
                 None if early else self.strategy.dim,
+                tokens=at == "tokens",
             )
             for name, modality in self.modalities.items()
         }
@@ -148,6 +150,7 @@ class FusionModel:
             dropout=self.strategy.dropout,
             n_predictors=n_predictors,
             bias=bias,
+            at=at,
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmfusion.fusion.base import FusionOperator
+from mmfusion.fusion.base import FusionOperator, Part
 
 __all__ = ["FusionNetwork"]
 
@@ -59,6 +59,9 @@ class FusionNetwork(nn.Module):
     n_predictors : int
     bias : bool
         Whether predictors have a constant; a Cox model's is part of its baseline.
+    at : {"embedding", "tokens", "hidden"}
+        What the operator gets: embeddings; tokens of the encoders that have them; or what hidden
+        layers of each modality's own make of its embedding, with no further layers after fusion.
 
     Attributes
     ----------
@@ -77,20 +80,21 @@ class FusionNetwork(nn.Module):
         dropout: float = 0.0,
         n_predictors: int = 1,
         bias: bool = True,
+        at: str = "embedding",
     ) -> None:
         super().__init__()
+        self.at = at
         self.encoders = _Encoders(encoders)
         self.kept = frozenset(name for name, encoder in encoders.items() if encoder.frozen)
         self.operator = operator
         self.width = operator.width
-        layers: list[nn.Module] = []
-        width = operator.width
-        for following in hidden:
-            layers += [nn.Linear(width, following), nn.SiLU()]
-            if dropout:
-                layers.append(nn.Dropout(dropout))
-            width = following
-        self.hidden = nn.Sequential(*layers)
+        after = () if at == "hidden" else hidden
+        self.hidden = _dense(operator.width, after, dropout)
+        if at == "hidden":
+            self.branches = nn.ModuleList(
+                _dense(encoder.width, hidden, dropout) for encoder in encoders.values()
+            )
+        width = after[-1] if after else operator.width
         self.head = nn.Linear(width, n_predictors, bias=bias)
         nn.init.zeros_(self.head.weight)
         if bias:
@@ -128,7 +132,7 @@ class FusionNetwork(nn.Module):
         Tensor, shape (batch, n_predictors)
             In the precision of the weights, under autocast too.
         """
-        hidden = self.hidden(self.operator(self._embed(inputs, present), present))
+        hidden = self.hidden(self._fuse(self._encode(inputs, present), present))
         if hidden.dtype != self.head.weight.dtype:
             with torch.autocast(hidden.device.type, enabled=False):
                 return self.head(hidden.to(self.head.weight.dtype))
@@ -147,31 +151,75 @@ class FusionNetwork(nn.Module):
         Returns
         -------
         embeddings : dict of str to Tensor, each of shape (batch, width of the encoder)
+            Of a modality with tokens, their mean.
         fused : Tensor, shape (batch, width)
         """
-        embeddings = self._embed(inputs, present)
-        fused = self.operator(embeddings, present)
-        return dict(zip(self.encoders, embeddings, strict=True)), fused
+        parts = self._encode(inputs, present)
+        embeddings = [
+            encoder.pool(*part) if isinstance(part, tuple) else part
+            for encoder, part in zip(self.encoders.values(), parts, strict=True)
+        ]
+        return dict(zip(self.encoders, embeddings, strict=True)), self._fuse(parts, present)
 
-    def _embed(
+    def _fuse(self, parts: list[Part], present: Tensor | None) -> Tensor:
+        if self.at == "hidden":
+            parts = [layers(part) for layers, part in zip(self.branches, parts, strict=True)]
+        return self.operator(parts, present)
+
+    def _encode(
         self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None
-    ) -> list[Tensor]:
-        embeddings = []
+    ) -> list[Part]:
+        """Return each modality's embedding, or tokens, zeros where absent."""
+        encode = self._tokens if self.at == "tokens" else self._embedding
+        parts: list[Part] = []
         for position, (name, encoder) in enumerate(self.encoders.items()):
             if present is not None and name not in inputs:
-                embeddings.append(self.head.weight.new_zeros(len(present), encoder.width))
+                parts.append(self.head.weight.new_zeros(len(present), encoder.width))
                 continue
-            mine = inputs[name]
-            embedding = encoder.project(*mine) if name in self.kept else encoder(*mine)
-            if present is not None and len(embedding) < len(present):
-                everyone = embedding.new_zeros(len(present), embedding.shape[1])
-                everyone[present[:, position]] = embedding
-                embedding = everyone
-            embeddings.append(embedding)
-        return embeddings
+            part = encode(name, encoder, inputs[name])
+            if present is not None:
+                part = _spread(part, present[:, position])
+            parts.append(part)
+        return parts
+
+    def _embedding(self, name: str, encoder: Any, mine: tuple[Tensor, ...]) -> Tensor:
+        return encoder.project(*mine) if name in self.kept else encoder(*mine)
+
+    def _tokens(self, name: str, encoder: Any, mine: tuple[Tensor, ...]) -> Part:
+        if name in self.kept or not encoder.has_tokens:
+            return self._embedding(name, encoder, mine)  # one token
+        return encoder.tokens(*mine)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters in groups; a group may carry ``lr_scale`` (1 if absent)."""
         groups = [g for encoder in self.encoders.values() for g in encoder.parameter_groups()]
-        fusion = [*self.operator.parameters(), *self.hidden.parameters(), *self.head.parameters()]
+        mine = [self.operator, self.hidden, self.head]
+        mine += [self.branches] if self.at == "hidden" else []
+        fusion = [parameter for module in mine for parameter in module.parameters()]
         return [group for group in [*groups, {"params": fusion}] if group["params"]]
+
+
+def _dense(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for following in hidden:
+        layers += [nn.Linear(width, following), nn.SiLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = following
+    return nn.Sequential(*layers)
+
+
+def _spread(part: Part, rows: Tensor) -> Part:
+    """Return what a modality's `rows` of the batch have for all rows, zeros (False) elsewhere."""
+    if isinstance(part, tuple):
+        values, there = part
+        return _spread_values(values, rows), None if there is None else _spread_values(there, rows)
+    return _spread_values(part, rows)
+
+
+def _spread_values(values: Tensor, rows: Tensor) -> Tensor:
+    if len(values) == len(rows):
+        return values
+    everyone = values.new_zeros(len(rows), *values.shape[1:])
+    everyone[rows] = values
+    return everyone
