@@ -1,7 +1,8 @@
-"""Data sets: real cohorts, and a simulated one whose truth is known.
+"""Data sets: real cohorts, and simulated ones whose truth is known.
 
 Each loader returns a `sklearn.utils.Bunch` with ``frame`` (a row a subject), ``target``,
-``DESCR``, ``source`` and ``license``. ``load_*`` need no connection. ``fetch_*`` look in the folder
+``DESCR``, ``source`` and ``license``; ``make_*``, which draw two modalities whose joint effect is
+known, give ``log_hazard`` and ``columns`` in place of the last three. ``load_*`` need no connection. ``fetch_*`` look in the folder
 named by the environment variable ``MMFUSION_DATA`` and in the user's data folder, and else
 download, convert and check.
 """
@@ -12,6 +13,7 @@ from mmfusion.datasets.digits import DigitsTruth, load_digits_cohort
 from mmfusion.datasets.glioma import fetch_glioma
 from mmfusion.datasets.houses import fetch_houses
 from mmfusion.datasets.metabric import load_metabric
+from mmfusion.datasets.simulated import make_additive, make_interaction
 from mmfusion.datasets.tcga_omics import fetch_tcga_omics
 
 __all__ = [
@@ -23,4 +25,6 @@ __all__ = [
     "fetch_tcga_omics",
     "load_digits_cohort",
     "load_metabric",
+    "make_additive",
+    "make_interaction",
 ]

@@ -117,7 +117,9 @@ def _draw(
 ) -> tuple[pd.DataFrame, dict[str, list[str]], np.random.Generator]:
     for name, value, least in (("n", n, 1), ("n_noise", n_noise, 0)):
         if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
-            raise ValueError(f"The {name} parameter must be an int of at least {least}. Got {value!r}.")
+            raise ValueError(
+                f"The {name} parameter must be an int of at least {least}. Got {value!r}."
+            )
     if not isinstance(strength, Real) or not np.isfinite(float(strength)):
         raise ValueError(f"The strength parameter must be a finite number. Got {strength!r}.")
     if not isinstance(censoring, Real) or not 0 <= float(censoring) < 1:

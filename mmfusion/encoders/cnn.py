@@ -48,6 +48,6 @@ class SmallCNN(nn.Sequential):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the feature maps before pooling, (k, channels, height, width)."""
-        for block in self[:-2]:
+        for block in list(self)[:-2]:  # all but pooling
             images = block(images)
         return images

@@ -24,9 +24,7 @@ def check_module(module: Any) -> nn.Module:
 
 
 @torch.no_grad()
-def run_on_zeros(
-    module: nn.Module, shape: tuple[int, ...], call: Callable[[Tensor], Any]
-) -> Any:
+def run_on_zeros(module: nn.Module, shape: tuple[int, ...], call: Callable[[Tensor], Any]) -> Any:
     """Return what `call`, of `module`, makes of rows of zeros of this shape.
 
     Run once in evaluation mode; the mode of the module is left as it was.

@@ -39,8 +39,10 @@ class TableTokenEncoder(TokenEncoder):
         self.group = -(-n_numeric // MAX_TOKENS)  # columns a token
         n_groups = -(-n_numeric // self.group) if n_numeric else 0
         self.padding = n_groups * self.group - n_numeric
-        scale = self.group**-0.5 if n_numeric else 1.0
-        self.weight = nn.Parameter(torch.randn(n_groups, self.group, width) * scale)
+        self.weight: nn.Parameter | None = None
+        if n_numeric:
+            weight = torch.randn(n_groups, self.group, width)
+            self.weight = nn.Parameter(weight * self.group**-0.5)
         self.bias = nn.Parameter(torch.randn(n_groups + len(cardinalities), width))
         tables = [nn.Embedding(codes, width) for codes in cardinalities]
         for table in tables:
@@ -48,11 +50,11 @@ class TableTokenEncoder(TokenEncoder):
         self.embeddings = nn.ModuleList(tables)
         self.feature_width = self.width = width
 
-    def tokens(
+    def tokens(  # type: ignore[override]
         self, numeric: Tensor, categories: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         parts = []
-        if self.group:
+        if self.weight is not None:
             groups = F.pad(numeric, (0, self.padding)).unflatten(1, (-1, self.group))
             parts.append(torch.einsum("bgs,gsw->bgw", groups, self.weight))
         if categories is not None:

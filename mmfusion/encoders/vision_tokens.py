@@ -14,7 +14,7 @@ from mmfusion.encoders.vision import VisionEncoder
 __all__ = ["VisionTokenEncoder", "token_shape"]
 
 
-def token_shape(backbone: nn.Module, shape: tuple[int, ...]) -> tuple[int, int] | None:
+def token_shape(backbone: Any, shape: tuple[int, ...]) -> tuple[int, int] | None:
     """Return how many tokens a backbone makes of an image, and how wide; None if it makes none.
 
     Parameters
@@ -59,7 +59,12 @@ class VisionTokenEncoder(TokenEncoder, VisionEncoder):
     """
 
     def __init__(
-        self, backbone: nn.Module, n_channels: int, size: tuple[int, int], width: int, **options: Any
+        self,
+        backbone: nn.Module,
+        n_channels: int,
+        size: tuple[int, int],
+        width: int,
+        **options: Any,
     ) -> None:
         super().__init__(backbone, n_channels, size, width, **options)
         shape = token_shape(backbone, (n_channels, *size))
@@ -73,7 +78,12 @@ class VisionTokenEncoder(TokenEncoder, VisionEncoder):
     def _backbone_output(self, images: Tensor) -> Tensor:
         return _as_tokens(self.backbone, self.backbone.forward_features(images))  # type: ignore[operator]
 
-    def tokens(self, pixels: Tensor, owner: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def features(self, pixels: Tensor, owner: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return self.pool(*self.tokens(pixels, owner))
+
+    def tokens(  # type: ignore[override]
+        self, pixels: Tensor, owner: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the tokens of the rows' images; see `VisionEncoder.features` for the inputs."""
         assert self.projection is not None
         values = self.projection(self._run(self._normalise(pixels))) + self.position

@@ -184,7 +184,9 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
 def _check_operator(fusion: JointFusion) -> None:
     operator, options = OPERATORS[fusion.operator], fusion.options
     if fusion.at not in LEVELS:
-        raise ValueError(f"The at parameter of JointFusion must be one of {LEVELS}. Got {fusion.at!r}.")
+        raise ValueError(
+            f"The at parameter of JointFusion must be one of {LEVELS}. Got {fusion.at!r}."
+        )
     if fusion.at == "tokens" and not operator.takes_tokens:
         able = sorted(name for name, kind in OPERATORS.items() if kind.takes_tokens)
         raise ValueError(

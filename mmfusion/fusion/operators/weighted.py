@@ -9,20 +9,14 @@ from torch import Tensor, nn
 
 from mmfusion.fusion.base import FusionOperator, Part, register
 from mmfusion.fusion.operators._masks import apply, masked_softmax, neutral
-from mmfusion.fusion.operators._tokens import TokenOperator, Tokens, join
+from mmfusion.fusion.operators._tokens import TokenOperator, Tokens, heads, join
 
 __all__ = ["Attention", "FeatureAttention", "Modulation"]
 
 
-class _Score(nn.Module):
-    """``q' tanh(A h)``: one number a token."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False))
-
-    def forward(self, values: Tensor) -> Tensor:
-        return self.layers(values)
+def _score(dim: int, n_heads: int) -> nn.Sequential:
+    """Return ``q' tanh(A h + a)``: a number a token and head."""
+    return nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, n_heads, bias=False))
 
 
 class _WeightedSum(TokenOperator):
@@ -31,7 +25,10 @@ class _WeightedSum(TokenOperator):
     score: nn.Module
 
     def weights(self, embeddings: Sequence[Part], present: Tensor | None) -> Tensor:
-        """Return the weights, (batch, M, 1) or (batch, M, dim), of tokens as they are joined."""
+        """Return the weights, (batch, n_tokens, heads or dim), of all modalities' tokens in turn.
+
+        An embedding is one token. Weights sum to one over what is there.
+        """
         return self._weights(join(self.tokens(embeddings, present)))
 
     def _weights(self, tokens: Tokens) -> Tensor:
@@ -40,7 +37,9 @@ class _WeightedSum(TokenOperator):
 
     def forward(self, embeddings: Sequence[Part], present: Tensor | None) -> Tensor:
         tokens = join(self.tokens(embeddings, present))
-        return (self._weights(tokens) * tokens.values).sum(dim=1)
+        weights = self._weights(tokens)
+        shares = tokens.values.unflatten(2, (weights.shape[2], -1))  # a part of the features a head
+        return (weights[:, :, :, None] * shares).sum(dim=1).flatten(1)
 
 
 @register("attention")
@@ -49,12 +48,21 @@ class Attention(_WeightedSum):
 
     Of ``h_k = W_k u_k + b_k``, over the present modalities; of tokens, over all tokens of all
     modalities (the attention of Ilse, Tomczak & Welling 2018, equation 8). Zeros where nothing is
-    present.
+    present. Each head has a q of its own, and weighs its own part of the features.
+
+    Parameters
+    ----------
+    widths, dim
+        See `FusionOperator`.
+    n_heads : int, optional
+        A divisor of `dim`; by default 4, or the largest of 2 and 1 that divides it. One head is
+        the plain weighted sum; it cannot tell from which modality alone a sign should turn (the
+        weights would have to beat one another in a circle), so interactions need more.
     """
 
-    def __init__(self, widths: Sequence[int], dim: int) -> None:
+    def __init__(self, widths: Sequence[int], dim: int, *, n_heads: int | None = None) -> None:
         super().__init__(widths, dim)
-        self.score = _Score(dim)
+        self.score = _score(dim, heads(n_heads, dim))
 
 
 @register("feature_attention")
@@ -76,14 +84,14 @@ class FeatureAttention(_WeightedSum):
 class Modulation(FusionOperator):
     """Embeddings side by side, each times its weight: ``[α_1 u_1; ...; α_M u_M]``.
 
-    With the weights of `Attention`; of two modalities ``[α u; (1 - α) v]``. The weight of an
-    absent modality is zero.
+    With the weights of `Attention` with one head; of two modalities ``[α u; (1 - α) v]``. The
+    weight of an absent modality is zero.
     """
 
     def __init__(self, widths: Sequence[int], dim: int) -> None:
         super().__init__(widths, dim)
         self.projections = nn.ModuleList(nn.Linear(width, dim) for width in widths)
-        self.score = _Score(dim)
+        self.score = _score(dim, 1)
         self.width = sum(widths)
 
     def forward(self, embeddings: Sequence[Part], present: Tensor | None) -> Tensor:
