@@ -2,9 +2,9 @@
 
 Each loader returns a `sklearn.utils.Bunch` with ``frame`` (a row a subject), ``target``,
 ``DESCR``, ``source`` and ``license``; ``make_*``, which draw two modalities whose joint effect is
-known, give ``log_hazard`` and ``columns`` in place of the last three. ``load_*`` need no connection. ``fetch_*`` look in the folder
-named by the environment variable ``MMFUSION_DATA`` and in the user's data folder, and else
-download, convert and check.
+known, give ``log_hazard`` and ``columns`` in place of the last three. ``load_*`` need no
+connection. ``fetch_*`` look in the folder named by the environment variable ``MMFUSION_DATA`` and
+in the user's data folder, and else download, convert and check.
 """
 
 from mmfusion.datasets._checks import ChecksumError
