@@ -17,7 +17,9 @@ from mmfusion.encoders.own import check_module
 from mmfusion.encoders.pointnet import PointNet
 from mmfusion.encoders.points import PointsEncoder
 from mmfusion.encoders.reduced import OneHotEncoder, ReducedEncoder
+from mmfusion.encoders.table_tokens import TableTokenEncoder
 from mmfusion.encoders.vision import VisionEncoder
+from mmfusion.encoders.vision_tokens import VisionTokenEncoder, token_shape
 
 __all__ = ["TABLE_ENCODERS", "build_encoder", "build_reduced_encoder"]
 
@@ -26,13 +28,16 @@ TABLE_ENCODERS: dict[str, Callable[..., Encoder]] = {
     "mlp": MLPEncoder,
     "raw": lambda n_numeric, cardinalities, **_: TableEncoder(n_numeric, cardinalities),
     "snn": SNNEncoder,
+    "tokens": lambda n_numeric, cardinalities, width, **_: TableTokenEncoder(
+        n_numeric, cardinalities, width
+    ),
 }
 
 #: What a pretrained backbone learns at, beside random layers: it has less to learn.
 _PRETRAINED_LR_SCALE = 0.1
 
 
-def build_encoder(modality: Any, width: int | None) -> Encoder:
+def build_encoder(modality: Any, width: int | None, *, tokens: bool = False) -> Encoder:
     """Return the encoder of a modality, untrained.
 
     Parameters
@@ -44,6 +49,10 @@ def build_encoder(modality: Any, width: int | None) -> Encoder:
         own width. None: no projection, for early fusion; then a table is its numbers and embedded
         categories, an image its frozen features, or its pixels where the encoder is not frozen, a
         point cloud the features of its network.
+    tokens : bool, default=False
+        Whether tokens are asked for: an image's encoder that is trained and has feature maps or
+        patches is then made to give these. A frozen one gives its pooled features; a table's
+        gives tokens if it is ``"tokens"``, whatever is asked for.
 
     Returns
     -------
@@ -73,7 +82,7 @@ def build_encoder(modality: Any, width: int | None) -> Encoder:
         return _table_encoder(modality, width)
     if modality.kind == "points":
         return _points_encoder(modality, width)
-    return _image_encoder(modality, width)
+    return _image_encoder(modality, width, tokens)
 
 
 def build_reduced_encoder(modality: Any, reduce: str, n_components: int | float) -> ReducedEncoder:
@@ -125,7 +134,7 @@ def _table_encoder(modality: Any, width: int | None) -> Encoder:
     )
 
 
-def _image_encoder(modality: Any, width: int | None) -> Encoder:
+def _image_encoder(modality: Any, width: int | None, tokens: bool) -> Encoder:
     n_channels, size = modality.n_channels_, modality.size_
     as_pixels = width is None and modality.freeze != "all"
     backbone = (
@@ -133,18 +142,20 @@ def _image_encoder(modality: Any, width: int | None) -> Encoder:
         if as_pixels
         else make_backbone(modality.encoder, n_channels, size, modality.pretrained)
     )
-    return VisionEncoder(
-        backbone.module,
-        n_channels,
-        size,
-        width,
-        mean=backbone.mean,
-        std=backbone.std,
-        freeze=None if as_pixels else modality.freeze,
-        n_components=modality.n_components,
-        dropout=modality.dropout,
-        lr_scale=_lr_scale(modality),
-    )
+    options: dict[str, Any] = {
+        "mean": backbone.mean,
+        "std": backbone.std,
+        "freeze": None if as_pixels else modality.freeze,
+        "n_components": modality.n_components,
+        "dropout": modality.dropout,
+        "lr_scale": _lr_scale(modality),
+    }
+    encoder = VisionEncoder(backbone.module, n_channels, size, width, **options)
+    if not tokens or width is None or encoder.frozen:
+        return encoder
+    if token_shape(backbone.module, (n_channels, *size)) is None:
+        return encoder
+    return VisionTokenEncoder(backbone.module, n_channels, size, width, **options)
 
 
 def _points_encoder(modality: Any, width: int | None) -> Encoder:

@@ -278,7 +278,7 @@ class FusionModel:
             # A network whose weights come from a file needs no pretrained ones.
             source = _without_pretrained(modality) if trained else modality
             if not isinstance(strategy, EarlyFusion):
-                encoders[name] = build_encoder(source, strategy.dim)
+                encoders[name] = build_encoder(source, strategy.dim, tokens=strategy.at == "tokens")
             elif strategy.reduce is None:
                 encoders[name] = build_encoder(source, None)
             else:
@@ -299,6 +299,7 @@ class FusionModel:
             n_design=self.design_use.n_columns,
             joins_design=self.design_use.joins,
             orthogonal=self.design_use.orthogonal,
+            at="embedding" if isinstance(self.strategy, EarlyFusion) else self.strategy.at,
         )
 
     @classmethod

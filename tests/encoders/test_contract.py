@@ -80,6 +80,17 @@ CASES: dict[str, tuple[Modality, int | None]] = {
     "own image network": (Image("image", size=16, encoder=own_cnn()), 8),
     "own image function": (Image("bag", size=16, encoder=own_cnn, freeze=1), 8),
 }
+CASES |= {
+    "tokens: of columns": (Tabular(["age", "sex", "stage"], encoder="tokens"), 8),
+    "tokens: of numbers": (Genes("g*", encoder="tokens"), 8),
+    "tokens: of categories": (Tabular(["sex", "stage"], encoder="tokens"), 8),
+    "tokens: cnn": (Image("image", size=16), 8),
+    "tokens: cnn, bags": (Image("bag", size=16, dropout=0.2, freeze=1), 8),
+    "tokens: cnn, frozen": (Image("bag", size=16, freeze="all", n_components=5), 8),
+    "tokens: timm cnn": (Image("bag", size=32, encoder="test_resnet"), 8),
+    "tokens: timm transformer": (Image("bag", size=64, encoder="test_vit", freeze=3), 8),
+    "tokens: pixels": (Image("image", size=8, encoder="raw"), 8),
+}
 CASES["embedded"] = (
     Image("bag", size=32, encoder="tf_efficientnet_lite0", pretrained="embedded", freeze="all"),
     8,
@@ -99,7 +110,7 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Built]:
 
     def build() -> Built:
         torch.manual_seed(3)
-        encoder = build_encoder(modality, width)
+        encoder = build_encoder(modality, width, tokens="tokens" in request.param)
         if encoder.frozen:
             encoder.eval()
             encoder.fit_features(encoder.features(*data.inputs(torch.arange(ROWS))))
@@ -186,13 +197,13 @@ def test_state_dict_round_trip_without_pretrained_weights(name: str) -> None:
     modality = copy.deepcopy(template).fit(frame())
     data = modality.transform(frame())
     torch.manual_seed(1)
-    encoder = build_encoder(modality, width)
+    encoder = build_encoder(modality, width, tokens="tokens" in name)
     if encoder.frozen:
         encoder.fit_features(encoder.features(*first(data, ROWS)))
     torch.manual_seed(2)
     if getattr(modality, "pretrained", False):
         modality.set_params(pretrained=False)
-    other = build_encoder(modality, width)
+    other = build_encoder(modality, width, tokens="tokens" in name)
     other.load_state_dict(encoder.state_dict())
     assert other.width == encoder.width
     other.load_state_dict(encoder.state_dict())  # and once more over a fitted one
