@@ -161,6 +161,10 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
     the interval on that holds its entry, all of it. An event beyond the last cut is censored
     there, and curves stay where they are: a convention, no estimate.
 
+    DeepHit ranks incidences at event times: judge it by
+    `mmfusion.metrics.concordance_index_antolini`. A risk score, and so `score`, sees one number of
+    a curve; and ranking costs calibration.
+
     Examples
     --------
     >>> from mmfusion import Tabular

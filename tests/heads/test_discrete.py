@@ -351,6 +351,16 @@ def test_extreme_predictors_have_finite_losses_and_gradients(loss: Any) -> None:
         assert torch.isfinite(eta.grad).all()  # type: ignore[arg-type]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_on_a_gpu_are_those_on_the_cpu(loss: Any) -> None:
+    head, target = fitted(loss, outcome(delayed=True, causes=2 if loss == "deephit" else 1))
+    eta, device = logits(target, len(head.predictors)), torch.device("cuda")
+    there = head.loss(eta.to(device), target.to(device))
+    torch.testing.assert_close(there.cpu(), head.loss(eta, target))
+    assert head.monitor(eta.to(device), target.to(device)) == head.monitor(eta, target)
+
+
 def test_an_improbable_censoring_still_has_a_gradient() -> None:
     """pycox's constant under the logarithm takes it away."""
     _, target = fitted("pmf", surv([5.0, 0.5], [0, 1]))
