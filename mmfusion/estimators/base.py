@@ -116,6 +116,11 @@ class FusionEstimator(Effects, NestedModalities):
         self.verbose = verbose
         self.random_state = random_state
 
+    def _validate_params(self) -> None:
+        """Check what can be checked without data, under scikit-learn's name for it."""
+        training_settings(self)
+        check_fusion(self.fusion)
+
     @abstractmethod
     def _make_head(self) -> Head:
         """Return the unfitted head of this estimator."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
@@ -185,6 +186,10 @@ class Modality(BaseEstimator, ABC):
     @abstractmethod
     def transform(self, frame: pd.DataFrame) -> ModalityData:
         """Return tensors and the presence mask, a row for each row of `frame`."""
+
+    def present(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return which rows of `frame` have this modality (after `fit`), bool, shape (n_rows,)."""
+        return self.transform(frame).present.numpy()
 
 
 class MultimodalData:
