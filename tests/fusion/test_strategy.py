@@ -23,7 +23,9 @@ def test_a_name_is_a_joint_operator(name: str) -> None:
     assert strategy.operator == name
 
 
-@pytest.mark.parametrize("strategy", [JointFusion("sum", 8), EarlyFusion(hidden=(4,)), LateFusion(5)])
+@pytest.mark.parametrize(
+    "strategy", [JointFusion("sum", 8), EarlyFusion(hidden=(4,)), LateFusion(5)]
+)
 def test_strategies_pass_unchanged_and_clone(strategy: Any) -> None:
     assert check_fusion(strategy) is strategy
     assert clone(strategy).get_params() == strategy.get_params()
@@ -60,6 +62,15 @@ def test_build_operator() -> None:
         (EarlyFusion(hidden="ab"), "Got 'ab'"),
         (LateFusion(dropout=1.0), r"dropout parameter of LateFusion must be .* \[0, 1\). Got 1.0"),
         (JointFusion(dropout="0.1"), "Got '0.1'"),
+        (EarlyFusion("ica"), "reduce parameter of EarlyFusion must be 'pca', .* Got 'ica'"),
+        (EarlyFusion("pca", 0), "n_components parameter of EarlyFusion .* Got 0"),
+        (EarlyFusion("pca", 1.0), r"a share in \(0, 1\). Got 1.0"),
+        (EarlyFusion("pca", True), "Got True"),
+        (EarlyFusion(hidden=None), "only with reduce='pca' or reduce='features'"),
+        (LateFusion("median"), "how parameter of LateFusion must be one of .* Got 'median'"),
+        (LateFusion(combine="curve"), "combine parameter of LateFusion .* Got 'curve'"),
+        (LateFusion("stack", "survival"), "how='stack' with combine='survival'"),
+        (LateFusion(folds=1), "folds parameter of LateFusion .* 2 or more. Got 1"),
     ],
 )
 def test_what_is_refused(fusion: Any, message: str) -> None:
