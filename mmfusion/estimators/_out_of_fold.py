@@ -53,7 +53,7 @@ def deal_folds(
     """Return training and held-out rows of each fold; rows of a cluster stay together."""
     labels = head.stratify(target)
     if isinstance(head, CategoricalHead) and np.bincount(labels).min() < 2:
-        rare = head.classes_[np.bincount(labels).argmin()]
+        rare = head.classes_[np.bincount(labels).argmin()].item()
         raise ValueError(
             "Out-of-fold predictions need at least 2 rows of each class. "
             f"Class {rare!r} has 1; use LateFusion('mean')."
@@ -90,7 +90,9 @@ def out_of_fold(
         model = clone(estimator).set_params(fusion=fusion, inference="model", verbose=0)
         weight = None if sample_weight is None else np.asarray(sample_weight)[train]
         try:
-            model.fit(frame.iloc[train], take_outcome(y, train), weight)
+            with warnings.catch_warnings():  # what is kept of a fold's networks is nothing
+                warnings.filterwarnings("ignore", r"(The t|T)raining was interrupted", UserWarning)
+                model.fit(frame.iloc[train], take_outcome(y, train), weight)
         except KeyboardInterrupt:
             model.interrupted_ = True
         if model.interrupted_:

@@ -104,6 +104,15 @@ def test_options_are_those_of_the_constructor() -> None:
             JointFusion("transformer", dim=32, options={"n_heads": 5}),
             "n_heads option of JointFusion must divide its dim, 32. Got 5",
         ),
+        (EarlyFusion("ica"), "reduce parameter of EarlyFusion must be 'pca', .* Got 'ica'"),
+        (EarlyFusion("pca", 0), "n_components parameter of EarlyFusion .* Got 0"),
+        (EarlyFusion("pca", 1.0), r"a share in \(0, 1\). Got 1.0"),
+        (EarlyFusion("pca", True), "Got True"),
+        (EarlyFusion(hidden=None), "only with reduce='pca' or reduce='features'"),
+        (LateFusion("median"), "how parameter of LateFusion must be one of .* Got 'median'"),
+        (LateFusion(combine="curve"), "combine parameter of LateFusion .* Got 'curve'"),
+        (LateFusion("stack", "survival"), "how='stack' with combine='survival'"),
+        (LateFusion(folds=1), "folds parameter of LateFusion .* 2 or more. Got 1"),
     ],
 )
 def test_what_is_refused(fusion: Any, message: str) -> None:
