@@ -42,7 +42,8 @@ BELOW = {
 }
 BELOW["evaluation"] = {"survival", "modalities", "metrics"}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
-BELOW[""] = {"datasets", "testing", *BELOW["testing"]}
+BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
+BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
 
 #: Of a room on the left, only these modules, where `training` needs a contract and no more.
 ONLY = {("training", "heads"): {"mmfusion.heads", "mmfusion.heads.base"}}

@@ -357,6 +357,13 @@ class FusionEstimator(Effects, NestedModalities):
             )
         check_choice("inference", self.inference, INFERENCES)
         check_choice("head", self.head, HEADS)
+        strategy = check_fusion(self.fusion)
+        at = strategy.at if isinstance(strategy, JointFusion) else "embedding"
+        if self.head == "nonlinear" and (not strategy.hidden or at == "hidden"):
+            raise ValueError(
+                "The head parameter may be 'nonlinear' only where hidden layers follow the fusion "
+                f"of the modalities. Got {strategy!r}."
+            )
         return StructuredPart(self.structured, self.orthogonalization)
 
     def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
