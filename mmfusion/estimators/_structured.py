@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmfusion.structured import (
     Expansion,
     Formula,
     HeadLikelihood,
+    SeparationWarning,
     StructuredFit,
     Term,
     effects_table,
@@ -111,13 +113,21 @@ class StructuredPart:
     def _fit(
         self, design: np.ndarray, head: Head, target: Target, offset: np.ndarray | None = None
     ) -> StructuredFit:
-        return fit_structured(
-            HeadLikelihood(head, target),
-            design,
-            self.terms(),
-            offset,
-            names=self.expansion.names(self.formula.names_),
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit = fit_structured(
+                HeadLikelihood(head, target),
+                design,
+                self.terms(),
+                offset,
+                names=self.expansion.names(self.formula.names_),
+            )
+        for warning in caught:
+            # A baseline's hazard of 1 at the last event is as right as Kaplan and Meier's.
+            separates = issubclass(warning.category, SeparationWarning)
+            if not (separates and set(fit.runaway) <= set(self.expansion.baseline)):
+                warnings.warn(warning.message, warning.category, stacklevel=2)
+        return fit
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms of the design of all predictors."""

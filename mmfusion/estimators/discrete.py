@@ -24,6 +24,9 @@ from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionDiscreteTime"]
 
+#: Losses whose intervals can share the effects of a formula.
+SHARED_EFFECTS = ("logistic_hazard", "pc_hazard", "multisurv")
+
 
 class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
     """Survival on a grid of intervals: a multimodal network computes a predictor for each.
@@ -64,8 +67,9 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
     structured : str, optional
         Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
         then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
-        ``modalities={}`` it is the whole model: the classical one. Not with DeepHit, whose
-        ranking loss is no likelihood.
+        ``modalities={}`` it is the whole model: the classical one, a regression of grouped times
+        whose intervals have a baseline each and share all effects. With the losses of hazards
+        ("logistic_hazard", "pc_hazard", "multisurv").
     head : {"additive", "nonlinear"}, default="additive"
         Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
         it adds one interpretable number a row; or of the formula's columns too, which then may
@@ -267,10 +271,10 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             check_choice("interpolation", self.interpolation, choices)
         check_number("alpha", self.alpha, 0, 1)
         check_number("sigma", self.sigma, 0.01)  # exp(1 / sigma) is the largest of the losses
-        if self.structured is not None and self.loss == "deephit":
+        if self.structured is not None and self.loss not in SHARED_EFFECTS:
             raise ValueError(
-                "The structured parameter must be None with loss='deephit', whose ranking loss is "
-                f"no likelihood; loss='pmf' is DeepHit's likelihood. Got {self.structured!r}."
+                f"The loss parameter must be one of {SHARED_EFFECTS} with a formula, whose effects "
+                f"are those on the hazard of every interval. Got {self.loss!r}."
             )
         return DiscreteTimeHead(
             self.loss,

@@ -166,7 +166,7 @@ def test_default_times_are_the_cuts_and_risk_is_the_restricted_mean() -> None:
         (
             {"loss": "deephit", "structured": "a"},
             ValueError,
-            "structured parameter must be None with loss='deephit'",
+            "loss parameter must be one of .* with a formula.* Got 'deephit'",
         ),
     ],
 )
