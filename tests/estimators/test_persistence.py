@@ -264,7 +264,7 @@ def test_an_older_format_of_early_and_late_fusion(tmp_path: Path) -> None:
         if readable:
             FusionRegressor.load(tmp_path / fusion)
         else:
-            with pytest.raises(ValueError, match=r"format 1, .* another meaning .* fit it again"):
+            with pytest.raises(ValueError, match=r"format 1, .* another meaning; fit it again"):
                 FusionRegressor.load(tmp_path / fusion)
 
 
