@@ -107,10 +107,12 @@ class ReducedEncoder(Encoder):
             scores = relevance(values)
             best = torch.argsort(scores, descending=True, stable=True)
             self.chosen = best[: self._count(values.shape[1])].sort().values
-        if not bool((values != values[:1]).any()):  # one row, or the same in all: no directions
-            self.chosen = self.chosen[:1]
         values = values[:, self.chosen]
-        self._scale(values.shape[1], min(values.shape))
+        varies = bool((values != values[:1]).any())  # of one row there are no directions
+        if not varies:
+            self.chosen = self.chosen[:1]
+            values = values[:, :1]
+        self._scale(values.shape[1], min(values.shape) if varies else 0)
         assert self.scaler is not None
         self.scaler.fit(values)
         self._measure()
@@ -122,7 +124,7 @@ class ReducedEncoder(Encoder):
 
     def _scale(self, n_features: int, most: int) -> None:
         wished = None
-        if self.reduce == "pca":
+        if self.reduce == "pca" and most > 0:
             whole = isinstance(self.n_components, Integral)
             wished = min(int(self.n_components), most) if whole else self.n_components
         self.scaler = FeatureScaler(n_features, wished)
@@ -143,7 +145,7 @@ class ReducedEncoder(Encoder):
         # Called before the children load: how many features there are is known by what is stored.
         chosen = state_dict[f"{prefix}chosen"]
         self.chosen = torch.empty_like(chosen)
-        self._scale(len(chosen), len(chosen))
         stored = state_dict.get(f"{prefix}scaler.components")
+        self._scale(len(chosen), 0 if stored is None else len(chosen))
         self.width = len(chosen) if stored is None else stored.shape[1]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

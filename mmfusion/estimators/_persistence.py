@@ -167,6 +167,12 @@ def load_estimator(cls: type, folder: Path) -> Any:
     if unknown:
         raise ValueError(f"{folder / STATE} holds types that are not trusted: {unknown}.")
     state = _read(folder / STATE, lambda path: skops.io.load(path, trusted=sorted(TRUSTED)))
+    fusion = state["params"]["fusion"]
+    if manifest["format"] == 1 and isinstance(fusion, EarlyFusion | LateFusion):
+        raise ValueError(
+            f"{folder} was written in format 1, in which {type(fusion).__name__} had another "
+            "meaning; fit it again."
+        )
     weights = _read(folder / WEIGHTS, load_file)
     estimator = cls(**state["params"])
     estimator._restore(state, _by_model(weights, manifest["models"]))

@@ -548,7 +548,7 @@ class FusionEstimator(Effects, NestedModalities):
             )
         inner = strategy.member() if isinstance(strategy, LateFusion) else strategy
         self._late = None
-        if state["late"] is not None:
+        if state.get("late") is not None:
             self._late = LatePool.from_state(strategy, list(state["models"]), state["late"])
         use = self._design_use()
         self._models = {

@@ -108,7 +108,10 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
     best_epoch_ : int
         The epoch whose weights were kept.
     interrupted_ : bool
-        Whether Ctrl-C ended the training.
+        Whether Ctrl-C ended the training: late fusion is then without the networks that had no
+        turn.
+    fusion_weights_ : Series
+        With `LateFusion`: a weight a modality, or the coefficients of a stack.
     effects_, covariance_ : DataFrame
         With `structured`: effects with 95 % intervals and p-values, and their covariance.
     structured_weight_, deep_share_ : float

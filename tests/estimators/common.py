@@ -68,11 +68,11 @@ def cohort_for(kind: str = "cox", n: int = 40, **options: Any) -> tuple[pd.DataF
     return frame, np.where(age > 60, "old", "young") if kind == "classifier" else age
 
 
-def predictions(model: Any, frame: pd.DataFrame) -> np.ndarray:
-    """Return everything the model predicts of the rows, a row a subject."""
+def predictions(model: Any, frame: pd.DataFrame, **asked: Any) -> np.ndarray:
+    """Return everything the model predicts of the rows, a row a subject; `asked` is passed on."""
     if isinstance(model, FusionCox | FusionDiscreteTime):
-        curves = model.predict_survival_function(frame, times=[0.2, 0.5, 1.0])
-        return np.column_stack([model.predict(frame), curves.to_numpy()])
+        curves = model.predict_survival_function(frame, times=[0.2, 0.5, 1.0], **asked)
+        return np.column_stack([model.predict(frame, **asked), curves.to_numpy()])
     if isinstance(model, FusionClassifier):
-        return np.asarray(model.predict_proba(frame))
-    return np.asarray(model.predict(frame))[:, None]
+        return np.asarray(model.predict_proba(frame, **asked))
+    return np.asarray(model.predict(frame, **asked))[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+from mmfusion.fusion import EarlyFusion, LateFusion
+from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Genes, Image, Tabular
 from mmfusion.training import predict_eta
 from tests.estimators.common import FUSIONS, cohort_for, make_model, modalities, predictions
@@ -140,6 +143,7 @@ def test_late_fusion_averages_the_members_that_are_there() -> None:
     inputs = {"rna": Genes("gene_*", hidden=(6,)), "clinic": Tabular(["age"], hidden=(6,))}
     model = make_model("regressor", "late", modalities=inputs).fit(frame, y)
     both = model.predict(frame)
+    np.testing.assert_array_equal(model.fusion_weights_, [0.5, 0.5])
     rna = model.predict(frame.assign(age=np.nan))
     clinic = model.predict(without(frame, slice(None), GENES))
     np.testing.assert_allclose(both, (rna + clinic) / 2, rtol=1e-6)
@@ -158,3 +162,126 @@ def test_a_row_with_nothing_is_named_at_fit_and_at_predict() -> None:
             model.predict(empty)
         with pytest.raises(ValueError, match=r"no modality present: 'patient_3', 'patient_7'"):
             make_model("cox", fusion, epochs=1).fit(frame, y, eval_set=(empty, y))
+
+
+# --- any subset, at fit and at predict ------------------------------------------------------------
+
+EVERY = {
+    **FUSIONS,
+    "early pca": EarlyFusion("pca", 3, hidden=(4,)),
+    "early ridge": EarlyFusion("features", 3, hidden=None),
+    "late vote": LateFusion("vote", dim=6, hidden=(4,)),
+    "late stack": LateFusion("stack", dim=6, hidden=(4,), folds=2),
+}
+COLUMNS = {"scan": ["image"], "rna": GENES, "clinic": ["age"]}
+
+
+@pytest.fixture(scope="module", params=["cox", "classifier", "regressor"])
+def apart(request: pytest.FixtureRequest) -> tuple[str, pd.DataFrame, pd.DataFrame, Any]:
+    """Return rows that never have scan and genes together, and the same rows complete."""
+    frame, y = cohort_for(request.param, 60, missing=0.0)
+    frame["image"] = pd.Series(list(frame["image"]), frame.index, dtype=object)
+    lacking = without(without(frame, slice(0, 30), ["image"]), slice(30, 60), GENES)
+    lacking = without(lacking, slice(10, 14), ["age"])
+    if request.param == "classifier":
+        y = np.where(np.arange(60) % 2, "old", "young")
+    return request.param, lacking, frame, y
+
+
+def three(kind: str, fusion: str, **params: Any) -> Any:
+    inputs = {**modalities(encoder="raw"), "clinic": Tabular(["age"], hidden=(4,))}
+    return make_model(kind, EVERY[fusion], modalities=inputs, epochs=2, **params)
+
+
+@pytest.mark.parametrize("fusion", EVERY)
+def test_any_subset_also_one_never_seen(apart: tuple[Any, ...], fusion: str) -> None:
+    kind, lacking, whole, y = apart
+    model = three(kind, fusion, modality_dropout={"clinic": 0.4}).fit(lacking, y)
+    everything = predictions(model, whole)  # scan and genes together: no training row had them
+    assert np.isfinite(everything).all()
+    for names in itertools.chain.from_iterable(
+        itertools.combinations(COLUMNS, size) for size in (1, 2, 3)
+    ):
+        asked = predictions(model, whole, modalities=list(names))
+        blanked = whole
+        for name in COLUMNS.keys() - set(names):
+            blanked = without(blanked, slice(None), COLUMNS[name])
+        np.testing.assert_array_equal(asked, predictions(model, blanked))
+        if len(names) == 3:
+            np.testing.assert_array_equal(asked, everything)
+        # The content of what is absent is never read; others' gaps are of no consequence.
+        other = whole.copy()
+        for name in COLUMNS.keys() - set(names):
+            other[COLUMNS[name]] = other[COLUMNS[name]].iloc[::-1].to_numpy()
+        np.testing.assert_array_equal(predictions(model, other, modalities=list(names)), asked)
+    mixed = without(without(whole, slice(0, 20), ["image"]), slice(40, 60), ["age"])
+    np.testing.assert_allclose(
+        predictions(model, mixed)[20:40], everything[20:40], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("fusion", EVERY)
+def test_a_row_with_nothing_has_the_formulas_prediction(fusion: str) -> None:
+    frame, y = cohort_for("cox", 60, missing=0.3)
+    frame["dose"] = np.linspace(-1, 1, 60)
+    model = three("cox", fusion, structured="dose").fit(frame, y)
+    empty = without(frame, [3, 7], ["image", "age", *GENES])
+    found = model.predict(empty)
+    nothing = model.predict(frame, modalities=[])
+    np.testing.assert_allclose(found[[3, 7]], nothing[[3, 7]], rtol=1e-9)
+    coef = np.diff(nothing) / np.diff(frame["dose"])
+    np.testing.assert_allclose(coef, coef[0], rtol=1e-6)
+    for names in ([], ["rna"]):
+        curves = model.predict_survival_function(frame, times=[0.5], modalities=names)
+        hazard = model.predict_cumulative_hazard_function(frame, times=[0.5], modalities=names)
+        np.testing.assert_allclose(np.exp(-hazard), curves, rtol=1e-9)
+        np.testing.assert_array_equal(
+            model.predict_median(frame, modalities=names),
+            model.predict_quantile(frame, 0.5, modalities=names),
+        )
+        area = model.predict_restricted_mean(frame, 0.5, modalities=names)
+        assert ((area <= 0.5) & (area >= 0.5 * curves.iloc[:, 0])).all()
+        risk = model.predict(frame, modalities=names)
+        assert model.score(frame, y, modalities=names) == concordance_index(y, risk)
+
+
+def test_scores_and_probabilities_of_some_modalities() -> None:
+    frame, y = cohort_for("classifier", missing=0.0)
+    model = three("classifier", "gated").fit(frame, y)
+    proba = model.predict_proba(frame, modalities=["rna"])
+    np.testing.assert_array_equal(model.predict_log_proba(frame, modalities=["rna"]), np.log(proba))
+    logit = model.decision_function(frame, modalities=["rna"])
+    np.testing.assert_allclose(1 / (1 + np.exp(-logit)), proba[:, 1])
+    guess = model.predict(frame, modalities=["rna"])
+    assert model.score(frame, y, modalities=["rna"]) == np.mean(guess == y)
+    frame, y = cohort_for("regressor", missing=0.0)
+    model = three("regressor", "gated").fit(frame, y)
+    error = y - model.predict(frame, modalities=["clinic", "rna"])
+    wanted = 1 - np.mean(error**2) / np.var(y)
+    assert model.score(frame, y, modalities=["clinic", "rna"]) == pytest.approx(wanted)
+
+
+def test_files_of_modalities_not_asked_for_are_not_opened() -> None:
+    frame, y = cohort_for("regressor", missing=0.0)
+    model = three("regressor", "concat").fit(frame, y)
+    gone = frame.assign(image="no/such/file.png")
+    np.testing.assert_array_equal(
+        model.predict(gone, modalities=["rna"]), model.predict(frame, modalities=["rna"])
+    )
+    with pytest.raises(ValueError, match="cannot read the image"):
+        model.predict(gone)
+
+
+def test_what_may_be_asked_for() -> None:
+    frame, y = cohort_for("regressor", missing=0.0)
+    model = three("regressor", "concat").fit(frame, y)
+    known = r"\['scan', 'rna', 'clinic'\]"
+    with pytest.raises(ValueError, match=rf"{known}. Got 'clinc'. Did you mean 'clinic'\?"):
+        model.predict(frame, modalities=["rna", "clinc"])
+    with pytest.raises(TypeError, match=r"must be a list of names .* Got 'rna'"):
+        model.predict(frame, modalities="rna")
+    with pytest.raises(ValueError, match=rf"empty only beside a formula .* some of {known}"):
+        model.predict(frame, modalities=[])
+    lacking = without(frame, [2], GENES)
+    with pytest.raises(ValueError, match=r"no modality present: 'patient_2'\. .* \['rna'\]"):
+        model.predict(lacking, modalities=["rna"])

@@ -255,12 +255,27 @@ def test_the_wrong_class(saved: tuple[FusionCox, Path, pd.DataFrame]) -> None:
         FusionRegressor.load(saved[1])
 
 
+def test_an_older_format_of_early_and_late_fusion(tmp_path: Path) -> None:
+    frame, y = cohort_for("regressor")
+    for fusion, readable in (("gated", True), ("early", False), ("late", False)):
+        make_model("regressor", fusion, epochs=1).fit(frame, y).save(tmp_path / fusion)
+        manifest = json.loads((tmp_path / fusion / "model.json").read_text())
+        (tmp_path / fusion / "model.json").write_text(json.dumps({**manifest, "format": 1}))
+        if readable:
+            FusionRegressor.load(tmp_path / fusion)
+        else:
+            with pytest.raises(ValueError, match=r"format 1, .* another meaning; fit it again"):
+                FusionRegressor.load(tmp_path / fusion)
+
+
 def test_a_newer_format(saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path) -> None:
     folder = copy_of(saved[1], tmp_path / "model")
     manifest = json.loads((folder / "model.json").read_text())
     manifest["format"] = _persistence.FORMAT + 1
     (folder / "model.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match=r"written in format 2; .* Update mmfusion"):
+    with pytest.raises(
+        ValueError, match=rf"written in format {_persistence.FORMAT + 1}; .* Update mmfusion"
+    ):
         FusionCox.load(folder)
 
 

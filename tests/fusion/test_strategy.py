@@ -27,7 +27,7 @@ def test_a_name_is_a_joint_operator(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", [JointFusion("sum", 8), EarlyFusion(hidden=(4,)), LateFusion(5)]
+    "strategy", [JointFusion("sum", 8), EarlyFusion(hidden=(4,)), LateFusion("stack", dim=5)]
 )
 def test_strategies_pass_unchanged_and_clone(strategy: Any) -> None:
     assert check_fusion(strategy) is strategy
