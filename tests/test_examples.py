@@ -54,3 +54,24 @@ def test_embeddings_have_a_picture_and_a_number(tmp_path: Path) -> None:
     scores = pd.read_csv(tmp_path / "accuracies.csv")
     assert len(scores) == 2 * 2 * 3  # folds, inputs and embeddings, both modalities and each
     assert scores["accuracy"].between(0.4, 1).all()
+
+
+@pytest.mark.slow
+def test_fusions_are_compared_and_a_second_run_computes_nothing(tmp_path: Path) -> None:
+    def run() -> pd.DataFrame:
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "compare_fusion.py", "--fast", "--output", tmp_path],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return pd.read_csv(tmp_path / "scores.csv")
+
+    first = run()
+    assert first["model"].nunique() == 9
+    assert first["c"].between(0, 1).all()
+    assert "some lack a modality" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    assert len(list((tmp_path / "folds").glob("*.json"))) == 18
+    pd.testing.assert_frame_equal(first, run())  # seconds too: nothing was fitted again

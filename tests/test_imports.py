@@ -42,7 +42,8 @@ BELOW = {
 }
 BELOW["evaluation"] = {"survival", "modalities", "metrics"}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
-BELOW[""] = {"datasets", "testing", *BELOW["testing"]}
+BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
+BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
 
 #: Of a room on the left, only these modules, where `training` needs a contract and no more.
 ONLY = {("training", "heads"): {"mmfusion.heads", "mmfusion.heads.base"}}
@@ -135,7 +136,15 @@ def test_no_gpl_library_is_imported() -> None:
 
 @pytest.mark.parametrize("statement", ["import mmfusion", "import mmfusion.survival"])
 def test_importing_is_light(statement: str) -> None:
-    heavy = ["timm", "torchvision", "matplotlib", "lightning_fabric", "captum", "lifelines"]
+    heavy = [
+        "timm",
+        "torchvision",
+        "matplotlib",
+        "lightning_fabric",
+        "captum",
+        "lifelines",
+        "pycox",
+    ]
     code = f"{statement}; import sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

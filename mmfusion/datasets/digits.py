@@ -7,14 +7,10 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
-from mmfusion.survival import surv
-
-#: Weibull baseline: ``S_0(t) = exp(-(t / SCALE) ** SHAPE)``, time in months.
-SHAPE, SCALE = 1.5, 60.0
+from mmfusion.datasets._weibull import SCALE, SHAPE, WeibullTruth, draw_times
 
 #: Log hazard ratios of the table: a woman of 60, untreated, in stage I has none.
 TABLE = {"age": 0.03, "sex=male": 0.2, "treatment": -0.6}
@@ -49,7 +45,7 @@ independent of each other and go missing completely at random."""
 
 
 @dataclass(frozen=True, eq=False)
-class DigitsTruth:
+class DigitsTruth(WeibullTruth):
     """What is true of a simulated cohort, before any modality goes missing.
 
     Attributes
@@ -58,34 +54,17 @@ class DigitsTruth:
         Log hazard ratio of each patient: table, image, genes, interaction, total (their sum).
     coefficients : Series
         Log hazard ratio of each term; an absent term has none.
-    digit : ndarray of int64, shape (n,)
-        The digit that the image shows.
     event_time : ndarray of float64, shape (n,)
         Time of the event in months, known here even where it is censored in the target.
     shape, scale : float
         Of the Weibull baseline ``S_0(t) = exp(-(t / scale) ** shape)``.
     censoring_rate : float
         Of the exponential censoring time, a month; 0 without censoring.
+    digit : ndarray of int64, shape (n,)
+        The digit that the image shows.
     """
 
-    log_hazard: pd.DataFrame
-    coefficients: pd.Series
     digit: np.ndarray
-    event_time: np.ndarray
-    shape: float
-    scale: float
-    censoring_rate: float
-
-    def cumulative_hazard_function(self, times: np.ndarray) -> pd.DataFrame:
-        """Return the true cumulative hazard: a row a patient, a column a time (months)."""
-        grid = np.atleast_1d(np.asarray(times, np.float64))
-        baseline = (grid / self.scale) ** self.shape
-        hazard = np.exp(self.log_hazard["total"].to_numpy())[:, None] * baseline
-        return pd.DataFrame(hazard, index=self.log_hazard.index, columns=grid)
-
-    def survival_function(self, times: np.ndarray) -> pd.DataFrame:
-        """Return the true survival probability: a row a patient, a column a time (months)."""
-        return (-self.cumulative_hazard_function(times)).apply(np.exp)
 
 
 def load_digits_cohort(
@@ -179,11 +158,7 @@ def load_digits_cohort(
     )
     log_hazard["total"] = log_hazard.sum(axis=1)
 
-    # -log of a uniform number is exponential: the cumulative hazard at the time of the event.
-    scale = SCALE * np.exp(-log_hazard["total"].to_numpy() / SHAPE)
-    event_time = scale * time_rng.exponential(size=n) ** (1 / SHAPE)
-    rate = _censoring_rate(scale, censoring)
-    limit = censoring_rng.exponential(size=n) / rate if rate > 0 else np.full(n, np.inf)
+    times = draw_times(log_hazard["total"].to_numpy(), censoring, time_rng, censoring_rng)
 
     cells = np.empty(n, dtype=object)
     cells[:] = list(images)
@@ -194,7 +169,7 @@ def load_digits_cohort(
 
     return Bunch(
         frame=pd.concat([pd.DataFrame({"image": cells}), table, genes], axis=1),
-        target=surv(np.minimum(event_time, limit), event_time <= limit),
+        target=times.target,
         truth=DigitsTruth(
             log_hazard=log_hazard,
             coefficients=pd.Series(
@@ -206,10 +181,10 @@ def load_digits_cohort(
                 dtype=np.float64,
             ),
             digit=digit,
-            event_time=event_time,
+            event_time=times.event_time,
             shape=SHAPE,
             scale=SCALE,
-            censoring_rate=rate,
+            censoring_rate=times.censoring_rate,
         ),
         DESCR=_DESCRIPTION,
         source="Images: scikit-learn's digits (E. Alpaydin and C. Kaynak, Optical Recognition of "
@@ -235,24 +210,6 @@ def _draw_genes(n: int, n_genes: int, rng: np.random.Generator) -> pd.DataFrame:
     own = rng.normal(size=(n, n_genes))
     values = FACTOR_SHARE**0.5 * factors[:, block] + (1 - FACTOR_SHARE) ** 0.5 * own
     return pd.DataFrame(values, columns=[f"gene_{i:03d}" for i in range(n_genes)])
-
-
-def _censoring_rate(scale: np.ndarray, share: float) -> float:
-    """Return the rate of exponential censoring with which `share` of the patients is censored.
-
-    Expected over event times: those drawn do not enter, so that censoring stays independent.
-    """
-    if share == 0:
-        return 0.0
-    quantiles = (np.arange(200) + 0.5) / 200
-    times = scale[:, None] * (-np.log(quantiles)) ** (1 / SHAPE)
-    typical = float(np.log(1 / np.median(times)))
-    log_rate = brentq(
-        lambda value: float(-np.expm1(-np.exp(value) * times).mean()) - share,
-        typical - 25,
-        typical + 25,
-    )
-    return float(np.exp(log_rate))
 
 
 def _check(n: int, missing: float, n_genes: int, censoring: float) -> None:

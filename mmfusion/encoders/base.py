@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "TokenEncoder"]
 
 
 class Encoder(nn.Module):
@@ -24,11 +24,14 @@ class Encoder(nn.Module):
         Width of what `project` and ``forward`` return.
     frozen : bool
         True where no parameter of `features` is trained, so that features can be kept.
+    has_tokens : bool
+        Whether it is a `TokenEncoder`.
     """
 
     feature_width: int
     width: int
     frozen: bool = False
+    has_tokens: bool = False
 
     def features(self, *inputs: Tensor) -> Tensor:
         """Return the features of the rows, shape (batch, feature_width)."""
@@ -48,3 +51,30 @@ class Encoder(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters in groups; a group may carry ``lr_scale`` (1 if absent)."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+
+class TokenEncoder(Encoder):
+    """An encoder that makes a set of tokens of each row; their mean is the row's embedding."""
+
+    has_tokens = True
+
+    def tokens(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the tokens of the rows, and which are there.
+
+        Returns
+        -------
+        tokens : Tensor, shape (batch, length, width)
+        there : Tensor of bool, shape (batch, length), or None
+            False where rows have fewer tokens than the longest; None where every token is there.
+        """
+        raise NotImplementedError
+
+    def pool(self, tokens: Tensor, there: Tensor | None) -> Tensor:
+        """Return the mean of the tokens that are there, (batch, width); zeros where none is."""
+        if there is None:
+            return tokens.mean(dim=1)
+        total = tokens.masked_fill(~there[:, :, None], 0.0).sum(dim=1)
+        return total / there.sum(dim=1, keepdim=True).clamp_min(1)
+
+    def features(self, *inputs: Tensor) -> Tensor:
+        return self.pool(*self.tokens(*inputs))

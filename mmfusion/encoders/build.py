@@ -13,22 +13,31 @@ from torch import nn
 from mmfusion.encoders.backbones import make_backbone
 from mmfusion.encoders.base import Encoder
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
+from mmfusion.encoders.own import check_module
+from mmfusion.encoders.pointnet import PointNet
+from mmfusion.encoders.points import PointsEncoder
+from mmfusion.encoders.reduced import OneHotEncoder, ReducedEncoder
+from mmfusion.encoders.table_tokens import TableTokenEncoder
 from mmfusion.encoders.vision import VisionEncoder
+from mmfusion.encoders.vision_tokens import VisionTokenEncoder, token_shape
 
-__all__ = ["TABLE_ENCODERS", "build_encoder"]
+__all__ = ["TABLE_ENCODERS", "build_encoder", "build_reduced_encoder"]
 
 #: Encoders of tables by name, called with n_numeric, cardinalities, width, hidden and dropout.
 TABLE_ENCODERS: dict[str, Callable[..., Encoder]] = {
     "mlp": MLPEncoder,
     "raw": lambda n_numeric, cardinalities, **_: TableEncoder(n_numeric, cardinalities),
     "snn": SNNEncoder,
+    "tokens": lambda n_numeric, cardinalities, width, **_: TableTokenEncoder(
+        n_numeric, cardinalities, width
+    ),
 }
 
 #: What a pretrained backbone learns at, beside random layers: it has less to learn.
 _PRETRAINED_LR_SCALE = 0.1
 
 
-def build_encoder(modality: Any, width: int | None) -> Encoder:
+def build_encoder(modality: Any, width: int | None, *, tokens: bool = False) -> Encoder:
     """Return the encoder of a modality, untrained.
 
     Parameters
@@ -38,7 +47,12 @@ def build_encoder(modality: Any, width: int | None) -> Encoder:
     width : int or None
         Width of the embedding. An encoder ``"raw"`` of a table, or one of the user's own, has its
         own width. None: no projection, for early fusion; then a table is its numbers and embedded
-        categories, an image its frozen features, or its pixels where the encoder is not frozen.
+        categories, an image its frozen features, or its pixels where the encoder is not frozen, a
+        point cloud the features of its network.
+    tokens : bool, default=False
+        Whether tokens are asked for: an image's encoder that is trained and has feature maps or
+        patches is then made to give these. A frozen one gives its pooled features; a table's
+        gives tokens if it is ``"tokens"``, whatever is asked for.
 
     Returns
     -------
@@ -66,7 +80,38 @@ def build_encoder(modality: Any, width: int | None) -> Encoder:
     check_is_fitted(modality, "columns_")
     if modality.kind == "table":
         return _table_encoder(modality, width)
-    return _image_encoder(modality, width)
+    if modality.kind == "points":
+        return _points_encoder(modality, width)
+    return _image_encoder(modality, width, tokens)
+
+
+def build_reduced_encoder(modality: Any, reduce: str, n_components: int | float) -> ReducedEncoder:
+    """Return the encoder that makes one reduced vector of a modality, for early fusion.
+
+    Parameters
+    ----------
+    modality : Modality
+        Fitted. A table is its numbers and a column for each category, an image its frozen
+        features, or its pixels where the encoder is not frozen.
+    reduce, n_components
+        See `mmfusion.encoders.reduced.ReducedEncoder`.
+
+    Raises
+    ------
+    ValueError
+        If what reads the modality has to be trained: there is nothing fixed to reduce.
+    """
+    if modality.kind == "table":
+        check_is_fitted(modality, "columns_")
+        table = OneHotEncoder(modality.n_numeric_, modality.cardinalities_)
+        return ReducedEncoder(table, reduce, n_components)
+    source = build_encoder(modality, None)
+    if not source.frozen:
+        raise ValueError(
+            f"EarlyFusion(reduce={reduce!r}) needs features that are not trained. "
+            f"Got {modality!r}, whose encoder is."
+        )
+    return ReducedEncoder(source, reduce, n_components)
 
 
 def _table_encoder(modality: Any, width: int | None) -> Encoder:
@@ -89,7 +134,7 @@ def _table_encoder(modality: Any, width: int | None) -> Encoder:
     )
 
 
-def _image_encoder(modality: Any, width: int | None) -> Encoder:
+def _image_encoder(modality: Any, width: int | None, tokens: bool) -> Encoder:
     n_channels, size = modality.n_channels_, modality.size_
     as_pixels = width is None and modality.freeze != "all"
     backbone = (
@@ -97,17 +142,40 @@ def _image_encoder(modality: Any, width: int | None) -> Encoder:
         if as_pixels
         else make_backbone(modality.encoder, n_channels, size, modality.pretrained)
     )
-    return VisionEncoder(
-        backbone.module,
+    options: dict[str, Any] = {
+        "mean": backbone.mean,
+        "std": backbone.std,
+        "freeze": None if as_pixels else modality.freeze,
+        "n_components": modality.n_components,
+        "dropout": modality.dropout,
+        "lr_scale": _lr_scale(modality),
+    }
+    encoder = VisionEncoder(backbone.module, n_channels, size, width, **options)
+    if not tokens or width is None or encoder.frozen:
+        return encoder
+    if token_shape(backbone.module, (n_channels, *size)) is None:
+        return encoder
+    return VisionTokenEncoder(backbone.module, n_channels, size, width, **options)
+
+
+def _points_encoder(modality: Any, width: int | None) -> Encoder:
+    n_channels, encoder = modality.n_channels_, modality.encoder
+    if isinstance(encoder, str) and encoder == "pointnet":
+        backbone: nn.Module = PointNet(n_channels, modality.hidden, modality.input_transform)
+    elif not isinstance(encoder, nn.Module) and callable(encoder):
+        backbone = check_module(encoder(n_channels))
+    else:
+        raise ValueError(
+            "The encoder parameter of Points must be 'pointnet' or a function from the number of "
+            f"columns to a torch.nn.Module. Got {encoder!r}."
+        )
+    return PointsEncoder(
+        backbone,
         n_channels,
-        size,
         width,
-        mean=backbone.mean,
-        std=backbone.std,
-        freeze=None if as_pixels else modality.freeze,
-        n_components=modality.n_components,
+        rotate=modality.rotate,
+        jitter=modality.jitter,
         dropout=modality.dropout,
-        lr_scale=_lr_scale(modality),
     )
 
 

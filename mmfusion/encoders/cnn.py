@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["SmallCNN"]
 
@@ -45,3 +45,9 @@ class SmallCNN(nn.Sequential):
             blocks.append(nn.Sequential(*layers))
             n_channels = width
         super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the feature maps before pooling, (k, channels, height, width)."""
+        for block in list(self)[:-2]:  # all but pooling
+            images = block(images)
+        return images

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["check_module", "output_width"]
+__all__ = ["check_module", "output_width", "run_on_zeros"]
 
 _ROWS = 2
 
@@ -23,13 +24,35 @@ def check_module(module: Any) -> nn.Module:
 
 
 @torch.no_grad()
+def run_on_zeros(module: nn.Module, shape: tuple[int, ...], call: Callable[[Tensor], Any]) -> Any:
+    """Return what `call`, of `module`, makes of rows of zeros of this shape.
+
+    Run once in evaluation mode; the mode of the module is left as it was.
+
+    Raises
+    ------
+    ValueError
+        If it raises anything.
+    """
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        return call(torch.zeros(_ROWS, *shape))
+    except Exception as error:  # a network may raise anything on a shape it cannot read
+        raise ValueError(
+            f"The encoder {type(module).__name__} cannot read rows of shape {shape}: {error}"
+        ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
 def output_width(module: nn.Module, shape: tuple[int, ...]) -> int:
     """Return the width f of what `module` makes of one row, found by running it on zeros.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Run once in evaluation mode; its mode is left as it was.
     shape : tuple of int
         Of one row.
 
@@ -41,17 +64,7 @@ def output_width(module: nn.Module, shape: tuple[int, ...]) -> int:
         If it cannot read rows of this shape, or its output is not of shape (rows, f).
     """
     name = type(module).__name__
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        output = module(torch.zeros(_ROWS, *shape))
-    except Exception as error:  # a network may raise anything on a shape it cannot read
-        raise ValueError(
-            f"The encoder {name} cannot read rows of shape {shape}: {error}"
-        ) from error
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    output = run_on_zeros(module, shape, module)
     if not isinstance(output, Tensor):
         raise TypeError(
             f"The encoder {name} must return a tensor of shape (rows, width). "

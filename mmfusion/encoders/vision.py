@@ -142,16 +142,19 @@ class VisionEncoder(Encoder):
 
     def _run(self, images: Tensor) -> Tensor:
         if not self.training or self.frozen or len(images) > 1:
-            return self.backbone(images)
+            return self._backbone_output(images)
         # Batch statistics of one image are no statistics: use the running ones for this step.
         norms = [m for m in self.backbone.modules() if isinstance(m, _BatchNorm) and m.training]
         for norm in norms:
             norm.eval()
         try:
-            return self.backbone(images)
+            return self._backbone_output(images)
         finally:
             for norm in norms:
                 norm.train()
+
+    def _backbone_output(self, images: Tensor) -> Tensor:
+        return self.backbone(images)
 
     def fit_features(self, features: Tensor) -> None:
         """Learn the scale and the components of the training rows' features (if frozen).

@@ -2,7 +2,14 @@
 
 from mmfusion.estimators.classifier import FusionClassifier
 from mmfusion.estimators.cox import FusionCox
+from mmfusion.estimators.discrete import FusionDiscreteTime
 from mmfusion.estimators.pretrainer import FusionPretrainer
 from mmfusion.estimators.regressor import FusionRegressor
 
-__all__ = ["FusionClassifier", "FusionCox", "FusionPretrainer", "FusionRegressor"]
+__all__ = [
+    "FusionClassifier",
+    "FusionCox",
+    "FusionDiscreteTime",
+    "FusionPretrainer",
+    "FusionRegressor",
+]

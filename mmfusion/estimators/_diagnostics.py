@@ -108,6 +108,10 @@ class CoxDiagnostics:
 
     def _at(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, torch.Tensor, Any]:
         frame, eta = self._predictors(X)  # type: ignore[attr-defined]
+        if eta.shape[1] > 1:
+            raise ValueError(
+                "Residuals are of a model with one log-hazard a row: fuse late with combine='risk'."
+            )
         encode = self._head.encode  # type: ignore[attr-defined]
         target = self._encode(encode, frame, y, sample_weight)  # type: ignore[attr-defined]
         return frame, torch.from_numpy(eta), target

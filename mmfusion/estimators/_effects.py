@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.structured import effects_test, smooth_effect
+from mmfusion.structured import contrast_table, effects_test, smooth_effect
+
+from ._summary import Summary, summarize
 
 if TYPE_CHECKING:
     from ._structured import StructuredPart
@@ -34,8 +36,9 @@ class Effects:
     def effects_(self) -> pd.DataFrame:
         """Effects of the structured terms given all else, the deep part included.
 
-        Indexed by term: coef, exp(coef) where it is a hazard or odds ratio, se, lower and upper of
-        a 95 % interval, z, p; edf and chi2 of smooth terms.
+        Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
+        is a hazard or odds ratio, se, lower and upper of a 95 % interval, z, p; edf and chi2 of
+        smooth terms.
         """
         return self._part().effects.copy()
 
@@ -56,7 +59,9 @@ class Effects:
         """Share of the deep part in the predictor's variance over the training rows."""
         return float(self._part().shares[1])
 
-    def smooth_effect(self, term: str, grid: Any, level: float = 0.95) -> pd.DataFrame:
+    def smooth_effect(
+        self, term: str, grid: Any, level: float = 0.95, parameter: str | None = None
+    ) -> pd.DataFrame:
         """Return the effect of a term on the predictor over a grid, with pointwise bands.
 
         Parameters
@@ -66,6 +71,8 @@ class Effects:
         grid : array-like, shape (m,), or DataFrame
             Values of the term's column, or a table of all columns it reads.
         level : float, default=0.95
+        parameter : str, optional
+            Of several predictors (the classes but the first), the one whose effect it is.
 
         Returns
         -------
@@ -75,10 +82,14 @@ class Effects:
         Raises
         ------
         ValueError
-            For an unknown term, or a grid that lacks a column of it.
+            For an unknown term or parameter, or a grid that lacks a column of it.
         """
         part = self._part()
-        columns = part.reported.term(term).variables
+        known = part.expansion.parameters
+        if (parameter is None and len(known) > 1) or parameter not in (None, *known):
+            raise ValueError(f"The parameter= must be one of {list(known)}. Got {parameter!r}.")
+        label = part.expansion.name(term, parameter or known[0])
+        columns = part.reported.term(label).variables
         if isinstance(grid, pd.DataFrame):
             frame = grid
         elif len(columns) == 1:
@@ -88,9 +99,55 @@ class Effects:
                 f"The grid of {term!r} must be a DataFrame with the columns {list(columns)}."
             )
         basis = part.formula.transform_term(term, frame)
-        table = smooth_effect(part.reported, term, basis, level=level, covariance=part.covariance)
+        table = smooth_effect(part.reported, label, basis, level=level, covariance=part.covariance)
         one = len(columns) == 1
         table.index = pd.Index(frame[columns[0]], name=columns[0]) if one else frame.index
+        return table
+
+    def contrast(
+        self, X: pd.DataFrame, reference: pd.DataFrame, level: float = 0.95
+    ) -> pd.DataFrame:
+        """Compare profiles: the structured predictor of some rows less that of a reference.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (m, p)
+            The columns of the formula suffice, for the reference too.
+        reference : DataFrame, shape (1, p) or (m, p)
+            One row for all, or one for each.
+        level : float, default=0.95
+
+        Returns
+        -------
+        DataFrame, shape (m, 6), with several predictors (m K, 6)
+            estimate, exp(estimate) where it is a hazard or odds ratio, se, lower, upper, z, p;
+            indexed as `X`, with several predictors by row and predictor.
+
+        Raises
+        ------
+        ValueError
+            If `reference` has neither one row nor as many as `X`, or a column is missing.
+        """
+        part = self._part()
+        if len(reference) not in (1, len(X)):
+            raise ValueError(
+                f"The reference must have one row or as many as X ({len(X)}). "
+                f"Got {len(reference)} rows."
+            )
+        names = self._head.predictors  # type: ignore[attr-defined]
+        designs = [
+            part.design(frame).reshape(len(frame), len(names), -1) for frame in (X, reference)
+        ]
+        difference = designs[0] - designs[1]
+        index = X.index if len(names) == 1 else pd.MultiIndex.from_product([X.index, names])
+        table = contrast_table(
+            part.reported,
+            difference.reshape(-1, difference.shape[2]),
+            level=level,
+            covariance=part.covariance,
+        ).set_axis(index)
+        if part.reported.ratio is not None:
+            table.insert(1, "exp(estimate)", np.exp(table["estimate"]))
         return table
 
     def effects_test(self, terms: Sequence[str], method: str = "wald") -> pd.Series:
@@ -99,6 +156,7 @@ class Effects:
         Parameters
         ----------
         terms : sequence of str
+            With several predictors, each stands for its effects on all of them.
         method : {"wald", "likelihood_ratio"}
             The likelihood ratio needs the training rows: it is not there after `load`.
 
@@ -111,31 +169,30 @@ class Effects:
         if not hasattr(part, "_fitted_to"):
             raise ValueError("A loaded estimator has no training rows to test with; refit it.")
         likelihood, design, offset = part._fitted_to
+        known = part.expansion.parameters
         return effects_test(
             part.reported,
             likelihood,
             design,
-            terms,
+            [part.expansion.name(term, name) for term in terms for name in known],
             offset,
             method=method,  # type: ignore[arg-type]
             covariance=part.covariance,
         )
 
-    def summary(self) -> str:
-        """Return the table of effects as text, with what was fitted above it.
+    def summary(self) -> Summary:
+        """Return what was fitted and the table of effects, to print or to show in a notebook.
 
-        In a notebook, ``effects_`` renders as HTML.
+        Returns
+        -------
+        Summary
+            ``print`` shows text, a notebook HTML. Coefficients, their standard errors, 95 %
+            intervals (and those of ``exp(coef)`` where it is a ratio) and tests; smooth and random
+            terms in a table of their own. ``effects_`` has the numbers unrounded.
         """
-        part = self._part()
-        fit = part.reported
-        lines = [
-            f"{type(self).__name__}: {part.formula.formula}",
-            f"rows {fit.n_rows}   log-likelihood {fit.log_likelihood:.2f}   "
-            f"edf {fit.edf.sum():.2f}   AIC {fit.aic:.2f}",
-            f"inference {self.inference}   "  # type: ignore[attr-defined]
-            f"orthogonalization {part.orthogonalization}   "
-            f"deep share of the predictor's variance {part.shares[1]:.2f}",
-            "",
-            part.effects.to_string(float_format=lambda value: f"{value:.4g}", na_rep=""),
-        ]
-        return "\n".join(lines)
+        return summarize(
+            self._part(),
+            type(self).__name__,
+            self.inference,  # type: ignore[attr-defined]
+            self.cluster,  # type: ignore[attr-defined]
+        )

@@ -91,7 +91,8 @@ def frozen_features(
     ----------
     encoder : Encoder
         With ``frozen`` True.
-    part : ImageData
+    part : ModalityData
+        Features of images are kept for the next fit; those of anything else are computed.
     device : torch.device
         Where the encoder runs.
     precision : str
@@ -101,8 +102,14 @@ def frozen_features(
     TableData
         On the CPU; its numeric tensor has shape (n_rows, feature_width).
     """
-    assert isinstance(part, ImageData)
+    encoder = getattr(encoder, "source", encoder)  # what is reduced later has its features there
     rows = torch.nonzero(part.present)[:, 0]
+    numeric = torch.zeros(len(part), encoder.feature_width)
+    codes = torch.zeros(len(part), 0, dtype=torch.int64)
+    if not isinstance(part, ImageData):
+        if len(rows):
+            numeric[rows] = encoder.features(*part.inputs(rows))
+        return TableData(numeric, codes, part.present)
     keys = _row_keys(part, rows, _digest_encoder(encoder, precision))
     known = [CACHE.get(key) for key in keys]
     todo = [i for i, vector in enumerate(known) if vector is None]
@@ -116,7 +123,6 @@ def frozen_features(
                 known[i] = vector.copy()
                 CACHE.put(keys[i], known[i])
         encoder.to("cpu")
-    numeric = torch.zeros(len(part), encoder.feature_width)
     if len(rows):
         numeric[rows] = torch.from_numpy(np.stack(known))  # type: ignore[arg-type]
-    return TableData(numeric, torch.zeros(len(part), 0, dtype=torch.int64), part.present)
+    return TableData(numeric, codes, part.present)

@@ -13,7 +13,13 @@ from mmfusion.modalities.base import Modality
 from mmfusion.training.callbacks import Callback
 from mmfusion.training.settings import TrainingSettings
 
-__all__ = ["NestedModalities", "check_choice", "check_number", "training_settings"]
+__all__ = [
+    "NestedModalities",
+    "check_choice",
+    "check_names",
+    "check_number",
+    "training_settings",
+]
 
 
 class NestedModalities(BaseEstimator):
@@ -130,7 +136,7 @@ def training_settings(estimator: Any) -> TrainingSettings:
     check_number("patience", get("patience"), 1, integer=True, allow_none=True)
     check_number("validation_fraction", get("validation_fraction"), 0, 1, open_ends="low and high")
     check_number("ema", get("ema"), 0, 1, allow_none=True, open_ends="low and high")
-    check_number("modality_dropout", get("modality_dropout"), 0, 1, open_ends="high")
+    _check_dropout(get("modality_dropout"))
     verbose = get("verbose")
     verbose = int(verbose) if isinstance(verbose, bool) else verbose
     check_number("verbose", verbose, 0, integer=True)
@@ -158,12 +164,33 @@ def training_settings(estimator: Any) -> TrainingSettings:
     )
 
 
+def _check_dropout(rates: Any) -> None:
+    if not isinstance(rates, Mapping):
+        check_number("modality_dropout", rates, 0, 1, open_ends="high")
+        return
+    for name, rate in rates.items():
+        check_number(f"modality_dropout[{name!r}]", rate, 0, 1, open_ends="high")
+
+
+def check_names(parameter: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise unless all `names`, those of `parameter`, are of `known` modalities."""
+    known = list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"The {parameter} parameter must name modalities of the model, which are {known}. "
+            f"Got {unknown[0]!r}.{hint}"
+        )
+
+
 def check_modalities(modalities: Mapping[str, Modality]) -> None:
     """Raise unless `modalities` maps names to Modality objects."""
     if not isinstance(modalities, Mapping):
         raise TypeError(
-            "The modalities parameter must be a dict of name to Tabular, Genes or Image, or None "
-            f"(inferred from the columns). Got {type(modalities).__name__}."
+            "The modalities parameter must be a dict of name to Tabular, Genes, Image or Points, "
+            f"or None (inferred from the columns). Got {type(modalities).__name__}."
         )
     if not modalities:
         raise ValueError("The modalities parameter must hold at least one modality. Got {}.")
@@ -174,5 +201,6 @@ def check_modalities(modalities: Mapping[str, Modality]) -> None:
             )
         if not isinstance(modality, Modality):
             raise TypeError(
-                f"Modality {name!r} must be a Tabular, Genes or Image object. Got {modality!r}."
+                f"Modality {name!r} must be a Tabular, Genes, Image or Points object. "
+                f"Got {modality!r}."
             )

@@ -27,7 +27,7 @@ from mmfusion.objectives import Objective
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
-FORMAT = 1
+FORMAT = 2
 MANIFEST, STATE, WEIGHTS = "model.json", "state.skops", "weights.safetensors"
 FILES = {MANIFEST, STATE, WEIGHTS}
 #: Types of ours that a state file may hold; skops itself knows those of scikit-learn and NumPy.
@@ -63,6 +63,7 @@ def save_estimator(estimator: Any, folder: Path) -> None:
             name: _with_plain_paths(model.modalities) for name, model in estimator._models.items()
         },
         "head": estimator._head.state(),
+        "late": None if estimator._late is None else estimator._late.state(),
         "structured": None if estimator._structured is None else estimator._structured.state(),
         "fitted": {
             name: getattr(estimator, name)

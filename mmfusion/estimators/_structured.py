@@ -12,17 +12,21 @@ from torch import Tensor
 
 from mmfusion.heads.base import Head, Target
 from mmfusion.structured import (
+    Expansion,
     Formula,
     HeadLikelihood,
     StructuredFit,
+    Term,
     effects_table,
     fit_structured,
+    project,
     robust_covariance,
 )
 
-__all__ = ["INFERENCES", "ORTHOGONALIZATIONS", "StructuredPart"]
+__all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "StructuredPart"]
 
-ORTHOGONALIZATIONS = ("post_hoc", "two_stage", None)
+HEADS = ("additive", "nonlinear")
+ORTHOGONALIZATIONS = ("post_hoc", "online", "two_stage", None)
 INFERENCES = ("model", "robust", "cross_fit")
 
 
@@ -32,12 +36,16 @@ class StructuredPart:
     Parameters
     ----------
     formula : str
-    orthogonalization : {"post_hoc", "two_stage", None}
+    orthogonalization : {"post_hoc", "online", "two_stage", None}
 
     Attributes
     ----------
     formula : Formula
         Fitted on the training rows.
+    expansion : Expansion
+        What the design becomes where the head has several predictors.
+    center, spread : ndarray, shape (q,)
+        Of the design's columns that vary over the training rows: networks see them standardised.
     start : StructuredFit
         The classical model, before any deep part.
     final : StructuredFit
@@ -47,6 +55,8 @@ class StructuredPart:
         own design times these, so that it does not depend on other rows.
     scale : float
         Share of the trained deep predictor that is kept.
+    n_events : int or None
+        Of survival outcomes.
     shares : ndarray, shape (2,)
         Of the variance over the training rows: the structured and the deep predictor's.
     reported : StructuredFit
@@ -62,16 +72,41 @@ class StructuredPart:
     shares: np.ndarray
     covariance: np.ndarray
     effects: pd.DataFrame
+    n_events: int | None = None
     scale: float = 1.0
 
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
         self.formula = Formula(formula)
         self.orthogonalization = orthogonalization
+        self._read: tuple[pd.DataFrame, np.ndarray] | None = None
 
     def fit_start(self, frame: pd.DataFrame, rows: np.ndarray, head: Head, target: Target) -> None:
         """Fit the classical model on the training rows (`target` is theirs)."""
-        self.formula.fit(frame.iloc[rows], intercept=head.has_intercept)
-        self.start = self._fit(self.formula.transform(frame.iloc[rows]), head, target)
+        self._has_all = len(rows) == len(frame)
+        chosen = frame if self._has_all else frame.iloc[rows]
+        intercept = head.has_intercept and not head.baseline
+        design = self.formula.fit_transform(chosen, intercept=intercept)
+        self.expansion = Expansion(*head.contrasts, head.baseline)
+        self.center, self.spread = design.mean(0), design.std(0)
+        self.start = self._fit(self.expansion.design(design), head, target)
+        # The rows of `fit` are asked for four times, and are half of the work of a large fit.
+        self._read = (frame, design if self._has_all else self.formula.transform(frame))
+
+    def _columns(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return the formula's design of some rows; that of the rows of `fit` is kept till then."""
+        if self._read is not None and frame is self._read[0]:
+            return self._read[1]
+        return self.formula.transform(frame)
+
+    def design(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return the design of all predictors of some rows, shape (n K, p)."""
+        return self.expansion.design(self._columns(frame))
+
+    def network_design(self, frame: pd.DataFrame) -> Tensor:
+        """Return the formula's design as networks see it: standardised, without constants."""
+        varies = self.spread > 0
+        design = (self._columns(frame) - self.center)[:, varies] / self.spread[varies]
+        return torch.from_numpy(design).float()
 
     def _fit(
         self, design: np.ndarray, head: Head, target: Target, offset: np.ndarray | None = None
@@ -79,14 +114,18 @@ class StructuredPart:
         return fit_structured(
             HeadLikelihood(head, target),
             design,
-            self.formula.terms_,
+            self.terms(),
             offset,
-            names=self.formula.names_,
+            names=self.expansion.names(self.formula.names_),
         )
 
+    def terms(self) -> tuple[Term, ...]:
+        """Return the terms of the design of all predictors."""
+        return self.expansion.terms(self.formula.terms_, len(self.formula.names_))
+
     def offset(self, frame: pd.DataFrame, head: Head) -> Tensor:
-        """Return the classical model's predictor, as the head takes it, shape (n, 1)."""
-        return _to_head(self.formula.transform(frame) @ self.start.coef, head)
+        """Return the classical model's predictors, as the head takes them, shape (n, K)."""
+        return _to_head(self.design(frame) @ self.start.coef, head)
 
     def choose_scale(self, deep: Tensor, offset: Tensor, head: Head, target: Target) -> None:
         """Keep of the deep predictor what lowers the validation loss: a share between 0 and 1."""
@@ -98,32 +137,35 @@ class StructuredPart:
         self.scale = float(min((0.0, best, 1.0), key=loss))
 
     def fit_final(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
-        """Split the deep predictor (n,) from the design and refit the coefficients beside it.
+        """Split the deep predictor (n, K) from the design and refit the coefficients beside it.
 
-        ``post_hoc`` takes ``X a`` off the deep predictor d, with
-        ``a = (X'HX)^-1 X'H d`` and the Hessian H of the loss at the fitted predictors
-        (Ruegamer 2023, in the metric of the likelihood), then maximises the likelihood in the
+        ``post_hoc`` takes ``X a`` off the deep predictor (Ruegamer 2023, in the metric of the
+        likelihood: see `mmfusion.structured.project`), then maximises the likelihood in the
         coefficients with what is left as offset. ``two_stage`` leaves the classical coefficients
-        as they are (Law, Paige & Russell 2019). None refits beside the deep predictor as it is.
+        as they are (Law, Paige & Russell 2019). ``online`` and None refit beside the deep predictor
+        as it is: with the former, the networks have taken off what lies in the design.
         """
-        design = self.formula.transform(frame)
-        deep = self.scale * deep * head.units[1]
+        design = self.design(frame)
+        deep = self.scale * deep.reshape(-1) * head.units[1]
         self.final, self.projection = self._beside(design, deep, head, target)
         rest = deep - design @ self.projection
-        parts = np.array([np.var(design @ self.final.coef), np.var(rest)])
+        parts = np.array([_variance(part, head) for part in (design @ self.final.coef, rest)])
         self.shares = parts / max(parts.sum(), np.finfo(float).tiny)
         self._fitted_to = (HeadLikelihood(head, target), design, rest)
         self.reported = self.final
+        event = getattr(target, "event", None)
+        if event is not None:
+            self.n_events = int(((event != 0) & (target.weight > 0)).sum())
 
     def cross_fit(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
-        """Report the effects beside a deep predictor (n,) whose rows its networks did not see.
+        """Report the effects beside a deep predictor (n, K) whose rows its networks did not see.
 
         It is not projected: what it says of a chance imbalance between the arms of a trial is what
         narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
         one again (Frisch-Waugh), beside a standard error that claims the adjustment.
         """
-        design = self.formula.transform(frame)
-        deep = deep * head.units[1]
+        design = self.design(frame)
+        deep = deep.reshape(-1) * head.units[1]
         self.reported = self._fit(design, head, target, deep)
         self._fitted_to = (HeadLikelihood(head, target), design, deep)
 
@@ -133,12 +175,12 @@ class StructuredPart:
         """Return the fit beside a deep predictor in units of the outcome, and its projection."""
         nothing = np.zeros(design.shape[1])
         if not deep.any():
-            return self._fit(design, head, target), nothing
+            return self.start if self._has_all else self._fit(design, head, target), nothing
         if self.orthogonalization == "two_stage":
             return self.start, nothing
         projection = nothing
         if self.orthogonalization == "post_hoc":
-            eta = design @ self.start.coef + deep
+            eta = design @ self.start.coef
             projection = project(HeadLikelihood(head, target), eta, design, deep)
         return self._fit(design, head, target, deep - design @ projection), projection
 
@@ -148,16 +190,26 @@ class StructuredPart:
         self.covariance = self.reported.covariance
         if inference == "robust" or cluster is not None:
             self.covariance = robust_covariance(self.reported, likelihood, design, offset, cluster)
-        self.effects = effects_table(self.reported, covariance=self.covariance)
+        self.effects = self._indexed(effects_table(self.reported, covariance=self.covariance))
+        self._read = None
+
+    def _indexed(self, table: pd.DataFrame) -> pd.DataFrame:
+        labels = [*self.formula.names_, *(term.label for term in self.formula.terms_)]
+        return table.set_axis(self.expansion.index(labels, table.index.tolist()))
+
+    def _names_of(self, index: pd.Index) -> list[str]:
+        if self.expansion.single:
+            return index.tolist()
+        return [self.expansion.name(term, parameter) for term, parameter in index]
 
     def predictor(self, frame: pd.DataFrame, deep: np.ndarray, head: Head) -> np.ndarray:
-        """Return the whole predictor, as the head takes it, shape (n, 1).
+        """Return the whole predictor, as the head takes it, shape (n, K).
 
         A row with no modality present has a `deep` of zero: what is left is its structured
         predictor before anything of the deep part was given to it.
         """
-        design = self.formula.transform(frame)
-        rest = self.scale * deep * head.units[1]
+        design = self.design(frame)
+        rest = self.scale * deep.reshape(-1) * head.units[1]
         coef = self.final.coef - self.projection
         return _to_head(design @ coef + rest, head).numpy()
 
@@ -172,10 +224,14 @@ class StructuredPart:
                 "projection": self.projection,
                 "shares": self.shares,
                 "covariance": self.covariance,
+                "center": self.center,
+                "spread": self.spread,
             },
+            "expansion": vars(self.expansion),
             "scale": self.scale,
+            "n_events": self.n_events,
             "effects": {
-                "index": self.effects.index.tolist(),
+                "names": self._names_of(self.effects.index),
                 "columns": self.effects.columns.tolist(),
                 "values": self.effects.to_numpy(),
             },
@@ -186,14 +242,17 @@ class StructuredPart:
         """Return the fitted part that `state` described."""
         part = cls(state["formula"]["formula"], orthogonalization)
         part.formula = Formula.from_state(state["formula"])
+        part.expansion = Expansion(**state["expansion"])
         for name in ("start", "final", "reported"):
-            setattr(part, name, StructuredFit(**state[name], terms=part.formula.terms_))
+            setattr(part, name, StructuredFit(**state[name], terms=part.terms()))
         for name, value in state["arrays"].items():
             setattr(part, name, value)
         part.scale = state["scale"]
+        part.n_events = state["n_events"]
         table = state["effects"]
-        index = pd.Index(table["index"], name="term")
-        part.effects = pd.DataFrame(table["values"], index=index, columns=table["columns"])
+        part.effects = part._indexed(
+            pd.DataFrame(table["values"], index=table["names"], columns=table["columns"])
+        )
         return part
 
 
@@ -201,12 +260,11 @@ def _fit_state(fit: StructuredFit) -> dict[str, Any]:
     return {name: value for name, value in vars(fit).items() if name != "terms"}
 
 
-def project(likelihood: Any, eta: np.ndarray, design: np.ndarray, deep: np.ndarray) -> np.ndarray:
-    """Return ``(X'HX)^-1 X'H d`` with the Hessian H of the likelihood at `eta`, shape (p,)."""
-    joint = likelihood.information(eta, np.column_stack([design, deep]))
-    return np.linalg.lstsq(joint[:-1, :-1], joint[:-1, -1], rcond=None)[0]
-
-
 def _to_head(eta: np.ndarray, head: Head) -> Tensor:
     center, spread = head.units
-    return torch.from_numpy((eta - center) / spread)[:, None]
+    return torch.from_numpy((eta - center) / spread).view(-1, len(head.predictors))
+
+
+def _variance(eta: np.ndarray, head: Head) -> float:
+    """Return the variance over rows, summed over predictors."""
+    return float(eta.reshape(-1, len(head.predictors)).var(axis=0).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,23 +20,27 @@ from torch import nn
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
+from mmfusion.heads.cox import CoxMixtureHead
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.objectives import Objective
-from mmfusion.training import Callback, TrainingResult, split_validation
+from mmfusion.training import Callback, TrainingResult, TrainingSettings, split_validation
 
 from ._auxiliary import check_auxiliary, check_same_modalities
 from ._effects import Effects
 from ._frame import check_frame, name_rows, take_outcome
-from ._model import FusionModel, Start
+from ._late import OUT_OF_FOLD, LatePool
+from ._model import DesignUse, FusionModel, Start
+from ._out_of_fold import check_combine, deal_folds, out_of_fold
 from ._parameters import (
     NestedModalities,
     check_choice,
     check_modalities,
+    check_names,
     check_number,
     training_settings,
 )
 from ._persistence import load_estimator, save_estimator
-from ._structured import INFERENCES, ORTHOGONALIZATIONS, StructuredPart
+from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
 from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionEstimator"]
@@ -53,16 +57,19 @@ class FusionEstimator(Effects, NestedModalities):
     See `FusionCox`, `FusionClassifier` and `FusionRegressor` for the parameters.
     """
 
+    _late: LatePool | None
+
     def __init__(
         self,
         modalities: Mapping[str, Modality] | None = None,
         fusion: str | JointFusion | EarlyFusion | LateFusion = "concat",
         *,
         structured: str | None = None,
+        head: str = "additive",
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
         cluster: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: float | Mapping[str, float] = 0.0,
         auxiliary: Sequence[Objective] | None = None,
         pretrained: FusionPretrainer | None = None,
         pretrained_lr_scale: float = 0.1,
@@ -85,6 +92,7 @@ class FusionEstimator(Effects, NestedModalities):
         self.modalities = modalities
         self.fusion = fusion
         self.structured = structured
+        self.head = head
         self.orthogonalization = orthogonalization
         self.inference = inference
         self.cluster = cluster
@@ -107,6 +115,11 @@ class FusionEstimator(Effects, NestedModalities):
         self.callbacks = callbacks
         self.verbose = verbose
         self.random_state = random_state
+
+    def _validate_params(self) -> None:
+        """Check what can be checked without data, under scikit-learn's name for it."""
+        training_settings(self)
+        check_fusion(self.fusion)
 
     @abstractmethod
     def _make_head(self) -> Head:
@@ -160,6 +173,8 @@ class FusionEstimator(Effects, NestedModalities):
             )
         frame = check_frame(self, X, reset=True)
         modalities = self._resolve_modalities(frame, is_array=frame is not X)
+        if isinstance(self.modality_dropout, Mapping):
+            check_names("modality_dropout", self.modality_dropout, modalities)
         objectives = check_auxiliary(self.auxiliary, strategy, modalities, settings.epochs)
         start = self._make_start(strategy)
         head = self._make_head()
@@ -186,23 +201,32 @@ class FusionEstimator(Effects, NestedModalities):
                     stacklevel=2,
                 )
             validation = (np.arange(len(eval_frame)), eval_target)
-        elif settings.patience is not None and modalities:
+        elif settings.patience is not None and modalities and not _is_linear(strategy):
             part, held = split_validation(head.stratify(target), self.validation_fraction, rng)
             held_target = target.take(torch.from_numpy(held))
             if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
                 rows, validation = part, (held, held_target)
 
+        folds: list[tuple[np.ndarray, np.ndarray]] = []
+        if isinstance(strategy, LateFusion):
+            check_combine(self, strategy, head)
+            if modalities and strategy.how in OUT_OF_FOLD:
+                folds = deal_folds(self, frame, head, target, strategy.folds, seeds)
         self._head = head
-        self._models = {
-            name: FusionModel(chosen, inner)
-            for name, (chosen, inner) in _members(modalities, strategy).items()
-        }
-        train_target = target.take(torch.from_numpy(rows))
+        # All of them keep their plan.
+        whole = len(rows) == len(target)
+        train_target = target if whole else target.take(torch.from_numpy(rows))
         offsets = None
         if structured is not None:
             structured.fit_start(frame, rows, head, train_target)
             held_offset = None if eval_frame is None else structured.offset(eval_frame, head)
             offsets = (structured.offset(frame, head), held_offset)
+        self._structured = structured
+        self._models = {
+            name: FusionModel(chosen, inner, self._design_use())
+            for name, (chosen, inner) in _members(modalities, strategy).items()
+        }
+        designs = [None if part is None else self._design(part) for part in (frame, eval_frame)]
         # The user's own stream of random numbers goes on as if nothing had happened.
         gpus = [] if settings.device == "cpu" else range(torch.cuda.device_count())
         with torch.random.fork_rng(devices=gpus):
@@ -215,29 +239,26 @@ class FusionEstimator(Effects, NestedModalities):
                     train_target,
                     settings,
                     eval_frame,
-                    has_offset=bool(offsets),
+                    designs=designs,
+                    offset=None if offsets is None else offsets[0],
                     objectives=objectives,
                     start=start,
                 )
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
-            results = {
-                name: model.train(head, target, rows, validation, settings, rng, offsets)
-                for name, model in self._models.items()
-            }
-        self._structured = structured
+            results = self._train_all(head, target, rows, validation, settings, rng, offsets)
         self._keep(results)
         members = [model.predict_prepared(settings) for model in self._models.values()]
         etas, present = _stack(members, len(frame), len(head.predictors))
-        if len(self._models) > 1:
-            some = np.flatnonzero(present.any(axis=1))
-            at = torch.from_numpy(some)
-            head.fit_pool(
-                etas[some],
-                present[some],
-                target.take(at),
-                None if offsets is None else offsets[0][at],
-            )
+        self._late = None
+        folded_eta = None
+        if isinstance(strategy, LateFusion) and self._models:
+            offset = None if offsets is None else offsets[0]
+            folded = out_of_fold(self, frame, y, sample_weight, folds)
+            self._late = LatePool(strategy, list(self._models))
+            self._late.fit(etas, present, head, target, offset, folded)
+            if folded is not None and structured is None:
+                folded_eta = self._pool(folded.etas, folded.present, standardised=True)
         eta = self._pool(etas, present)
         if structured is not None and offsets is not None:
             if validation is not None:
@@ -245,14 +266,64 @@ class FusionEstimator(Effects, NestedModalities):
                 deep = torch.from_numpy(eta[held] if eval_frame is None else self._deep(eval_frame))
                 beside = offsets[0][held] if offsets[1] is None else offsets[1]
                 structured.choose_scale(deep, beside, head, held_target)
-            structured.fit_final(frame, eta[:, 0], head, target)
-            eta = structured.predictor(frame, eta[:, 0], head)
+            structured.fit_final(frame, eta, head, target)
+            eta = structured.predictor(frame, eta, head)
             if self.inference == "cross_fit" and self._models:
                 unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
                 structured.cross_fit(frame, unseen, head, target)
             structured.report(self.inference, self._cluster(frame))
-        head.finish(torch.from_numpy(eta), target)
+        # What was predicted out of fold is as far from the truth as a new row's prediction will be.
+        head.finish(torch.from_numpy(eta if folded_eta is None else folded_eta), target)
         return self
+
+    def _train_all(
+        self,
+        head: Head,
+        target: Target,
+        rows: np.ndarray,
+        validation: tuple[np.ndarray, Target] | None,
+        settings: TrainingSettings,
+        rng: np.random.Generator,
+        offsets: tuple[torch.Tensor, torch.Tensor | None] | None,
+    ) -> dict[str, TrainingResult]:
+        """Train each network; Ctrl-C ends them all, and keeps those that were trained."""
+        results: dict[str, TrainingResult] = {}
+        for name, model in self._models.items():
+            try:
+                results[name] = model.train(head, target, rows, validation, settings, rng, offsets)
+            except KeyboardInterrupt:
+                if not results:
+                    raise
+                break
+            if results[name].interrupted:
+                break
+        untrained = [name for name in self._models if name not in results]
+        if untrained:
+            warnings.warn(
+                f"The training was interrupted before {untrained} had a turn: the model is without "
+                "them.",
+                UserWarning,
+                stacklevel=3,
+            )
+            self._models = {name: self._models[name] for name in results}
+        self.interrupted_ = bool(untrained) or any(r.interrupted for r in results.values())
+        return results
+
+    def _design_use(self) -> DesignUse:
+        """Return what the networks make of the structured design."""
+        if self._structured is None:
+            return DesignUse()
+        return DesignUse(
+            n_columns=int((self._structured.spread > 0).sum()),
+            joins=self.head == "nonlinear",
+            orthogonal=self.orthogonalization == "online",
+        )
+
+    def _design(self, frame: pd.DataFrame) -> torch.Tensor | None:
+        """Return the structured design of some rows, if a network reads it."""
+        if self._structured is None or not self._design_use().read:
+            return None
+        return self._structured.network_design(frame)
 
     def _make_start(self, strategy: JointFusion | EarlyFusion | LateFusion) -> Start | None:
         check_number("pretrained_lr_scale", self.pretrained_lr_scale, 0)
@@ -274,11 +345,6 @@ class FusionEstimator(Effects, NestedModalities):
     def _make_structured(self, head: Head) -> StructuredPart | None:
         if self.structured is None:
             return None
-        if len(head.predictors) != 1:
-            raise ValueError(
-                "The structured parameter needs an outcome with one predictor (survival, numbers, "
-                f"two classes). This one has {len(head.predictors)}: {head.predictors}."
-            )
         if not isinstance(self.structured, str):
             raise TypeError(
                 "The structured parameter must be a formula such as 'treatment + s(age)', or None. "
@@ -290,6 +356,14 @@ class FusionEstimator(Effects, NestedModalities):
                 f"Got {self.orthogonalization!r}."
             )
         check_choice("inference", self.inference, INFERENCES)
+        check_choice("head", self.head, HEADS)
+        strategy = check_fusion(self.fusion)
+        at = strategy.at if isinstance(strategy, JointFusion) else "embedding"
+        if self.head == "nonlinear" and (not strategy.hidden or at == "hidden"):
+            raise ValueError(
+                "The head parameter may be 'nonlinear' only where hidden layers follow the fusion "
+                f"of the modalities. Got {strategy!r}."
+            )
         return StructuredPart(self.structured, self.orthogonalization)
 
     def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
@@ -308,13 +382,13 @@ class FusionEstimator(Effects, NestedModalities):
         """Return the deep predictor of each row from networks that did not see it, (n,)."""
         labels = self._head.stratify(self._encode(self._head.encode, frame, y, sample_weight))
         folds = StratifiedKFold(CROSS_FIT_FOLDS, shuffle=True, random_state=seed % 2**32)
-        deep = np.zeros(len(frame))
+        deep = np.zeros((len(frame), len(self._head.predictors)))
         for train, held in folds.split(labels, labels):
             model = clone(self).set_params(inference="model", verbose=0, random_state=seed)
             weight = None if sample_weight is None else np.asarray(sample_weight)[train]
             model.fit(frame.iloc[train], take_outcome(y, train), weight)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
-            deep[held] = model._deep(frame.iloc[held])[:, 0] * scale
+            deep[held] = model._deep(frame.iloc[held]) * scale
         return deep
 
     def _encode(self, encode: Any, frame: pd.DataFrame, y: Any, sample_weight: Any) -> Target:
@@ -355,7 +429,6 @@ class FusionEstimator(Effects, NestedModalities):
         ]
         self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
         self.best_epoch_ = max((result.best_epoch for result in results.values()), default=0)
-        self.interrupted_ = any(result.interrupted for result in results.values())
         self._expose()
 
     def _expose(self) -> None:
@@ -374,38 +447,84 @@ class FusionEstimator(Effects, NestedModalities):
             return next(iter(self._models.values())).network
         return nn.ModuleDict({name: model.network for name, model in self._models.items()})
 
-    def _predictors(self, X: Any) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return the checked frame and the predictors of its rows, float64 of shape (n, K)."""
+    def _predictors(
+        self, X: Any, modalities: Sequence[str] | None = None
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return the checked frame and the predictors of its rows, float64 of shape (n, K).
+
+        Only `modalities`, if given, are looked at: the others are absent in every row.
+        """
         check_is_fitted(self)
         frame = check_frame(self, X, reset=False)
-        eta = self._deep(frame)
+        self._check_asked(modalities)
+        eta = self._deep(frame, modalities)
         if self._structured is not None:
-            eta = self._structured.predictor(frame, eta[:, 0], self._head)
+            eta = self._structured.predictor(frame, eta, self._head)
         return frame, eta
 
-    def _deep(self, frame: pd.DataFrame) -> np.ndarray:
+    def _check_asked(self, modalities: Sequence[str] | None) -> None:
+        if modalities is None:
+            return
+        if isinstance(modalities, str) or not isinstance(modalities, Collection):
+            raise TypeError(
+                "The modalities parameter must be a list of names of modalities, or None for all. "
+                f"Got {modalities!r}."
+            )
+        check_names("modalities", modalities, self.modalities_)
+        if not modalities and self._structured is None:
+            raise ValueError(
+                "The modalities parameter may be empty only beside a formula (structured=): "
+                f"nothing else is left to predict from. Name some of {list(self.modalities_)}."
+            )
+
+    def _deep(self, frame: pd.DataFrame, modalities: Sequence[str] | None = None) -> np.ndarray:
         """Return the networks' predictor of each row, (n, K); beside a formula, zero for none."""
-        etas, present = self._member_predictors(frame)
+        etas, present = self._member_predictors(frame, modalities)
         if self._structured is None:
-            _refuse_empty(frame, np.asarray(present.any(axis=1)), list(self.modalities_))
+            asked = list(self.modalities_) if modalities is None else modalities
+            _refuse_empty(frame, np.asarray(present.any(axis=1)), asked)
         return self._pool(etas, present)
 
-    def _member_predictors(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def _member_predictors(
+        self, frame: pd.DataFrame, modalities: Sequence[str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return predictors (n, n_members, K), NaN where absent, and presence (n, n_members)."""
         settings = training_settings(self)
-        members = [model.predict(frame, settings) for model in self._models.values()]
+        design = self._design(frame)
+        members = [
+            model.predict(frame, settings, design, modalities) for model in self._models.values()
+        ]
         return _stack(members, len(frame), len(self._head.predictors))
 
-    def _pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return one predictor a row, (n, K), zero where nothing is present."""
+    def _pool(
+        self, etas: np.ndarray, present: np.ndarray, *, standardised: bool = False
+    ) -> np.ndarray:
+        """Return one predictor a row, (n, K), zero where nothing is present.
+
+        Late fusion of curves: a log-hazard a member, (n, n_members), NaN where it is absent.
+        """
         if etas.shape[1] == 0:
             return np.zeros((len(etas), etas.shape[2]))
-        if etas.shape[1] == 1:
+        if self._late is None:
             return np.nan_to_num(etas[:, 0])
         some = present.any(axis=1)
-        eta = np.zeros((len(etas), etas.shape[2]))
-        eta[some] = self._head.pool(etas[some], present[some])
+        pooled = self._late.pool(etas[some], present[some], self._head, standardised=standardised)
+        # Of curves a row without members has none: they are estimated without it.
+        nothing = np.nan if isinstance(self._head, CoxMixtureHead) else 0.0
+        eta = np.full((len(etas), pooled.shape[1]), nothing)
+        eta[some] = pooled
         return eta
+
+    @property
+    def fusion_weights_(self) -> pd.Series:
+        """What late fusion makes of its members: a weight a modality, of sum 1.
+
+        With "stack" the coefficients of a row that has every modality.
+        """
+        check_is_fitted(self)
+        if self._late is None:
+            raise AttributeError("There are no weights: the networks were not fused late.")
+        return self._late.shown()
 
     def _refuse_empty_rows(self, frame: pd.DataFrame, eval_frame: pd.DataFrame | None) -> None:
         """Refuse rows with no modality at all before anything is trained."""
@@ -428,8 +547,12 @@ class FusionEstimator(Effects, NestedModalities):
                 state["structured"], self.orthogonalization
             )
         inner = strategy.member() if isinstance(strategy, LateFusion) else strategy
+        self._late = None
+        if state["late"] is not None:
+            self._late = LatePool.from_state(strategy, list(state["models"]), state["late"])
+        use = self._design_use()
         self._models = {
-            name: FusionModel.from_weights(modalities, inner, self._head, weights[name])
+            name: FusionModel.from_weights(modalities, inner, self._head, weights[name], use)
             for name, modalities in state["models"].items()
         }
         for name, value in state["fitted"].items():
@@ -504,6 +627,11 @@ def _members(
         return {"model": (modalities, strategy)}
     inner = strategy.member()
     return {name: ({name: modality}, inner) for name, modality in modalities.items()}
+
+
+def _is_linear(strategy: JointFusion | EarlyFusion | LateFusion) -> bool:
+    """Return whether there is no training that could be stopped early."""
+    return isinstance(strategy, EarlyFusion) and strategy.hidden is None
 
 
 def _stack(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 
 from mmfusion.heads import CategoricalHead
 
@@ -32,19 +34,26 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
         then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
         ``modalities={}`` it is the whole model: the classical one.
-    orthogonalization : {"post_hoc", "two_stage"} or None, default="post_hoc"
+    head : {"additive", "nonlinear"}, default="additive"
+        Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
+        it adds one interpretable number a row; or of the formula's columns too, which then may
+        interact with the modalities (the two models of Law, Paige & Russell 2019).
+    orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_hoc"
         "post_hoc" takes off the networks' predictor what lies in the formula's design, and gives
-        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "two_stage" holds
-        the classical coefficients (Law, Paige & Russell 2019). None leaves the networks' predictor
-        as it is: a coefficient then says what the networks happen not to.
+        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "online" does so
+        within the network, batch by batch in training, for all training rows after it (the cell of
+        Ruegamer, Kolb & Klein 2023). "two_stage" holds the classical coefficients (Law, Paige &
+        Russell 2019). None leaves the networks' predictor as it is: a coefficient then says what
+        the networks happen not to.
     inference : {"model", "robust", "cross_fit"}, default="model"
         Where the standard errors come from: the information of the likelihood given the networks;
         the sandwich; or the information given networks that did not see the row, of five folds:
         the one to report, at five more fits.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
-    modality_dropout : float, default=0.0
+    modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+        A dict gives modalities their own chances, 0 to those it does not name.
     auxiliary : sequence of objectives, optional
         Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
         `mmfusion.objectives`. They do not enter the validation loss.
@@ -128,58 +137,100 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         super()._expose()
         self.classes_ = self._head.classes_
 
-    def predict_proba(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict_proba(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the probability of each class.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
             In the order of ``classes_``.
         """
-        eta = self._predictors(X)[1]
+        eta = self._predictors(X, modalities)[1]
         return self._head.probabilities(eta)
 
-    def predict_log_proba(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict_log_proba(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the logarithm of `predict_proba`.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
         """
-        return np.log(self.predict_proba(X))
+        return np.log(self.predict_proba(X, modalities=modalities))
 
-    def decision_function(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def decision_function(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the logits: of two classes, the log-odds of the second.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            As in `predict`.
 
         Returns
         -------
         ndarray of float64, shape (n,) or (n, n_classes)
         """
-        eta = self._predictors(X)[1]
+        eta = self._predictors(X, modalities)[1]
         return eta[:, 0] if eta.shape[1] == 1 else eta
 
-    def predict(self, X: pd.DataFrame | np.ndarray) -> Any:
+    def predict(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> Any:
         """Return the most probable class of each row.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            Predict from these alone: the others count as absent, and are not read. Empty only
+            beside a formula, which is then asked alone.
 
         Returns
         -------
         ndarray, shape (n,)
         """
-        probabilities = self.predict_proba(X)
+        probabilities = self.predict_proba(X, modalities=modalities)
         return self.classes_[probabilities.argmax(axis=1)]
+
+    def score(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        y: Any,
+        sample_weight: np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> float:
+        """Return the share of rows whose class is predicted.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        y : array-like, shape (n,)
+        sample_weight : array-like, shape (n,), optional
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        float
+        """
+        predicted = self.predict(X, modalities=modalities)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))

@@ -11,21 +11,21 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import CoxHead
-from mmfusion.heads.cox import TiesMethod
-from mmfusion.metrics import concordance_index
+from mmfusion.heads.cox import CoxMixtureHead, TiesMethod
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
 from mmfusion.training import Callback
 
 from ._diagnostics import CoxDiagnostics
-from ._parameters import check_choice, check_number
+from ._parameters import check_choice
+from ._survival import SurvivalPredictions
 from .base import FusionEstimator
 from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionCox"]
 
 
-class FusionCox(CoxDiagnostics, FusionEstimator):
+class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
     """Cox's proportional hazards model whose log hazard ratio a multimodal network computes.
 
     The hazard of subject i in stratum s is ``h_s(t) exp(eta_i)``; the network's eta is trained on
@@ -44,19 +44,26 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
         then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
         ``modalities={}`` it is the whole model: the classical one.
-    orthogonalization : {"post_hoc", "two_stage"} or None, default="post_hoc"
+    head : {"additive", "nonlinear"}, default="additive"
+        Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
+        it adds one interpretable number a row; or of the formula's columns too, which then may
+        interact with the modalities (the two models of Law, Paige & Russell 2019).
+    orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_hoc"
         "post_hoc" takes off the networks' predictor what lies in the formula's design, and gives
-        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "two_stage" holds
-        the classical coefficients (Law, Paige & Russell 2019). None leaves the networks' predictor
-        as it is: a coefficient then says what the networks happen not to.
+        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "online" does so
+        within the network, batch by batch in training, for all training rows after it (the cell of
+        Ruegamer, Kolb & Klein 2023). "two_stage" holds the classical coefficients (Law, Paige &
+        Russell 2019). None leaves the networks' predictor as it is: a coefficient then says what
+        the networks happen not to.
     inference : {"model", "robust", "cross_fit"}, default="model"
         Where the standard errors come from: the information of the likelihood given the networks;
         the sandwich; or the information given networks that did not see the row, of five folds:
         the one to report, at five more fits.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
-    modality_dropout : float, default=0.0
+    modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
+        A dict gives modalities their own chances, 0 to those it does not name.
     auxiliary : sequence of objectives, optional
         Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
         `mmfusion.objectives`. They do not enter the validation loss.
@@ -129,7 +136,8 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
 
     Notes
     -----
-    Several rows of one subject (start-stop data) are allowed where `y` carries entry times.
+    Several rows of one subject (start-stop data) are allowed where `y` carries entry times. Curves
+    are right-continuous step functions, 1 before the first event time.
 
     Examples
     --------
@@ -161,10 +169,11 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         fusion: str | JointFusion | EarlyFusion | LateFusion = "concat",
         *,
         structured: str | None = None,
+        head: str = "additive",
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
         cluster: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: float | Mapping[str, float] = 0.0,
         auxiliary: Sequence[Objective] | None = None,
         pretrained: FusionPretrainer | None = None,
         pretrained_lr_scale: float = 0.1,
@@ -190,6 +199,7 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
             modalities,
             fusion,
             structured=structured,
+            head=head,
             orthogonalization=orthogonalization,
             inference=inference,
             cluster=cluster,
@@ -218,6 +228,8 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
 
     def _make_head(self) -> CoxHead:
         check_choice("ties", self.ties, ("efron", "breslow"))
+        if isinstance(self.fusion, LateFusion) and self.fusion.combine != "risk":
+            return CoxMixtureHead(ties=self.ties, kind=self.fusion.combine)
         return CoxHead(ties=self.ties)
 
     def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
@@ -227,6 +239,12 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
 
     def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
         return {"strata": self._strata(frame), "index": frame.index}
+
+    def _curve_context(self, frame: pd.DataFrame) -> dict[str, Any]:
+        return {"strata": self._strata(frame)}
+
+    def _default_times(self) -> np.ndarray:
+        return self.event_times_
 
     def _strata(self, frame: pd.DataFrame) -> np.ndarray | None:
         if self.strata is None:
@@ -244,142 +262,22 @@ class FusionCox(CoxDiagnostics, FusionEstimator):
         check_is_fitted(self)
         return self._head.event_times_
 
-    def predict(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Return the risk score of each row: its log hazard ratio.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            Predict from these alone: the others count as absent, and are not read. Empty only
+            beside a formula, which is then asked alone.
 
         Returns
         -------
         ndarray of float64, shape (n,)
             Higher is worse. Zero is the mean of the training rows.
         """
-        eta = self._predictors(X)[1]
+        eta = self._predictors(X, modalities)[1]
         return self._head.risk(eta)
-
-    def predict_survival_function(
-        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
-    ) -> pd.DataFrame:
-        """Return the survival probability of each row at each time.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        times : array-like, shape (m,), optional
-            In the unit of the outcome. By default all distinct event times of the training rows;
-            for many rows, give the times you need.
-
-        Returns
-        -------
-        DataFrame, shape (n, m)
-            A row a subject (the index of `X`), a column a time. A right-continuous step function;
-            1 before the first event time, constant after the last training time.
-        """
-        return self._curves(self._head_of("survival"), X, times)
-
-    def predict_cumulative_hazard_function(
-        self, X: pd.DataFrame | np.ndarray, times: Sequence[float] | np.ndarray | None = None
-    ) -> pd.DataFrame:
-        """Return the cumulative hazard of each row at each time.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        times : array-like, shape (m,), optional
-            As in `predict_survival_function`.
-
-        Returns
-        -------
-        DataFrame, shape (n, m)
-        """
-        return self._curves(self._head_of("cumulative_hazard"), X, times)
-
-    def _head_of(self, curve: str) -> Any:
-        check_is_fitted(self)
-        return getattr(self._head, curve)
-
-    def _curves(self, curve: Any, X: Any, times: Any) -> pd.DataFrame:
-        times = self.event_times_ if times is None else _check_times(times)
-        frame, eta = self._predictors(X)
-        values = curve(eta, times, strata=self._strata(frame))
-        return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
-
-    def predict_median(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
-        """Return the median survival time of each row; inf where its curve stays above one half.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-        """
-        return self.predict_quantile(X, 0.5)
-
-    def predict_quantile(self, X: pd.DataFrame | np.ndarray, q: float) -> np.ndarray:
-        """Return the time by which a share `q` of subjects like this one have the event.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        q : float
-            In (0, 1): the smallest event time t with ``S(t) <= 1 - q``.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            inf where the curve does not fall that far within the training times.
-        """
-        check_number("q", q, 0, 1, open_ends="low and high")
-        frame, eta = self._predictors(X)
-        return self._head.quantile(eta, q, strata=self._strata(frame))
-
-    def predict_restricted_mean(self, X: pd.DataFrame | np.ndarray, horizon: float) -> np.ndarray:
-        """Return the mean survival time of each row up to `horizon`: the area under its curve.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        horizon : float
-            In the unit of the outcome.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-        """
-        check_number("horizon", horizon, 0, open_ends="low and high")
-        frame, eta = self._predictors(X)
-        return self._head.restricted_mean(eta, horizon, strata=self._strata(frame))
-
-    def score(
-        self, X: pd.DataFrame | np.ndarray, y: Any, sample_weight: np.ndarray | None = None
-    ) -> float:
-        """Return Harrell's concordance index; with strata, of pairs within a stratum.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        y : survival outcome of n subjects
-        sample_weight : array-like, shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        frame, eta = self._predictors(X)
-        return concordance_index(
-            y, self._head.risk(eta), strata=self._strata(frame), sample_weight=sample_weight
-        )
-
-
-def _check_times(times: Any) -> np.ndarray:
-    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (times < 0).any():
-        raise ValueError(
-            "The times parameter must hold finite times, none negative. Got "
-            f"{np.array2string(times, threshold=5)}."
-        )
-    return times

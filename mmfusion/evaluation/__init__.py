@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from mmfusion.evaluation.baseline import CoxRidge
 from mmfusion.evaluation.comparison import Comparison
+from mmfusion.evaluation.features import TableFeatures
 from mmfusion.evaluation.folds import survival_stratified_folds
+from mmfusion.evaluation.fusion import compare_fusion
 from mmfusion.evaluation.intervals import CorrectedInterval, corrected_interval
-from mmfusion.evaluation.paired import TestFold, compare
-from mmfusion.evaluation.plots import plot_differences, plot_risk_groups, plot_survival_curves
+from mmfusion.evaluation.paired import compare
+from mmfusion.evaluation.plots import (
+    plot_comparison,
+    plot_differences,
+    plot_risk_groups,
+    plot_survival_curves,
+)
+from mmfusion.evaluation.scoring import TestFold
 
 __all__ = [
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "TableFeatures",
     "TestFold",
     "compare",
+    "compare_fusion",
     "corrected_interval",
+    "plot_comparison",
     "plot_differences",
     "plot_risk_groups",
     "plot_survival_curves",

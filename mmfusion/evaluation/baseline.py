@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from mmfusion.evaluation.features import TableFeatures
 from mmfusion.modalities import Tabular
 from mmfusion.modalities.base import Modality, TableData
 from mmfusion.survival import check_survival
@@ -26,15 +27,16 @@ class CoxRidge(BaseEstimator):
 
     Parameters
     ----------
-    modality : Tabular or Genes, optional
+    modality : Tabular, Genes or dict of them by name, optional
         Which columns to read and how; by default every column, ``Tabular(encoding="onehot")``.
+        Several are put side by side by `TableFeatures`.
     penalizer : float, default=0.01
         Of lifelines: ``penalizer / 2 * sum(beta ** 2)`` is added to the negative log partial
         likelihood a row, with columns of unit standard deviation.
 
     Attributes
     ----------
-    modality_ : Tabular or Genes
+    modality_ : Tabular, Genes or TableFeatures
         Fitted.
     coef_ : Series
         Log hazard ratio of each column that varies in the training rows: of a standard deviation
@@ -58,7 +60,12 @@ class CoxRidge(BaseEstimator):
     dtype: float64
     """
 
-    def __init__(self, modality: Modality | None = None, *, penalizer: float = 0.01) -> None:
+    def __init__(
+        self,
+        modality: Modality | Mapping[str, Modality] | None = None,
+        *,
+        penalizer: float = 0.01,
+    ) -> None:
         self.modality = modality
         self.penalizer = penalizer
 
@@ -83,8 +90,12 @@ class CoxRidge(BaseEstimator):
         from lifelines import CoxPHFitter  # slow to import
 
         outcome = check_survival(y, index=X.index, n_rows=len(X))
-        modality = Tabular(encoding="onehot") if self.modality is None else clone(self.modality)
-        self.modality_ = modality.fit(X)
+        modality: Any = self.modality
+        if isinstance(modality, Mapping):
+            modality = TableFeatures(modality)
+        elif modality is None:
+            modality = Tabular(encoding="onehot")
+        self.modality_ = clone(modality).fit(X)
         numbers = self._numbers(X)
         # A column that is constant in one training fold makes Newton's matrix singular.
         self._varying = np.flatnonzero(np.ptp(numbers, axis=0) > 0)
@@ -153,6 +164,8 @@ class CoxRidge(BaseEstimator):
 
     def _numbers(self, X: pd.DataFrame) -> np.ndarray:
         data = self.modality_.transform(X)
+        if isinstance(data, np.ndarray):
+            return data
         if not isinstance(data, TableData) or data.categories.shape[1]:
             raise ValueError(
                 "The modality parameter of CoxRidge must yield numbers only: a Genes, or a Tabular "

@@ -13,7 +13,17 @@ __all__ = ["TITLES", "Comparison"]
 
 #: Columns of the scores that are no score.
 KEYS = ["model", "repeat", "fold", "n_train", "n_test"]
-TITLES = {"c": "Harrell's C", "ibs": "integrated Brier score", "seconds": "seconds a fold"}
+TITLES = {
+    "c": "Harrell's C",
+    "uno": "Uno's C",
+    "antolini": "Antolini's C",
+    "auc": "cumulative/dynamic AUC",
+    "ibs": "integrated Brier score",
+    "log_loss": "log loss",
+    "r2": "R²",
+    "rmse": "root mean squared error",
+    "seconds": "seconds a fold",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +38,28 @@ class Comparison:
         A row a model and fold: model, repeat, fold (from 0), n_train, n_test, then the scores
         (c, ibs, seconds).
     risks : DataFrame
-        Out-of-fold predictions: model, repeat, fold, row (position in `X`), risk.
+        Out-of-fold predictions: model, repeat, fold, row (position in `X`), and risk (of classes or
+        numbers: prediction).
+    reference : str, optional
+        The model to which differences are taken where a call names none.
+    notes : tuple of str
+        What a reader of the table must know.
     """
 
     scores: pd.DataFrame
     risks: pd.DataFrame
+    reference: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def models(self) -> list[str]:
         """Names of the models, in the order in which they were given."""
         return list(self.scores["model"].unique())
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the scores; the first is what differences are taken of by default."""
+        return [name for name in self.scores.columns if name not in KEYS]
 
     def table(self) -> pd.DataFrame:
         """Return mean and standard deviation over folds (no standard error) of each score.
@@ -54,16 +76,26 @@ class Comparison:
             columns={f.__name__: name for name, f in named.items()}, level=1
         )
 
-    def differences(self, reference: str, metric: str = "c", level: float = 0.95) -> pd.DataFrame:
+    def differences(
+        self,
+        reference: str | None = None,
+        metric: str | None = None,
+        level: float = 0.95,
+        *,
+        adjust: str | None = None,
+    ) -> pd.DataFrame:
         """Return each other model's paired difference to `reference`, with its interval.
 
         Parameters
         ----------
-        reference : str
-            The name of a model.
-        metric : str, default="c"
-            A score's column.
+        reference : str, optional
+            The name of a model; by default the comparison's own reference.
+        metric : str, optional
+            A score's column, the first by default.
         level : float, default=0.95
+        adjust : {None, "holm"}, default=None
+            "holm" adds ``p_adjusted``: p-values that hold for all rows of the table at once (Holm
+            1979). Intervals stay those of one comparison each.
 
         Returns
         -------
@@ -76,20 +108,10 @@ class Comparison:
         ValueError
             An unknown model or score, fewer than two folds, or folds that models do not share.
         """
-        known = [name for name in self.scores.columns if name not in KEYS]
-        if metric not in known:
-            raise ValueError(f"The metric parameter must be one of {known}. Got {metric!r}.")
-        if reference not in self.models:
-            raise ValueError(
-                f"The reference parameter must be one of {self.models}. Got {reference!r}."
-            )
-        wide = self.scores.pivot(index=["repeat", "fold"], columns="model", values=metric)
-        n_folds = self.scores.groupby("model")["fold"].size()
-        if (n_folds != len(wide)).any():
-            raise ValueError(
-                "Models must be scored on the same folds to be compared. Got "
-                f"{n_folds.to_dict()} folds."
-            )
+        reference, metric = self.resolve(reference, metric)
+        if adjust not in (None, "holm"):
+            raise ValueError(f"The adjust parameter must be None or 'holm'. Got {adjust!r}.")
+        wide = self.by_fold(metric)
         test_share = float((self.scores["n_test"] / self.scores["n_train"]).mean())
         rows = {}
         for name in self.models:
@@ -97,7 +119,41 @@ class Comparison:
                 d = (wide[name] - wide[reference]).to_numpy()
                 higher = {"folds_higher": int((d > 0).sum())}
                 rows[name] = corrected_interval(d, test_share, level)._asdict() | higher
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+        if adjust == "holm":
+            table["p_adjusted"] = holm(table["p_value"].to_numpy())
+        return table
+
+    def by_fold(self, metric: str | None = None) -> pd.DataFrame:
+        """Return a score as a table: a row a repeat and fold, a column a model.
+
+        Raises
+        ------
+        ValueError
+            An unknown score, or folds that models do not share.
+        """
+        metric = self.resolve(None, metric)[1]
+        wide = self.scores.pivot(index=["repeat", "fold"], columns="model", values=metric)
+        n_folds = self.scores.groupby("model")["fold"].size()
+        if (n_folds != len(wide)).any():
+            raise ValueError(
+                "Models must be scored on the same folds to be compared. Got "
+                f"{n_folds.to_dict()} folds."
+            )
+        return wide[self.models]
+
+    def resolve(self, reference: str | None, metric: str | None) -> tuple[str, str]:
+        """Return reference and score with what stands for None, checked."""
+        metric = self.metrics[0] if metric is None else metric
+        if metric not in self.metrics:
+            raise ValueError(f"The metric parameter must be one of {self.metrics}. Got {metric!r}.")
+        if reference is None:
+            reference = self.models[0] if self.reference is None else self.reference
+        if reference not in self.models:
+            raise ValueError(
+                f"The reference parameter must be one of {self.models}. Got {reference!r}."
+            )
+        return reference, metric
 
     def out_of_fold_rank(self, model: str, repeat: int = 0) -> np.ndarray:
         """Return where each row's risk stood among those of its test fold, in (0, 1).
@@ -127,20 +183,26 @@ class Comparison:
         ranks[mine["row"]] = rank
         return ranks
 
-    def to_markdown(self, reference: str | None = None, level: float = 0.95) -> str:
-        """Return the table as Markdown: mean (sd), and differences of C and Brier score.
+    def to_markdown(
+        self, reference: str | None = None, level: float = 0.95, *, adjust: str | None = None
+    ) -> str:
+        """Return the table as Markdown: mean (sd) of each score, differences with intervals.
 
         Parameters
         ----------
         reference : str, optional
-            The model to which differences are taken; without one there are none.
+            The model to which differences are taken, by default the comparison's own; without one
+            there are none.
         level : float, default=0.95
+        adjust : {None, "holm"}, default=None
+            "holm" writes the adjusted p-value behind each interval; see `differences`.
 
         Returns
         -------
         str
         """
         table = self.table()
+        reference = self.reference if reference is None else reference
         columns = [["model", *self.models]]
         for score in table.columns.unique(level=0):
             digits = 1 if score == "seconds" else 3
@@ -150,15 +212,50 @@ class Comparison:
             ]
             columns.append([f"{TITLES.get(score, score)}, mean (sd)", *cells])
             if reference is not None and score != "seconds":
-                differences = self.differences(reference, score, level)
+                differences = self.differences(reference, score, level, adjust=adjust)
                 cells = [
                     "reference" if name == reference else _describe(differences, name)
                     for name in self.models
                 ]
-                columns.append([f"difference [{level:.0%} interval]", *cells])
+                title = f"difference [{level:.0%} interval]"
+                columns.append([title + (", Holm's p" if adjust else ""), *cells])
         lines = list(zip(*columns, strict=True))
         lines.insert(1, ("---",) * len(columns))
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def summary(self, level: float = 0.95) -> str:
+        """Return what was compared, the table as Markdown with Holm's p, and the notes.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+
+        Returns
+        -------
+        str
+        """
+        repeats = self.scores["repeat"].nunique()
+        folds = len(self.scores[["repeat", "fold"]].drop_duplicates())
+        first = f"{len(self.models)} models, {folds} folds in {repeats} repeat(s)."
+        if self.reference is not None:
+            first += (
+                f" Differences are paired, model minus {self.reference!r}; intervals are those of "
+                "the corrected resampled t-test (Nadeau & Bengio 2003)."
+            )
+        adjust = None if self.reference is None else "holm"
+        return "\n\n".join([first, self.to_markdown(level=level, adjust=adjust), *self.notes])
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Return p-values adjusted for their number (Holm 1979); NaN stays and is not counted.
+
+    Of m p-values, ascending, the i-th becomes ``max_{j <= i} min(1, (m - j + 1) p_(j))``.
+    """
+    adjusted = np.full(len(p_values), np.nan)
+    order = np.argsort(p_values)[: int((~np.isnan(p_values)).sum())]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
+    return adjusted
 
 
 def _mean(values: pd.Series) -> float:
@@ -171,4 +268,10 @@ def _sd(values: pd.Series) -> float:
 
 def _describe(differences: pd.DataFrame, name: str) -> str:
     shown = differences.loc[[name], ["difference", "lower", "upper"]].to_numpy(np.float64)[0]
-    return "–" if np.isnan(shown[0]) else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*shown)
+    if np.isnan(shown[0]):
+        return "–"
+    text = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*shown)
+    if "p_adjusted" in differences:
+        p = float(differences["p_adjusted"].to_numpy()[differences.index == name][0])
+        text += "" if np.isnan(p) else ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+    return text

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import RepeatedStratifiedKFold
+from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 
+from mmfusion.evaluation.outcomes import Outcome
 from mmfusion.survival import Survival, check_survival
 
 __all__ = ["Folds", "check_folds", "number_repeats", "survival_stratified_folds"]
@@ -76,15 +77,28 @@ def survival_stratified_folds(
         return list(dealer.split(np.zeros(len(event)), event))
 
 
-def check_folds(folds: Any, y: Survival) -> Folds:
+def check_folds(
+    folds: Any,
+    y: Outcome,
+    *,
+    classes: bool = False,
+    n_repeats: int = 1,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Folds:
     """Return folds as a list of index arrays, whatever form they came in.
 
     Parameters
     ----------
     folds : int, splitter or iterable of (train, test)
-        An int makes stratified folds, shuffled with seed 0; a splitter of scikit-learn is given
-        the event to stratify by.
-    y : Survival
+        An int makes shuffled folds, stratified by the event or class; a splitter of scikit-learn is
+        given these to stratify by.
+    y : Survival, or ndarray of labels or numbers
+    classes : bool, default=False
+        Whether an array holds classes.
+    n_repeats : int, default=1
+        Of an int: how often folds are dealt.
+    random_state : int, RandomState or None, default=0
+        Of an int.
 
     Raises
     ------
@@ -93,10 +107,19 @@ def check_folds(folds: Any, y: Survival) -> Folds:
     TypeError
         Something else than folds.
     """
+    labels = y.event if isinstance(y, Survival) else y
     if isinstance(folds, int) and not isinstance(folds, bool):
-        return survival_stratified_folds(y, folds, random_state=0)
+        if isinstance(y, Survival):
+            return survival_stratified_folds(y, folds, n_repeats, random_state)
+        if not 2 <= folds <= len(y) or n_repeats < 1:
+            raise ValueError(
+                f"The number of folds must be from 2 to the number of rows ({len(y)}), and "
+                f"n_repeats at least 1. Got {folds!r} and {n_repeats!r}."
+            )
+        dealer = RepeatedStratifiedKFold if classes else RepeatedKFold
+        folds = dealer(n_splits=folds, n_repeats=n_repeats, random_state=random_state)
     if hasattr(folds, "get_n_splits"):
-        folds = folds.split(np.zeros(len(y)), y.event)
+        folds = folds.split(np.zeros(len(y)), labels)
     if not isinstance(folds, Iterable) or isinstance(folds, str):
         raise TypeError(
             "The folds parameter must be a number of folds, a splitter of scikit-learn or a list "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from inspect import signature
+from importlib.metadata import version
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,75 +17,14 @@ from joblib import Parallel, delayed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sklearn.base import clone
 
+from mmfusion.evaluation.cache import FoldCache
 from mmfusion.evaluation.comparison import Comparison
+from mmfusion.evaluation.fingerprint import fingerprint
 from mmfusion.evaluation.folds import check_folds, number_repeats
-from mmfusion.metrics import concordance_index, evaluation_times, integrated_brier_score
-from mmfusion.survival import Survival, check_survival
+from mmfusion.evaluation.outcomes import Outcome, check_outcome, for_fit, take
+from mmfusion.evaluation.scoring import METRICS, Metric, TestFold
 
-__all__ = ["TestFold", "compare"]
-
-
-@dataclass(eq=False)
-class TestFold:
-    """A fitted model and the rows it has not seen: what a metric of `compare` takes.
-
-    Attributes
-    ----------
-    model : estimator
-        Fitted on the training rows.
-    X : DataFrame or ndarray
-        The test rows.
-    y, y_train : Survival
-        The outcomes of the test rows and of the training rows.
-    """
-
-    __test__ = False  # no test class of pytest's
-
-    model: Any
-    X: Any
-    y: Survival
-    y_train: Survival
-
-    @cached_property
-    def risk(self) -> np.ndarray:
-        """What ``model.predict`` returns, shape (n_test,); higher is worse."""
-        return np.asarray(self.model.predict(self.X), dtype=np.float64)
-
-    @cached_property
-    def times(self) -> np.ndarray:
-        """Where curves are scored: `mmfusion.metrics.evaluation_times` of the training rows."""
-        return evaluation_times(self.y_train)
-
-    def survival(self, times: np.ndarray) -> np.ndarray | None:
-        """Return survival probabilities, shape (n_test, n_times); None for a model without curves.
-
-        scikit-survival's estimators return functions of time, ours take the times.
-        """
-        predict = getattr(self.model, "predict_survival_function", None)
-        if predict is None:
-            return None
-        if "times" in signature(predict).parameters:
-            return np.asarray(predict(self.X, times=times), dtype=np.float64)
-        return np.vstack([curve(times) for curve in predict(self.X)])
-
-
-Metric = Callable[[TestFold], float]
-
-
-def harrell(fold: TestFold) -> float:
-    """Return Harrell's C of the test rows."""
-    return concordance_index(fold.y, fold.risk)
-
-
-def integrated_brier(fold: TestFold) -> float:
-    """Return the integrated Brier score of the test rows; NaN for a model without curves."""
-    curves = fold.survival(fold.times)
-    if curves is None:
-        return float("nan")
-    return integrated_brier_score(fold.y_train, fold.y, curves, fold.times)
-
-
-METRICS: Mapping[str, Metric] = {"c": harrell, "ibs": integrated_brier}
+__all__ = ["compare"]
 
 
 def compare(
@@ -92,7 +33,11 @@ def compare(
     y: Any,
     folds: Any = 5,
     *,
+    task: str = "survival",
     metrics: Mapping[str, Metric] | None = None,
+    strata: Hashable = None,
+    cache: str | os.PathLike[str] | None = None,
+    error_score: str | float = "raise",
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Comparison:
@@ -101,17 +46,28 @@ def compare(
     Parameters
     ----------
     models : mapping of str to estimator
-        Survival estimators with ``fit(X, y)`` and ``predict(X)`` (a risk, higher is worse), ours
-        or scikit-survival's; with ``predict_survival_function`` they get a Brier score too.
+        With ``fit(X, y)`` and ``predict(X)``, ours or others'. A survival model predicts a risk
+        (higher is worse); with ``predict_survival_function`` it gets a Brier score too.
     X : DataFrame or ndarray, n rows
     y : outcome, n rows
-        See `mmfusion.survival.check_survival`.
+        See `mmfusion.survival.check_survival`; for another `task` an array of labels or numbers.
     folds : int, splitter or iterable of (train, test), default=5
-        A number of folds (stratified by the event, shuffled with seed 0), a splitter of
-        scikit-learn (given the event to stratify by), or index arrays.
+        A number of folds (stratified by the event or class, shuffled with seed 0), a splitter of
+        scikit-learn (given these to stratify by), or index arrays.
+    task : {"survival", "classification", "regression"}, default="survival"
     metrics : mapping of str to callable (TestFold) -> float, optional
-        By default ``c``, Harrell's concordance, and ``ibs``, the integrated Brier score over
-        `TestFold.times`.
+        By default of survival ``c``, Harrell's concordance, and ``ibs``, the integrated Brier score
+        over `TestFold.times`; of classes ``accuracy`` and ``log_loss``; of numbers ``r2`` and
+        ``rmse``.
+    strata : column name, optional
+        ``c`` compares pairs within a level of this column of `X`, for every model. By default the
+        `strata` of the models that have any: their risks are comparable within a stratum only.
+    cache : path, optional
+        A folder in which the scores of each model and fold are kept. What is there already, of the
+        same parameters, data, rows, metrics and version of the package, is not computed again, so
+        that an interrupted comparison goes on; the code of models from elsewhere is not looked at.
+    error_score : "raise" or float, default="raise"
+        What a model scores in a fold in which it fails: a number (NaN) is recorded, with a warning.
     n_jobs : int, optional
         Fits at once, in processes; None is one.
     verbose : int, default=0
@@ -124,8 +80,8 @@ def compare(
     Raises
     ------
     ValueError, TypeError
-        An outcome or folds that are at fault. An error of a model or metric is raised as it is,
-        with a note of the model, repeat and fold.
+        An outcome or folds that are at fault, models of different strata. An error of a model or
+        metric is raised as it is, with a note of the model, repeat and fold.
 
     Examples
     --------
@@ -148,53 +104,151 @@ def compare(
     """
     if not models:
         raise ValueError("The models parameter must hold at least one model. Got {}.")
-    outcome = check_survival(y, index=getattr(X, "index", None), n_rows=len(X))
-    parts = check_folds(folds, outcome)
+    if error_score != "raise" and (not isinstance(error_score, Real) or error_score is True):
+        raise ValueError(
+            f"The error_score parameter must be 'raise' or a number. Got {error_score!r}."
+        )
+    outcome = check_outcome(y, task, X)
+    parts = check_folds(folds, outcome, classes=task == "classification")
+    metrics = METRICS[task] if metrics is None else metrics
+    strata = _common_strata(models, X) if strata is None else strata
+    if strata is not None and strata not in getattr(X, "columns", ()):
+        raise ValueError(f"The strata parameter must name a column of X. Got {strata!r}.")
     numbers = number_repeats(parts, len(outcome))
+    cohort = _Cohort(X, outcome, None if strata is None else X[strata].to_numpy(), metrics)
     tasks = [
-        (name, number, part) for number, part in zip(numbers, parts, strict=True) for name in models
+        _Task(name, *number, *part)
+        for number, part in zip(numbers, parts, strict=True)
+        for name in models
     ]
+    store = None if cache is None else FoldCache(cache)
+    keys: list[str] = [""] * len(tasks) if store is None else _keys(models, cohort, tasks)
+    found = [store.read(key) if store else None for key in keys]
     jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_evaluate)(name, models[name], X, outcome, *task, metrics or METRICS)
-        for name, *task in tasks
+        delayed(_evaluate)(fit, models[fit.name], cohort, store, key, error_score)
+        for fit, key, entry in zip(tasks, keys, found, strict=True)
+        if entry is None
     )
-    scores, risks = [], []
+    scores, predictions = [], []
     with _progress(disable=not verbose) as progress:
-        bar = progress.add_task("", total=len(tasks), now=tasks[0][0])
-        for (record, risk), (name, *_) in zip(jobs, tasks, strict=True):
-            scores.append(record)
-            risks.append(risk)
-            progress.update(bar, advance=1, now=name)
-    return Comparison(pd.DataFrame(scores), pd.concat(risks, ignore_index=True))
+        bar = progress.add_task("", total=len(tasks), now=tasks[0].name)
+        for fit, kept in zip(tasks, found, strict=True):
+            entry = next(jobs) if kept is None else kept
+            if "failure" in entry:
+                warnings.warn(
+                    f"{fit} failed and scores {error_score}: {entry['failure']}.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            sizes = {"n_train": len(fit.train), "n_test": len(fit.test)}
+            scores.append(fit.key | sizes | entry["scores"])
+            column = "risk" if task == "survival" else "prediction"
+            predictions.append(
+                pd.DataFrame(fit.key | {"row": fit.test, column: entry["predictions"]})
+            )
+            progress.update(bar, advance=1, now=fit.name)
+    return Comparison(pd.DataFrame(scores), pd.concat(predictions, ignore_index=True))
+
+
+@dataclass(frozen=True)
+class _Cohort:
+    """What every fit shares."""
+
+    X: Any
+    y: Outcome
+    strata: np.ndarray | None
+    metrics: Mapping[str, Metric]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One model in one fold."""
+
+    name: str
+    repeat: int
+    fold: int
+    train: np.ndarray
+    test: np.ndarray
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return {"model": self.name, "repeat": self.repeat, "fold": self.fold}
+
+    def __str__(self) -> str:
+        return f"Model {self.name!r} in repeat {self.repeat}, fold {self.fold}"
+
+
+def _keys(models: Mapping[str, Any], cohort: _Cohort, tasks: list[_Task]) -> list[str]:
+    """Return what the result of each task is kept by: all that it is computed from."""
+    try:
+        data = fingerprint(version("mmfusion"), cohort)
+    except ValueError as error:
+        raise ValueError(f"The cache parameter must be None for such data: {error}") from error
+    known = {}
+    for name, model in models.items():
+        try:
+            known[name] = fingerprint(model)
+        except ValueError as error:
+            raise ValueError(
+                f"The cache parameter must be None for model {name!r}: {error}"
+            ) from error
+    return [fingerprint(data, known[task.name], task.train, task.test) for task in tasks]
+
+
+def _common_strata(models: Mapping[str, Any], X: Any) -> Any:
+    """Return the column whose levels the models have as strata; None where there is none."""
+    named = {}
+    for name, model in models.items():
+        params = model.get_params() if hasattr(model, "get_params") else {}
+        for key, value in params.items():
+            if value is not None and (key == "strata" or key.endswith("__strata")):
+                named[name] = value
+    if len(set(named.values())) > 1:
+        raise ValueError(
+            "Models must have the same strata to be compared, or the strata parameter must name "
+            f"those within which pairs are compared. Got {named}."
+        )
+    return next(iter(named.values()), None)
 
 
 def _evaluate(
-    name: str,
+    task: _Task,
     model: Any,
-    X: Any,
-    y: Survival,
-    number: tuple[int, int],
-    part: tuple[np.ndarray, np.ndarray],
-    metrics: Mapping[str, Metric],
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return a fold's row of scores and its out-of-fold risks."""
-    (repeat, fold), (train, test) = number, part
-    key = {"model": name, "repeat": repeat, "fold": fold}
+    cohort: _Cohort,
+    store: FoldCache | None,
+    key: str,
+    error_score: str | float,
+) -> dict[str, Any]:
+    """Return a fold's scores and predictions, and keep them."""
     try:
-        started = time.perf_counter()
-        y_train = y.take(train)
-        fitted = clone(model).fit(_rows(X, train), y_train.to_structured())
-        seen = TestFold(fitted, _rows(X, test), y.take(test), y_train)
-        risk = seen.risk
-        seconds = time.perf_counter() - started
-        scores = {label: float(metric(seen)) for label, metric in metrics.items()}
+        entry = _fit_and_score(task, model, cohort)
     except Exception as error:
-        error.add_note(f"Model {name!r} in repeat {repeat}, fold {fold}.")
-        raise
-    sizes = {"n_train": len(train), "n_test": len(test)}
-    return key | sizes | scores | {"seconds": seconds}, pd.DataFrame(
-        key | {"row": test, "risk": risk}
-    )
+        if error_score == "raise":
+            error.add_note(f"{task}.")
+            raise
+        return {
+            "failure": f"{type(error).__name__}: {error}",
+            "scores": dict.fromkeys([*cohort.metrics, "seconds"], float(error_score)),
+            "predictions": float("nan"),
+        }
+    if store is not None:
+        store.write(key, entry)
+    return entry
+
+
+def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
+    started = time.perf_counter()
+    y_train = take(cohort.y, task.train)
+    fitted = clone(model).fit(_rows(cohort.X, task.train), for_fit(y_train))
+    if getattr(getattr(fitted, "best_estimator_", fitted), "interrupted_", False):
+        raise KeyboardInterrupt  # Ctrl-C leaves a half-trained network: no result of this model
+    strata = None if cohort.strata is None else cohort.strata[task.test]
+    X_test = _rows(cohort.X, task.test)
+    seen = TestFold(fitted, X_test, take(cohort.y, task.test), y_train, strata)
+    prediction = seen.prediction
+    seconds = time.perf_counter() - started
+    scores = {label: float(metric(seen)) for label, metric in cohort.metrics.items()}
+    return {"scores": scores | {"seconds": seconds}, "predictions": prediction.tolist()}
 
 
 def _rows(X: Any, rows: np.ndarray) -> Any:

@@ -13,8 +13,9 @@ from mmfusion.survival import check_survival, kaplan_meier, log_rank_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["plot_differences", "plot_risk_groups", "plot_survival_curves"]
+__all__ = ["plot_comparison", "plot_differences", "plot_risk_groups", "plot_survival_curves"]
 
 GROUP_NAMES = {2: ["low", "high"], 3: ["low", "medium", "high"]}
 
@@ -102,35 +103,84 @@ def plot_survival_curves(
 
 
 def plot_differences(
-    comparison: Comparison, reference: str, ax: Axes | None = None, *, metric: str = "c"
+    comparison: Comparison,
+    reference: str | None = None,
+    ax: Axes | None = None,
+    *,
+    metric: str | None = None,
 ) -> Axes:
     """Draw each model's paired difference to `reference`: folds as dots, mean, 95 % interval.
 
     Parameters
     ----------
     comparison : Comparison
-    reference : str
+    reference : str, optional
+        By default the comparison's own.
     ax : matplotlib Axes, optional
-    metric : str, default="c"
+    metric : str, optional
+        The first score by default.
 
     Returns
     -------
     matplotlib Axes
     """
-    differences = comparison.differences(reference, metric)
-    ax = _axes(ax)
-    wide = comparison.scores.pivot(index=["repeat", "fold"], columns="model", values=metric)
-    height = np.arange(len(differences))[::-1]
-    for at, name in zip(height, differences.index, strict=True):
-        d = wide[name] - wide[reference]
-        ax.plot(d, np.full(len(d), at + 0.18), "o", color="0.6", markersize=3)
+    reference, metric = comparison.resolve(reference, metric)
+    others = [name for name in comparison.models if name != reference]
+    return _draw_differences(_axes(ax), comparison, reference, metric, others)
+
+
+def plot_comparison(
+    comparison: Comparison, reference: str | None = None, *, metric: str | None = None
+) -> Figure:
+    """Draw each model's scores beside its paired differences to `reference`, a line a model.
+
+    Left: folds as dots, their mean as a bar. Right: as `plot_differences`.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    reference : str, optional
+        By default the comparison's own.
+    metric : str, optional
+        The first score by default.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    import matplotlib.pyplot as plt
+
+    reference, metric = comparison.resolve(reference, metric)
+    names = comparison.models
+    wide = comparison.by_fold(metric)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9, 1.2 + 0.38 * len(names)), sharey=True, layout="constrained"
+    )
+    for at, name in zip(range(len(names))[::-1], names, strict=True):
+        left.plot(wide[name], np.full(len(wide), at), "o", color="0.6", markersize=3)
+        left.plot(wide[name].mean(), at, "|", color="C0", markersize=16, markeredgewidth=2)
+    left.set_xlabel(f"{TITLES.get(metric, metric)}: folds and mean")
+    _draw_differences(right, comparison, reference, metric, names)
+    return figure
+
+
+def _draw_differences(
+    ax: Axes, comparison: Comparison, reference: str, metric: str, names: list[str]
+) -> Axes:
+    differences = comparison.differences(reference, metric).reindex(names)
+    wide = comparison.by_fold(metric)
+    height = np.arange(len(names))[::-1]
+    for at, name in zip(height, names, strict=True):
+        if name != reference:
+            d = wide[name] - wide[reference]
+            ax.plot(d, np.full(len(d), at + 0.18), "o", color="0.6", markersize=3)
     ax.hlines(height, differences["lower"], differences["upper"], color="C0")
     ax.plot(differences["difference"], height, "o", color="C0")
     ax.axvline(0, color="0.3", linewidth=0.8)
-    ax.set_yticks(height, differences.index)
+    ax.set_yticks(height, names)
     ax.set(
         xlabel=f"{TITLES.get(metric, metric)}: difference to {reference}",
-        ylim=(-0.6, len(differences) - 0.4),
+        ylim=(-0.6, len(names) - 0.4),
     )
     return ax
 

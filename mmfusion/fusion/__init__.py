@@ -10,6 +10,7 @@ from mmfusion.fusion.strategy import (
     LateFusion,
     build_operator,
     check_fusion,
+    operator_options,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "build_operator",
     "check_fusion",
     "drop_modalities",
+    "operator_options",
     "register",
 ]

@@ -8,7 +8,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mmfusion.fusion.base import FusionOperator
+from mmfusion.fusion.base import FusionOperator, Part
+from mmfusion.fusion.orthogonal import OrthogonalCell
+from mmfusion.modalities.base import DESIGN
 
 __all__ = ["FusionNetwork"]
 
@@ -59,6 +61,15 @@ class FusionNetwork(nn.Module):
     n_predictors : int
     bias : bool
         Whether predictors have a constant; a Cox model's is part of its baseline.
+    at : {"embedding", "tokens", "hidden"}
+        What the operator gets: embeddings; tokens of the encoders that have them; or what hidden
+        layers of each modality's own make of its embedding, with no further layers after fusion.
+    n_design : int, default=0
+        Columns of a structured design that stands beside the modalities.
+    joins_design : bool, default=False
+        Whether the design enters the hidden layers, beside the fused representation.
+    orthogonal : bool, default=False
+        Whether what the predictors are linear in is orthogonal to the design (`OrthogonalCell`).
 
     Attributes
     ----------
@@ -82,20 +93,27 @@ class FusionNetwork(nn.Module):
         dropout: float = 0.0,
         n_predictors: int = 1,
         bias: bool = True,
+        at: str = "embedding",
+        n_design: int = 0,
+        joins_design: bool = False,
+        orthogonal: bool = False,
     ) -> None:
         super().__init__()
+        self.at = at
         self.encoders = _Encoders(encoders)
         self.kept = frozenset(name for name, encoder in encoders.items() if encoder.frozen)
         self.operator = operator
         self.width = operator.width
-        layers: list[nn.Module] = []
-        width = operator.width
-        for following in hidden:
-            layers += [nn.Linear(width, following), nn.SiLU()]
-            if dropout:
-                layers.append(nn.Dropout(dropout))
-            width = following
-        self.hidden = nn.Sequential(*layers)
+        after = () if at == "hidden" else hidden
+        self.joins_design = joins_design
+        width = operator.width + (n_design if joins_design else 0)
+        self.hidden = _dense(width, after, dropout)
+        if at == "hidden":
+            self.branches = nn.ModuleList(
+                _dense(encoder.width, hidden, dropout) for encoder in encoders.values()
+            )
+        width = after[-1] if after else width
+        self.cell = OrthogonalCell(n_design, width) if orthogonal else None
         self.head = nn.Linear(width, n_predictors, bias=bias)
         nn.init.zeros_(self.head.weight)
         if bias:
@@ -143,15 +161,34 @@ class FusionNetwork(nn.Module):
         Of one pass, for losses of the embeddings beside a likelihood. What an embedding holds for a
         row without the modality means nothing.
         """
-        embeddings = self._embed(inputs, present)
-        return embeddings, self._predict(self.operator(embeddings, present))
+        parts = self._encode(inputs, present)
+        hidden = self._latent(self._fuse(parts, present), inputs)
+        if self.cell is not None:
+            hidden = self.cell(hidden, inputs[DESIGN][0])
+        return self._vectors(parts), self._predict(hidden)
 
-    def _predict(self, fused: Tensor) -> Tensor:
-        hidden = self.hidden(fused)
+    def _predict(self, hidden: Tensor) -> Tensor:
         if hidden.dtype != self.head.weight.dtype:
             with torch.autocast(hidden.device.type, enabled=False):
                 return self.head(hidden.to(self.head.weight.dtype))
         return self.head(hidden)
+
+    def latent(
+        self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None
+    ) -> Tensor:
+        """Return what the hidden layers make of fused modalities (and design), (batch, width).
+
+        Parameters
+        ----------
+        inputs, present
+            See `forward`.
+        """
+        return self._latent(self._fuse(self._encode(inputs, present), present), inputs)
+
+    def _latent(self, fused: Tensor, inputs: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
+        if self.joins_design:
+            fused = torch.cat([fused, inputs[DESIGN][0].to(fused.dtype)], dim=1)
+        return self.hidden(fused)
 
     def embed(
         self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None
@@ -166,28 +203,47 @@ class FusionNetwork(nn.Module):
         Returns
         -------
         embeddings : dict of str to Tensor, each of shape (batch, width of the encoder)
+            Of a modality with tokens, their mean.
         fused : Tensor, shape (batch, width)
         """
-        embeddings = self._embed(inputs, present)
-        fused = self.operator(embeddings, present)
-        return dict(zip(self.encoders, embeddings, strict=True)), fused
+        parts = self._encode(inputs, present)
+        embeddings = dict(zip(self.encoders, self._vectors(parts), strict=True))
+        return embeddings, self._fuse(parts, present)
 
-    def _embed(
+    def _vectors(self, parts: list[Part]) -> list[Tensor]:
+        return [
+            encoder.pool(*part) if isinstance(part, tuple) else part
+            for encoder, part in zip(self.encoders.values(), parts, strict=True)
+        ]
+
+    def _fuse(self, parts: list[Part], present: Tensor | None) -> Tensor:
+        if self.at == "hidden":
+            parts = [layers(part) for layers, part in zip(self.branches, parts, strict=True)]
+        return self.operator(parts, present)
+
+    def _encode(
         self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None
-    ) -> list[Tensor]:
-        embeddings = []
+    ) -> list[Part]:
+        """Return each modality's embedding, or tokens, zeros where absent."""
+        encode = self._tokens if self.at == "tokens" else self._embedding
+        parts: list[Part] = []
         for position, (name, encoder) in enumerate(self.encoders.items()):
             if present is not None and name not in inputs:
-                embeddings.append(self.head.weight.new_zeros(len(present), encoder.width))
+                parts.append(self.head.weight.new_zeros(len(present), encoder.width))
                 continue
-            mine = inputs[name]
-            embedding = encoder.project(*mine) if name in self.kept else encoder(*mine)
-            if present is not None and len(embedding) < len(present):
-                everyone = embedding.new_zeros(len(present), embedding.shape[1])
-                everyone[present[:, position]] = embedding
-                embedding = everyone
-            embeddings.append(embedding)
-        return embeddings
+            part = encode(name, encoder, inputs[name])
+            if present is not None:
+                part = _spread(part, present[:, position])
+            parts.append(part)
+        return parts
+
+    def _embedding(self, name: str, encoder: Any, mine: tuple[Tensor, ...]) -> Tensor:
+        return encoder.project(*mine) if name in self.kept else encoder(*mine)
+
+    def _tokens(self, name: str, encoder: Any, mine: tuple[Tensor, ...]) -> Part:
+        if name in self.kept or not encoder.has_tokens:
+            return self._embedding(name, encoder, mine)  # one token
+        return encoder.tokens(*mine)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters in groups; a group may carry ``lr_scale`` (1 if absent)."""
@@ -197,11 +253,9 @@ class FusionNetwork(nn.Module):
             for encoder in (self.encoders.values() if scale else ())
             for group in encoder.parameter_groups()
         ]
-        fusion: list[nn.Parameter] = [
-            *self.operator.parameters(),
-            *self.hidden.parameters(),
-            *self.head.parameters(),
-        ]
+        mine = [self.operator, self.hidden, self.head]
+        mine += [self.branches] if self.at == "hidden" else []
+        fusion = [parameter for module in mine for parameter in module.parameters()]
         return [group for group in [*groups, {"params": fusion}] if group["params"]]
 
     def scale_encoders(self, lr_scale: float) -> None:
@@ -215,3 +269,29 @@ class FusionNetwork(nn.Module):
         if not self.encoder_lr_scale:
             self.encoders.eval()
         return self
+
+
+def _dense(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for following in hidden:
+        layers += [nn.Linear(width, following), nn.SiLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = following
+    return nn.Sequential(*layers)
+
+
+def _spread(part: Part, rows: Tensor) -> Part:
+    """Return what a modality's `rows` of the batch have for all rows, zeros (False) elsewhere."""
+    if isinstance(part, tuple):
+        values, there = part
+        return _spread_values(values, rows), None if there is None else _spread_values(there, rows)
+    return _spread_values(part, rows)
+
+
+def _spread_values(values: Tensor, rows: Tensor) -> Tensor:
+    if len(values) == len(rows):
+        return values
+    everyone = values.new_zeros(len(rows), *values.shape[1:])
+    everyone[rows] = values
+    return everyone

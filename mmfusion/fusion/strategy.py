@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 from sklearn.base import BaseEstimator
 
 from mmfusion.fusion.base import OPERATORS, FusionOperator
 from mmfusion.fusion.operators import Concat
 
-__all__ = ["EarlyFusion", "JointFusion", "LateFusion", "build_operator", "check_fusion"]
+__all__ = [
+    "EarlyFusion",
+    "JointFusion",
+    "LateFusion",
+    "build_operator",
+    "check_fusion",
+    "operator_options",
+]
+
+#: Where joint fusion takes place.
+LEVELS = ("embedding", "tokens", "hidden")
 
 
 class JointFusion(BaseEstimator):
@@ -20,21 +32,36 @@ class JointFusion(BaseEstimator):
 
     Parameters
     ----------
-    operator : {"concat", "sum", "gated"}, default="concat"
-        What is made of the embeddings; the names in `mmfusion.fusion.OPERATORS`.
+    operator : str, default="concat"
+        What is made of the embeddings. Element by element: "sum", "mean", "max", "product". Side by
+        side: "concat", "modulation". Gates: "gated", "lstm_gate". Agreement: "similarity".
+        Products of features: "bilinear", "gated_bilinear", "low_rank_bilinear", "compact_bilinear",
+        "tensor", "low_rank_tensor". Attention: "attention", "feature_attention",
+        "cross_attention", "co_attention", "transformer", "perceiver". The classes, with formulas
+        and sources, are in `mmfusion.fusion.OPERATORS`.
     dim : int, default=32
-        Width of each embedding (an encoder ``"raw"`` has its own), and of what "sum" and "gated"
-        make of them.
+        Width of each embedding (an encoder ``"raw"`` has its own), and of what most operators make
+        of them.
     hidden : tuple of int, default=(32,)
         Widths of the layers after fusion; ``()`` for none: the predictors are then linear in what
         the operator returns.
     dropout : float, default=0.1
         After each of these layers.
+    at : {"embedding", "tokens", "hidden"}, default="embedding"
+        How deep modalities are joined. At their embeddings; or at their tokens, by the attention
+        operators only, where an encoder has tokens: an image's places (a trained encoder with
+        feature maps or patches), a table's columns (``encoder="tokens"``), any other modality's
+        embedding as its one token; or, last, after hidden layers of each modality's own, which
+        are then those of `hidden`, the predictors being linear in what the operator returns.
+    options : dict, optional
+        What the operator's class takes beside widths and `dim`, such as ``{"rank": 4}``.
 
     Examples
     --------
     >>> JointFusion("gated", dim=16)
     JointFusion(dim=16, operator='gated')
+    >>> JointFusion("transformer", at="tokens", options={"n_layers": 1})
+    JointFusion(at='tokens', operator='transformer', options={'n_layers': 1})
     """
 
     def __init__(
@@ -43,51 +70,121 @@ class JointFusion(BaseEstimator):
         dim: int = 32,
         hidden: Sequence[int] = (32,),
         dropout: float = 0.1,
+        at: str = "embedding",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.operator = operator
         self.dim = dim
         self.hidden = hidden
         self.dropout = dropout
+        self.at = at
+        self.options = options
 
 
 class EarlyFusion(BaseEstimator):
-    """Inputs side by side in one network: numbers, embedded categories, features or pixels.
+    """Inputs side by side in one model: numbers, categories, features or pixels.
 
     A frozen image encoder gives its features (with ``n_components`` their components); an image
-    whose encoder is not frozen gives its pixels. Encoders of tables are not used.
+    whose encoder is not frozen gives its pixels. Encoders of tables are not used. An absent
+    modality is zeros, and a bit that says so.
 
     Parameters
     ----------
-    hidden : tuple of int, default=(64,)
-        Widths of the network's layers.
+    reduce : {"pca", "features"} or None, default=None
+        What is made of each modality before the model, learned from the training rows that have
+        it. "pca": principal components of its standardised features, the largest loading of each
+        positive, all divided by the standard deviation of the first (not whitened). "features":
+        its features that say most of the outcome one by one, by the score test (`Head.relevance`).
+        None: all features as they are; categories are embedded, and the embeddings trained.
+    n_components : int or float, default=32
+        With `reduce`: that many a modality, or all it has where they are fewer. In (0, 1): as many
+        components as explain that share of its variance, or that share of its features.
+    hidden : tuple of int or None, default=(64,)
+        Widths of the network's layers; ``()`` for none: a linear model, trained as networks are.
+        None, with `reduce`, is no network at all: a linear predictor with a ridge penalty a
+        modality, fitted by Newton's method, the penalties chosen by restricted maximum likelihood.
     dropout : float, default=0.1
-        After each of them.
+        After each of the layers.
+
+    Examples
+    --------
+    >>> EarlyFusion("pca", n_components=10, hidden=None)
+    EarlyFusion(hidden=None, n_components=10, reduce='pca')
     """
 
-    def __init__(self, hidden: Sequence[int] = (64,), dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        reduce: str | None = None,
+        n_components: int | float = 32,
+        hidden: Sequence[int] | None = (64,),
+        dropout: float = 0.1,
+    ) -> None:
+        self.reduce = reduce
+        self.n_components = n_components
         self.hidden = hidden
         self.dropout = dropout
 
 
 class LateFusion(BaseEstimator):
-    """One network a modality, each trained by itself; their predictions are averaged.
+    """One network a modality, each trained by itself; their predictions are combined.
 
-    A row's prediction is made of the modalities it has. What is averaged is the head's choice.
+    A row's prediction is made of the modalities it has: weights are renormalised over them.
 
     Parameters
     ----------
+    how : {"mean", "weighted", "vote", "stack"}, default="mean"
+        "mean": all alike. "weighted": weights, not negative and of sum 1, that minimise the loss of
+        out-of-fold predictions. "vote": the class most members hold most probable; of numbers and
+        log-hazards the median. "stack": a regression of the outcome on the members' out-of-fold
+        predictors with a small ridge penalty, one for each set of modalities a row may have.
+    combine : {"risk", "survival", "hazard"}, default="risk"
+        Of a survival outcome, what is combined: log-hazards (a proportional hazards model again),
+        survival curves (their mixture), or cumulative hazards (the weighted geometric mean of the
+        curves); the last two for "mean" and "weighted". Of classes it is probabilities (in a
+        stack logits), of numbers means; these know "risk" alone.
     dim : int, default=32
         Width of each network's embedding.
     hidden : tuple of int, default=(32,)
         Widths of the layers after it.
     dropout : float, default=0.1
         After each of these layers.
+    folds : int, default=5
+        Parts of the rows for out-of-fold predictions: "weighted" and "stack" train each network
+        once on all rows and once without each part, ``folds + 1`` times what "mean" takes.
+
+    Notes
+    -----
+    Cox log-hazards have an arbitrary zero. "mean" and "vote" centre each member's over the training
+    rows that have it and give the mean (median) one slope, which minimises the training loss: a
+    mean of M members is too flat where they say different things. "weighted" and "stack"
+    standardise each member's and learn weights, slopes and the baseline from out-of-fold
+    predictions; the slope of "weighted" is that of the set of modalities that a row has.
+
+    Stacking is Wolpert's (1992); of what is out of fold, van der Laan, Polley & Hubbard (2007). A
+    regression a set of modalities is the pattern submodel of Fletcher Mercaldo & Blume (2020),
+    fitted on all rows that have the set.
+
+    Examples
+    --------
+    >>> LateFusion("stack", dim=16, folds=3)
+    LateFusion(dim=16, folds=3, how='stack')
     """
 
-    def __init__(self, dim: int = 32, hidden: Sequence[int] = (32,), dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        how: str = "mean",
+        combine: str = "risk",
+        dim: int = 32,
+        hidden: Sequence[int] = (32,),
+        dropout: float = 0.1,
+        folds: int = 5,
+    ) -> None:
+        self.how = how
+        self.combine = combine
         self.dim = dim
         self.hidden = hidden
         self.dropout = dropout
+        self.folds = folds
 
     def member(self) -> JointFusion:
         """Return the fusion of one member: that of a single modality."""
@@ -135,7 +232,12 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
         raise ValueError(
             f"The dim parameter of {kind} must be a positive integer. Got {fusion.dim!r}."
         )
+    if isinstance(fusion, LateFusion):
+        _check_late(fusion)
     hidden = fusion.hidden
+    if isinstance(fusion, EarlyFusion):
+        _check_early(fusion)
+        hidden = () if hidden is None else hidden
     if not isinstance(hidden, Sequence) or not all(map(_is_width, hidden)):
         raise ValueError(
             f"The hidden parameter of {kind} must be a tuple of positive integers. Got {hidden!r}."
@@ -145,14 +247,119 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
         raise ValueError(
             f"The dropout parameter of {kind} must be a number in [0, 1). Got {dropout!r}."
         )
+    if isinstance(fusion, JointFusion):
+        _check_operator(fusion)
     return fusion
 
 
+def _check_operator(fusion: JointFusion) -> None:
+    operator, options = OPERATORS[fusion.operator], fusion.options
+    if fusion.at not in LEVELS:
+        raise ValueError(
+            f"The at parameter of JointFusion must be one of {LEVELS}. Got {fusion.at!r}."
+        )
+    if fusion.at == "tokens" and not operator.takes_tokens:
+        able = sorted(name for name, kind in OPERATORS.items() if kind.takes_tokens)
+        raise ValueError(
+            "The at parameter of JointFusion can be 'tokens' with the operators that take tokens, "
+            f"{able}. Got at='tokens' with operator {fusion.operator!r}."
+        )
+    if options is None:
+        return
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            f"The options parameter of JointFusion must be a dict or None. Got {options!r}."
+        )
+    known = operator_options(fusion.operator)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.3)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            allowed = f"may hold {sorted(known)}" if known else "must be None or empty"
+            raise ValueError(
+                f"The options parameter of JointFusion {allowed} with operator "
+                f"{fusion.operator!r}. Got {name!r}.{hint}"
+            )
+    with torch.device("meta"):  # nothing is allocated or drawn; a bad value raises
+        operator((1, 1), fusion.dim, **options)
+
+
+def operator_options(name: str) -> dict[str, Any]:
+    """Return the options that an operator takes, with their defaults.
+
+    Parameters
+    ----------
+    name : str
+        In `OPERATORS`.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> operator_options("perceiver")
+    {'n_latents': 8, 'n_heads': None, 'n_layers': 1}
+    """
+    parameters = inspect.signature(OPERATORS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _check_late(fusion: LateFusion) -> None:
+    for name, choices in (
+        ("how", ("mean", "weighted", "vote", "stack")),
+        ("combine", ("risk", "survival", "hazard")),
+    ):
+        value = getattr(fusion, name)
+        if value not in choices:
+            raise ValueError(
+                f"The {name} parameter of LateFusion must be one of {choices}. Got {value!r}."
+            )
+    if fusion.combine != "risk" and fusion.how not in ("mean", "weighted"):
+        raise ValueError(
+            "The combine parameter of LateFusion may be 'survival' or 'hazard' with how='mean' or "
+            f"how='weighted'. Got how={fusion.how!r} with combine={fusion.combine!r}."
+        )
+    if not _is_width(fusion.folds) or int(fusion.folds) < 2:
+        raise ValueError(
+            "The folds parameter of LateFusion must be an integer of 2 or more. "
+            f"Got {fusion.folds!r}."
+        )
+
+
+def _check_early(fusion: EarlyFusion) -> None:
+    if fusion.reduce not in ("pca", "features", None):
+        raise ValueError(
+            "The reduce parameter of EarlyFusion must be 'pca', 'features' or None. "
+            f"Got {fusion.reduce!r}."
+        )
+    n = fusion.n_components
+    share = isinstance(n, Real) and not isinstance(n, Integral) and 0 < float(n) < 1
+    if not _is_width(n) and not share:
+        raise ValueError(
+            "The n_components parameter of EarlyFusion must be a positive integer or a share in "
+            f"(0, 1). Got {n!r}."
+        )
+    if fusion.hidden is None and fusion.reduce is None:
+        raise ValueError(
+            "The hidden parameter of EarlyFusion may be None (no network) only with "
+            "reduce='pca' or reduce='features'."
+        )
+
+
 def build_operator(strategy: JointFusion | EarlyFusion, widths: Sequence[int]) -> FusionOperator:
-    """Return the operator of a checked strategy for embeddings of these widths."""
+    """Return the operator of a checked strategy for embeddings of these widths.
+
+    Raises
+    ------
+    ValueError
+        If the operator cannot join embeddings of these widths.
+    """
     if isinstance(strategy, EarlyFusion):
         return Concat(widths)
-    return OPERATORS[strategy.operator](widths, strategy.dim)
+    if strategy.at == "hidden" and strategy.hidden:
+        widths = [strategy.hidden[-1]] * len(widths)
+    return OPERATORS[strategy.operator](widths, strategy.dim, **(strategy.options or {}))
 
 
 def _is_width(value: Any) -> bool:

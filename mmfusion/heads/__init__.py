@@ -3,6 +3,7 @@
 from mmfusion.heads.base import Head, Monitor, Target
 from mmfusion.heads.categorical import CategoricalHead, CategoricalTarget
 from mmfusion.heads.cox import CoxHead, CoxTarget
+from mmfusion.heads.discrete import DiscreteTimeHead, DiscreteTimeTarget
 from mmfusion.heads.gaussian import GaussianHead, GaussianTarget
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "CategoricalTarget",
     "CoxHead",
     "CoxTarget",
+    "DiscreteTimeHead",
+    "DiscreteTimeTarget",
     "GaussianHead",
     "GaussianTarget",
     "Head",

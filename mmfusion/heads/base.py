@@ -40,7 +40,9 @@ class Target:
         return self._map(lambda value: value[rows])
 
     def to(self, device: torch.device) -> Self:
-        """Return the same outcome on `device`."""
+        """Return the same outcome on `device`; itself, with what it has worked out, if there."""
+        if self.weight.device == device:
+            return self
         return self._map(lambda value: value.to(device))
 
 
@@ -75,6 +77,19 @@ class Head(ABC):
     def units(self) -> tuple[float, float]:
         """Center and spread of the outcome: a predictor is (its value in y's units - c) / s."""
         return 0.0, 1.0
+
+    @property
+    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names of F free predictors, and the matrix (K, F) that makes the K predictors of them.
+
+        The coefficients of a formula are those of the free ones; they are all free by default.
+        """
+        return self.predictors, np.eye(len(self.predictors))
+
+    @property
+    def baseline(self) -> tuple[str, ...]:
+        """Names of a formula's constants where each predictor has one beside shared effects."""
+        return ()
 
     @abstractmethod
     def fit_outcome(
@@ -142,6 +157,39 @@ class Head(ABC):
             return gradient[:, :1] * design
         return torch.einsum("nk,nkp->np", gradient, design)
 
+    def relevance(self, eta: Tensor, target: Target, values: Tensor) -> Tensor:
+        """Return how much each column of `values` by itself says of the outcome beside `eta`.
+
+        The score test's statistic with the empirical variance of the rows' scores,
+        ``sum_k (sum_i s_ik)^2 / sum_i s_ik^2`` over the K predictors (Rao 1948; White 1982 for the
+        variance): about the square of a z value where K is 1, without a fit a column.
+
+        Parameters
+        ----------
+        eta : Tensor, shape (n, K)
+            Predictors without the columns.
+        target : Target
+        values : Tensor, shape (n, p)
+
+        Returns
+        -------
+        Tensor of float64, shape (p,)
+            0 for a constant column.
+        """
+        parts = []
+        for piece in values.double().split(256, dim=1):
+            centred = piece - piece.mean(0)
+            total = torch.zeros(piece.shape[1], dtype=torch.float64)
+            for k in range(eta.shape[1]):
+                design = centred
+                if eta.shape[1] > 1:
+                    design = centred.new_zeros(len(eta), eta.shape[1], piece.shape[1])
+                    design[:, k] = centred
+                scores = self.scores(eta, target, design)
+                total += scores.sum(0).square() / scores.square().sum(0).clamp_min(1e-300)
+            parts.append(total)
+        return torch.cat(parts)
+
     def stratify(self, target: Target) -> np.ndarray:
         """Return an integer label a row, by which batches and validation parts are balanced."""
         return np.zeros(len(target), dtype=np.int64)
@@ -163,29 +211,31 @@ class Head(ABC):
         """Return whether the outcome says anything: a survival outcome without events does not."""
         return len(target) > 0
 
-    def fit_pool(
-        self,
-        etas: np.ndarray,
-        present: np.ndarray,
-        target: Target,
-        offset: Tensor | None = None,
-    ) -> None:
-        """Learn what `pool` needs from the members' predictors of the training rows (late fusion).
+    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the weighted mean of late fusion's members, shape (n, K).
+
+        Of their predictors, unless a head combines something else (a classifier probabilities).
 
         Parameters
         ----------
         etas : ndarray, shape (n, n_members, K)
             NaN where the member's modality is absent.
-        present : ndarray of bool, shape (n, n_members)
-        target : Target
-        offset : Tensor of float64, shape (n, K), optional
-            What the pooled predictor is added to.
+        weights : ndarray, shape (n, n_members)
+            Not negative, 0 where absent, some above 0 in each row; they need not sum to 1.
         """
+        shown = np.where(weights[:, :, None] > 0, etas, 0.0)
+        shares = weights / weights.sum(1, keepdims=True)
+        return (shares[:, :, None] * shown).sum(1)
 
-    def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return one predictor a row from its members', shape (n, K): by default their mean."""
-        shown = np.where(present[:, :, None], etas, 0.0)
-        return shown.sum(1) / present.sum(1)[:, None]
+    def vote(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Return what most members of late fusion say, shape (n, K): their median.
+
+        Parameters
+        ----------
+        etas, present
+            As for `pool`; each row has a member.
+        """
+        return np.nanmedian(np.where(present[:, :, None], etas, np.nan), axis=1)
 
     def finish(self, eta: Tensor, target: Target) -> None:
         """Learn what only the fitted predictors of the training rows tell; nothing by default."""

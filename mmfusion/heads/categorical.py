@@ -46,6 +46,14 @@ class CategoricalHead(Head):
 
     ratio = "odds ratio"
 
+    @property
+    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """As many logits as classes are one too many: the first class is the reference."""
+        if len(self.predictors) == 1:
+            return super().contrasts
+        names = tuple(str(label) for label in self.classes_[1:])
+        return names, np.eye(len(self.predictors))[:, 1:]
+
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
     ) -> CategoricalTarget:
@@ -124,12 +132,26 @@ class CategoricalHead(Head):
             return np.column_stack([1 - positive, positive])
         return softmax(eta, axis=1)
 
-    def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return the logits of the mean probability of the members that are present."""
-        members = np.stack([self.probabilities(member) for member in np.moveaxis(etas, 1, 0)], 1)
-        weight = present[:, :, None] / present.sum(1)[:, None, None]
-        logs = np.log(np.where(weight > 0, members * weight, 0.0).sum(1).clip(min=1e-300))
-        return logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else log_softmax(logs, axis=1)
+    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the logits of the weighted mean probability of the members."""
+        return _logits(self._mean_probability(etas, weights))
+
+    def vote(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Return the logits of the shares of the members that hold each class most probable.
+
+        Their mean probability counts as one member more: it decides where votes are equal.
+        """
+        mean = self._mean_probability(etas, present)
+        best = self._members(etas).argmax(axis=2)
+        votes = (best[:, :, None] == np.arange(mean.shape[1])) & present[:, :, None]
+        return _logits((votes.sum(1) + mean) / (present.sum(1)[:, None] + 1))
+
+    def _members(self, etas: np.ndarray) -> np.ndarray:
+        return np.stack([self.probabilities(member) for member in np.moveaxis(etas, 1, 0)], 1)
+
+    def _mean_probability(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        shares = weights[:, :, None] / weights.sum(1)[:, None, None]
+        return np.where(shares > 0, self._members(etas) * shares, 0.0).sum(1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"classes": self.classes_}
@@ -137,3 +159,8 @@ class CategoricalHead(Head):
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.classes_ = state["classes"]
         self._name_predictors()
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    logs = np.log(probabilities.clip(min=1e-300))
+    return logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else log_softmax(logs, axis=1)

@@ -83,8 +83,14 @@ class SurvivalScorer:
         """Score the predictions of a fitted estimator."""
         outcome = check_survival(y)
         train = outcome if self.y_train is None else self.y_train
+        strata = _strata_of(estimator, X)
         if self.metric == "harrell":
-            return concordance_index(outcome, estimator.predict(X))
+            return concordance_index(outcome, estimator.predict(X), strata=strata)
+        if strata is not None and self.metric in ("uno", "auc"):
+            raise ValueError(
+                "The metric parameter must be 'harrell', 'antolini' or 'ibs' for a model with "
+                f"strata: risks of different strata cannot be compared. Got {self.metric!r}."
+            )
         if self.metric == "uno":
             tau = evaluation_times(train)[-1] if self.tau is None else self.tau
             return concordance_index_uno(train, outcome, estimator.predict(X), tau)
@@ -125,13 +131,16 @@ def make_survival_scorer(
     Returns
     -------
     SurvivalScorer
-        It can be pickled. It compares all rows with each other: for a model with strata, whose
-        risks are comparable within a stratum only, leave ``scoring`` to the model's own ``score``.
+        It can be pickled. For a model with strata (a parameter `strata` that names a column of
+        ``X``), whose risks are comparable within a stratum only, "harrell" compares pairs within a
+        stratum, as the model's own ``score`` does; "uno" and "auc" refuse it; curves are comparable
+        across strata.
 
     Raises
     ------
     ValueError
-        An unknown metric, or times that do not increase.
+        An unknown metric, or times that do not increase; when called, "uno" or "auc" of a model
+        with strata.
 
     Examples
     --------
@@ -149,3 +158,9 @@ def make_survival_scorer(
         tau,
         None if y_train is None else check_survival(y_train, name="y_train"),
     )
+
+
+def _strata_of(estimator: Any, X: Any) -> np.ndarray | None:
+    """Return the stratum of each row, where the model (or a search's best one) has strata."""
+    name = getattr(getattr(estimator, "best_estimator_", estimator), "strata", None)
+    return None if name is None else np.asarray(X[name])

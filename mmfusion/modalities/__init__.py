@@ -5,6 +5,7 @@ from mmfusion.modalities.base import ImageData, Modality, ModalityData, Multimod
 from mmfusion.modalities.genes import Genes
 from mmfusion.modalities.image import Image
 from mmfusion.modalities.infer import infer_modalities
+from mmfusion.modalities.points import Points, PointsData
 from mmfusion.modalities.tabular import Tabular
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "Modality",
     "ModalityData",
     "MultimodalData",
+    "Points",
+    "PointsData",
     "TableData",
     "Tabular",
     "clear_image_cache",

@@ -6,12 +6,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-__all__ = ["ImageData", "Modality", "ModalityData", "MultimodalData", "TableData"]
+__all__ = [
+    "DESIGN",
+    "AbsentData",
+    "ImageData",
+    "Modality",
+    "ModalityData",
+    "MultimodalData",
+    "TableData",
+]
+
+#: Key of the structured design among the inputs of a batch; no modality can be called so.
+DESIGN = "__design__"
 
 
 class ModalityData(ABC):
@@ -128,6 +140,28 @@ class ImageData(ModalityData):
         return type(self)(pixels, self.start.to(device), device)
 
 
+class AbsentData(ModalityData):
+    """A modality that none of the rows has, whatever their table holds.
+
+    Parameters
+    ----------
+    present : Tensor of bool, shape (n_rows,)
+        All False.
+    """
+
+    def __init__(self, present: Tensor) -> None:
+        self.present = present
+
+    def inputs(self, rows: Tensor) -> tuple[Tensor, ...]:
+        raise RuntimeError("A modality that no row has is never read.")
+
+    def take(self, rows: Tensor) -> Self:
+        return type(self)(self.present[rows])
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(self.present.to(device))
+
+
 class Modality(BaseEstimator, ABC):
     """One modality of a table: which columns hold it and how they become tensors.
 
@@ -137,7 +171,7 @@ class Modality(BaseEstimator, ABC):
 
     Attributes
     ----------
-    kind : {"table", "image"}
+    kind : {"table", "image", "points"}
         Which encoders can read it.
     columns_ : list
         The columns of the frame it reads (after `fit`).
@@ -153,6 +187,10 @@ class Modality(BaseEstimator, ABC):
     def transform(self, frame: pd.DataFrame) -> ModalityData:
         """Return tensors and the presence mask, a row for each row of `frame`."""
 
+    def present(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return which rows of `frame` have this modality (after `fit`), bool, shape (n_rows,)."""
+        return self.transform(frame).present.numpy()
+
 
 class MultimodalData:
     """All modalities of the same rows.
@@ -161,14 +199,17 @@ class MultimodalData:
     ----------
     parts : mapping of str to ModalityData
         In the order in which the network takes them.
+    design : Tensor, shape (n_rows, p), optional
+        The structured design of the rows, for networks that read it.
 
     Attributes
     ----------
     present : Tensor of bool, shape (n_rows, n_modalities)
     """
 
-    def __init__(self, parts: Mapping[str, ModalityData]) -> None:
+    def __init__(self, parts: Mapping[str, ModalityData], design: Tensor | None = None) -> None:
         self.parts = dict(parts)
+        self.design = design
         self.present = torch.stack([part.present for part in self.parts.values()], dim=1)
         # Decided once, so that complete tables pay nothing for the masks in every step.
         self.complete = bool(self.present.all())
@@ -177,11 +218,13 @@ class MultimodalData:
         return len(self.present)
 
     def to(self, device: torch.device) -> Self:
-        return type(self)({name: part.to(device) for name, part in self.parts.items()})
+        design = None if self.design is None else self.design.to(device)
+        return type(self)({name: part.to(device) for name, part in self.parts.items()}, design)
 
     def take(self, rows: Tensor) -> Self:
         """Return the data of `rows`, in their order."""
-        return type(self)({name: part.take(rows) for name, part in self.parts.items()})
+        design = None if self.design is None else self.design[rows]
+        return type(self)({name: part.take(rows) for name, part in self.parts.items()}, design)
 
     def batch(
         self, rows: Tensor, present: Tensor | None = None
@@ -199,15 +242,17 @@ class MultimodalData:
         -------
         inputs : dict of str to tuple of Tensor
             Only the rows that have the modality, in their order. A modality that no row of the
-            batch has is left out.
+            batch has is left out. Where there is a design, all its rows under the key `DESIGN`.
         present : Tensor of bool, shape (batch, n_modalities), or None
             None where every row has every modality.
         """
+        inputs: dict[str, tuple[Tensor, ...]] = {}
+        if self.design is not None:
+            inputs[DESIGN] = (self.design[rows],)
         if present is None and self.complete:
-            return {name: part.inputs(rows) for name, part in self.parts.items()}, None
+            return inputs | {name: part.inputs(rows) for name, part in self.parts.items()}, None
         if present is None:
             present = self.present[rows]
-        inputs = {}
         for position, (name, part) in enumerate(self.parts.items()):
             mine = rows[present[:, position]]
             if len(mine):

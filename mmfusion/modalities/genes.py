@@ -61,8 +61,9 @@ class Genes(Modality):
         Principal components instead of genes: that many, or as many as explain that share in
         (0, 1) of the variance. The largest loading of each is positive; all are divided by the
         standard deviation of the first, so their relative size is kept (not whitened).
-    encoder : {"mlp", "snn", "raw"} or callable, default="snn"
-        The network that reads it. This and the two parameters below are only kept here.
+    encoder : {"mlp", "snn", "raw", "tokens"} or callable, default="snn"
+        The network that reads it; "tokens" makes a token of each column, for attention. This and
+        the two parameters below are only kept here.
     hidden : tuple of int, default=(64,)
         Widths of the encoder's layers.
     dropout : float, default=0.25

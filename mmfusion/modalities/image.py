@@ -174,6 +174,12 @@ class Image(Modality):
             stacked = np.zeros((0, self.n_channels_, *self.size_), dtype=np.uint8)
         return ImageData(torch.from_numpy(stacked), torch.from_numpy(start))
 
+    def present(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return which rows have an image, bool, shape (n_rows,); none is decoded."""
+        check_is_fitted(self, "columns_")
+        check_frame(frame)
+        return np.diff(self._collect(frame, self.columns_)[1]) > 0
+
     def _collect(
         self, frame: pd.DataFrame, columns: Sequence[Hashable]
     ) -> tuple[list[_Place], np.ndarray]:

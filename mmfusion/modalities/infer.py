@@ -18,6 +18,7 @@ from mmfusion.modalities._columns import check_frame, shorten
 from mmfusion.modalities.base import Modality
 from mmfusion.modalities.genes import Genes
 from mmfusion.modalities.image import Image
+from mmfusion.modalities.points import Points
 from mmfusion.modalities.tabular import Tabular
 
 __all__ = ["infer_modalities"]
@@ -52,9 +53,11 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
 
     In this order:
 
-    1. A column whose cells (the first 100 that are not missing) are mostly PIL images, arrays or
-       tensors of at least two dimensions, paths that end like an image file's, or lists of these,
-       is one `Image`, named like the column.
+    1. A column whose cells (the first 100 that are not missing) are all arrays or tensors of
+       floats of shape (k, 3) that cannot be images, since some number lies outside [0, 1], is one
+       `Points`, named like the column. Of the others, one whose cells are mostly PIL images, arrays
+       or tensors of at least two dimensions, paths that end like an image file's, or lists of
+       these, is one `Image`, named like the column.
     2. At least 20 numeric columns named like molecular measurements (``ENSG00000141510``,
        ``cg00000029``, ``hsa-mir-21``, ``gene_TP53``, ``TP53_rnaseq``, ``_rna``, ``_mrna``,
        ``_mirna``, ``_cnv``, ``_cna``, ``_mut``, ``_meth``, ``_rppa``) are one `Genes`, "genes".
@@ -71,7 +74,8 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
     Returns
     -------
     dict of str to Modality
-        Not fitted; "table" first, then "genes", "wide" and the images, as far as there are any.
+        Not fitted; "table" first, then "genes", "wide" and the images and point clouds in the order
+        of their columns, as far as there are any.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
     {'table': Tabular(columns=['age', 'sex']), 'ct': Image(column='ct')}
     """
     check_frame(frame)
-    images: list[Hashable] = []
+    others: dict[Hashable, tuple[str, Modality]] = {}
     genes: list[Hashable] = []
     numbers: list[Hashable] = []
     identifiers: list[Hashable] = []
@@ -97,8 +101,10 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
             (genes if _GENE.fullmatch(str(label)) else numbers).append(label)
             continue
         column = frame.iloc[:, position]
-        if _holds_images(column):
-            images.append(label)
+        if _holds_points(column):
+            others[label] = "points", Points(label)
+        elif _holds_images(column):
+            others[label] = "image", Image(label)
         elif _identifies(column):
             identifiers.append(label)
         else:
@@ -120,15 +126,30 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
         modalities["genes"] = Genes(genes)
     if wide:
         modalities["wide"] = Genes(wide)
-    for image in images:
-        name = str(image)
-        modalities[f"{name} image" if name in modalities else name] = Image(image)
+    for own, (kind, modality) in others.items():
+        name = str(own)
+        modalities[f"{name} {kind}" if name in modalities else name] = modality
     if not modalities:
         raise ValueError(
             "No column of the table can be a modality: it has "
             f"{shorten(frame.columns) or 'no columns'}. Name them with modalities=."
         )
     return modalities
+
+
+def _holds_points(column: pd.Series) -> bool:
+    cells = list(column.dropna().iloc[:_PEEK])
+    return all(map(_is_cloud, cells)) and any(
+        bool(((cell < 0) | (cell > 1)).any()) for cell in cells
+    )
+
+
+def _is_cloud(cell: Any) -> bool:
+    if isinstance(cell, torch.Tensor):
+        floats = cell.is_floating_point()
+    else:
+        floats = isinstance(cell, np.ndarray) and cell.dtype.kind == "f"
+    return floats and cell.ndim == 2 and cell.shape[1] == 3
 
 
 def _holds_images(column: pd.Series) -> bool:

@@ -6,13 +6,16 @@ from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
+from mmfusion.structured.expansion import Expansion
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
+from mmfusion.structured.projection import project
 from mmfusion.structured.terms import Term
 
 __all__ = [
     "CollinearityError",
+    "Expansion",
     "Formula",
     "HeadLikelihood",
     "Likelihood",
@@ -23,6 +26,7 @@ __all__ = [
     "effects_table",
     "effects_test",
     "fit_structured",
+    "project",
     "robust_covariance",
     "smooth_effect",
 ]

@@ -1,4 +1,4 @@
-"""The options of s(), te() and re(), read from the formula and checked."""
+"""The options of s(), te(), ti() and re(), read from the formula and checked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = ["SmoothSpec", "smooth_spec"]
 _OPTIONS = {
     "s": ("k", "bs", "m", "by", "sp", "df"),
     "te": ("k", "bs", "m", "by", "sp", "df"),
+    "ti": ("k", "bs", "m", "by", "sp", "df"),
     "re": ("sp", "df"),
 }
 
@@ -23,7 +24,7 @@ class SmoothSpec:
 
     Attributes
     ----------
-    function : {"s", "te", "re"}
+    function : {"s", "te", "ti", "re"}
     label : str
     variables : tuple of str
     k : tuple of int
@@ -36,7 +37,7 @@ class SmoothSpec:
     df : float or None
     """
 
-    function: Literal["s", "te", "re"]
+    function: Literal["s", "te", "ti", "re"]
     label: str
     variables: tuple[str, ...]
     k: tuple[int, ...] = ()
@@ -48,7 +49,7 @@ class SmoothSpec:
 
 
 def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> SmoothSpec:
-    """Return what a call of s, te or re in a formula asks for.
+    """Return what a call of s, te, ti or re in a formula asks for.
 
     Parameters
     ----------
@@ -66,8 +67,9 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
     assert isinstance(call.func, ast.Name)
     function: Any = call.func.id
     variables = tuple(_column(node, text, aliases) for node in call.args)
-    wanted = "two columns or more" if function == "te" else "one column"
-    if (len(variables) < 2) if function == "te" else (len(variables) != 1):
+    tensor = function in ("te", "ti")
+    wanted = "two columns or more" if tensor else "one column"
+    if (len(variables) < 2) if tensor else (len(variables) != 1):
         hint = " A smooth surface is te(x, z)." if function == "s" and len(variables) > 1 else ""
         raise ValueError(
             f"The term {text!r} must name {wanted} before its options. Got {len(variables)}.{hint}"
@@ -96,7 +98,7 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
         return SmoothSpec(
             function, label, variables, sp=_sp(options, 1, text), df=_df(options, text)
         )
-    bs = options.get("bs", "cr" if function == "te" else "ps")
+    bs = options.get("bs", "cr" if tensor else "ps")
     if bs not in ("ps", "cr"):
         raise ValueError(f"The bs option of {text!r} must be 'ps' or 'cr'. Got {bs!r}.")
     m = _orders(options, bs, text)
@@ -104,7 +106,7 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
         function=function,
         label=label,
         variables=variables,
-        k=_sizes(options.get("k", 5 if function == "te" else 10), len(variables), bs, m, text),
+        k=_sizes(options.get("k", 5 if tensor else 10), len(variables), bs, m, text),
         bs=bs,
         m=m,
         by=options.get("by"),

@@ -22,14 +22,14 @@ from mmfusion.structured._options import SmoothSpec, smooth_spec
 
 __all__ = ["ParsedFormula", "parse_formula"]
 
-SMOOTHS = ("s", "te", "re")
+SMOOTHS = ("s", "te", "ti", "re")
 TRANSFORMS = ("poly", "bs", "center", "scale", "I", "log", "log2", "log10", "log1p", "exp", "sqrt")
 NUMPY = tuple(f"np.{name}" for name in ("log", "log2", "log10", "log1p", "exp", "sqrt", "abs"))
 CONTRASTS = ("treatment", "sum", "helmert", "poly", "diff")
 ALLOWED = (
     "Allowed are columns (`with backticks` where the name is no Python name), C(column), "
-    f"{', '.join(f'{name}(...)' for name in TRANSFORMS)}, s(x), te(x, z), re(column), joined by "
-    "+, -, :, * and **."
+    f"{', '.join(f'{name}(...)' for name in TRANSFORMS)}, s(x), te(x, z), ti(x, z), re(column), "
+    "joined by +, -, :, * and **."
 )
 
 _ARITHMETIC = (
@@ -89,7 +89,8 @@ def parse_formula(text: str) -> ParsedFormula:
         if len(term.factors) > 1:
             raise ValueError(
                 f"The term {str(term)!r} multiplies a smooth. Write s(x, by=z) for a smooth effect "
-                "of x that varies with z, or te(x, z) for a smooth surface."
+                "of x that varies with z, te(x, z) for a smooth surface, or ti(x, z) for its "
+                "interaction alone."
             )
         spec = smooth_spec(*calls[0])
         if spec.label in smooths:

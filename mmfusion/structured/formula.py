@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.structured._options import SmoothSpec
+from mmfusion.structured._overlap import check_overlap
 from mmfusion.structured._parse import parse_formula
 from mmfusion.structured._table import FormulaColumns, FormulaRows
 from mmfusion.structured.parametric import parametric_design, warn_outside
@@ -56,17 +57,21 @@ class Formula:
     ``te(x, z, k=5, bs="cr", ...)``
         Tensor product of marginal splines with a penalty a direction (Wood 2017, section 5.6).
         It holds the smooth main effects.
+    ``ti(x, z, k=5, bs="cr", ...)``
+        Its interaction alone: each margin sums to zero before the product, so that
+        ``s(x) + s(z) + ti(x, z)`` splits a surface into main effects and what is beyond them.
     ``re(site)``
         Random intercepts: a column a level, identity penalty.
 
     ``sp=`` fixes the smoothing parameter (a tuple for several penalties), ``df=`` the effective
     degrees of freedom. Knots, penalties and their scale are those of R's mgcv, so its ``sp``
     mean the same here. A smooth sums to zero over the training rows, but for a numeric ``by``,
-    which has no constraint.
+    which has no constraint, and ``ti``, whose margins do. Two smooths that hold the same effect,
+    such as ``te(x, z) + s(x)``, are an error.
 
     At prediction an unseen level of a fixed effect is an error; an unseen level of ``re`` has
-    effect zero; ``s``, ``te`` and ``bs`` go on as straight lines beyond the training range, with
-    a warning. Missing cells are an error, at fit and at prediction.
+    effect zero; ``s``, ``te``, ``ti`` and ``bs`` go on as straight lines beyond the training
+    range, with a warning. Missing cells are an error, at fit and at prediction.
 
     Examples
     --------
@@ -115,7 +120,8 @@ class Formula:
         ValueError
             If the formula does not parse or holds what is not allowed, a column is not in the
             table, holds the wrong kind of value or is missing in some row, a factor has one
-            level, or a smooth's variable has too few distinct values for its basis.
+            level, a smooth's variable has too few distinct values for its basis, or two smooths
+            hold the same effect.
         """
         self.fit_transform(frame, intercept=intercept)
         return self
@@ -134,6 +140,7 @@ class Formula:
             either=[*parsed.bare, *(spec.by for spec in smooths if spec.by)],
         )
         rows = self._table.read(frame)
+        check_overlap(smooths, factors={s.by for s in smooths if s.by and self._is_factor(s.by)})
         self._constant = bool(intercept)
         parametric = parametric_design(parsed, rows, self._table, intercept=self._constant)
         self._transforms = parametric.state

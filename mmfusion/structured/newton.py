@@ -68,7 +68,9 @@ def newton(
     """Minimise ``value(X beta + offset) + beta' S beta / 2``.
 
     Steps are halved until the penalised value does not rise. The iteration stops when the Newton
-    decrement, the length of the step in standard errors of the coefficients, is below `tol`.
+    decrement, the length of the step in standard errors of the coefficients, is below `tol`; or
+    below its square root and no longer falling, where a heavy penalty's rounding is all that is
+    left.
 
     A likelihood without a finite maximum (separation, a monotone likelihood) is told by its
     recession direction: far along the step its slope is still not positive. A convex function with
@@ -90,6 +92,7 @@ def newton(
     objective = value + 0.5 * coef @ penalty @ coef
     runaway = np.zeros(len(coef))
     converged = False
+    last = np.inf
     if information is None:
         information = likelihood.information(eta, design)
     for n_iter in range(max_iter + 1):
@@ -108,6 +111,9 @@ def newton(
         if slow and _rises_for_ever(likelihood, penalty, coef, eta, step, move):
             runaway = step
         rounding = reach <= 1e-13 * np.abs(eta).max(initial=0.0)  # a perfect fit has no variance
+        # Newton's method squares a decrement this small, unless rounding holds it where it is.
+        rounding |= np.sqrt(tol) >= decrement > 0.5 * last
+        last = decrement
         if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
             break

@@ -1,8 +1,9 @@
-"""Fitted smooths: bases, constraint and penalties of s(), te() and re() terms.
+"""Fitted smooths: bases, constraint and penalties of s(), te(), ti() and re() terms.
 
 A smooth sums to zero over the training rows: its coefficients live in the null space of the column
-sums of its design (Wood 2017, section 5.4.1). A penalty is scaled to the size of its design as R's
-mgcv scales it, so that smoothing parameters mean the same in both.
+sums of its design (Wood 2017, section 5.4.1). In ti() each margin does before the product, which
+then holds no main effect (section 5.6.3). A penalty is scaled to the size of its design as R's mgcv
+scales it, so that smoothing parameters mean the same in both.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ __all__ = ["RandomIntercept", "Smooth"]
 
 Array = NDArray[np.float64]
 
+#: Condition number beyond which a basis is not parametrised by its values, as in mgcv.
+_UNSTABLE = float(np.finfo(np.float64).eps ** -0.66)
+
 
 @dataclass(frozen=True, eq=False)
 class Smooth:
@@ -34,10 +38,10 @@ class Smooth:
     bases : tuple of SplineBasis
     maps : tuple of ndarray or None
         What a basis is multiplied by before the product (a tensor product's B-splines are
-        parametrised by their values).
+        parametrised by their values; the margins of ti() sum to zero).
     constraint : ndarray of shape (k, k - 1) or None
         Basis of the coefficients that meet the sum-to-zero constraint; None for a varying
-        coefficient, which has none.
+        coefficient, which has none, and for ti(), whose margins have theirs.
     penalties : tuple of ndarray
         Over the columns of the design, constraint and scale included.
     null_dimension : int
@@ -76,7 +80,7 @@ class Smooth:
         largest = np.abs(design).sum(axis=1).max() ** 2
         penalties = [penalty * (largest / np.linalg.norm(penalty, 1)) for penalty in penalties]
         constraint = None
-        if spec.by is None or level is not None:
+        if spec.function != "ti" and (spec.by is None or level is not None):
             constraint = sum_to_zero(design)
             penalties = [constraint.T @ penalty @ constraint for penalty in penalties]
             null_dimension -= 1
@@ -181,19 +185,37 @@ def sum_to_zero(design: Array) -> Array:
 
 def _fit_margin(spec: SmoothSpec, x: Array, k: int) -> tuple[SplineBasis, Array | None, Array, int]:
     """Return basis, map, penalty and its null dimension for one variable."""
+    basis: SplineBasis
     if spec.bs == "cr":
-        cubic = CubicBasis.at_quantiles(x, k)
-        return cubic, None, cubic.curvature_penalty(), 2
-    order, differences = spec.m
-    basis = BSplineBasis.evenly(x, k, degree=order + 1)
-    penalty = basis.difference_penalty(differences)
-    if len(spec.variables) == 1:
-        return basis, None, penalty, differences
-    # The identity in a tensor product's penalty has a meaning only if coefficients are values of
-    # the function: at evenly spaced points, as mgcv has it (Wood 2017, section 5.6.2).
-    points = np.linspace(x.min(), x.max(), k)
-    to_values = np.asarray(np.linalg.inv(basis.evaluate(points)), dtype=np.float64)
-    return basis, to_values, to_values.T @ penalty @ to_values, differences
+        basis = cubic = CubicBasis.at_quantiles(x, k)
+        penalty, null_dimension = cubic.curvature_penalty(), 2
+    else:
+        order, null_dimension = spec.m
+        basis = splines = BSplineBasis.evenly(x, k, degree=order + 1)
+        penalty = splines.difference_penalty(null_dimension)
+    mapping = None
+    if spec.function == "ti":
+        mapping = sum_to_zero(basis.evaluate(x))
+        null_dimension -= 1
+    if spec.bs == "ps" and len(spec.variables) > 1:
+        mapping = _by_values(basis, x, np.eye(k) if mapping is None else mapping)
+    if mapping is not None:
+        penalty = mapping.T @ penalty @ mapping
+    return basis, mapping, penalty, null_dimension
+
+
+def _by_values(basis: SplineBasis, x: Array, mapping: Array) -> Array:
+    """Return the map after which coefficients are values of the function, at even points.
+
+    Only then has the identity in a tensor product's penalty a meaning (Wood 2017, section 5.6.2).
+    Values that do not determine the function (under a constraint, over evenly spaced data, they
+    may not) leave `mapping` as it is, as in mgcv.
+    """
+    points = np.linspace(x.min(), x.max(), mapping.shape[1])
+    values = basis.evaluate(points) @ mapping
+    if np.linalg.cond(values) > _UNSTABLE:
+        return mapping
+    return np.asarray(mapping @ np.linalg.inv(values), dtype=np.float64)
 
 
 def _tensor_penalties(penalties: Sequence[Array]) -> list[Array]:

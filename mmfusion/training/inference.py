@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from mmfusion.modalities.base import ImageData, MultimodalData
+from mmfusion.modalities.base import MultimodalData, TableData
 
 __all__ = ["chunk_size", "predict_eta"]
 
@@ -14,9 +17,9 @@ TABLE_CHUNK = 65_536
 
 
 def chunk_size(data: MultimodalData) -> int:
-    """Return how many rows to predict at once: few where there are images to encode."""
-    images = any(isinstance(part, ImageData) for part in data.parts.values())
-    return IMAGE_CHUNK if images else TABLE_CHUNK
+    """Return how many rows to predict at once: few where there are images or points to encode."""
+    tables = all(isinstance(part, TableData) for part in data.parts.values())
+    return TABLE_CHUNK if tables else IMAGE_CHUNK
 
 
 @torch.no_grad()
@@ -25,6 +28,7 @@ def predict_eta(
     data: MultimodalData,
     rows_at_once: int | None = None,
     precision: str = "32-true",
+    forward: Callable[..., Any] | None = None,
 ) -> Tensor:
     """Return the predictors of all rows in evaluation mode, float64, on the data's device.
 
@@ -33,9 +37,11 @@ def predict_eta(
     network : FusionNetwork
     data : MultimodalData
     rows_at_once : int, optional
-        Rows of one forward; by default few for images and many for tables.
+        Rows of one forward; by default few for images and points, many for tables.
     precision : str
         "bf16-mixed" runs the network under autocast.
+    forward : callable, optional
+        What of the network to run; by default its predictors.
 
     Returns
     -------
@@ -46,6 +52,6 @@ def predict_eta(
     network.eval()
     chunks = torch.arange(len(data), device=device).split(rows_at_once or chunk_size(data))
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        parts = [network(*data.batch(rows)) for rows in chunks]
+        parts = [(forward or network)(*data.batch(rows)) for rows in chunks]
     network.train(was_training)
     return torch.cat(parts).double()

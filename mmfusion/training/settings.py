@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmfusion.training.callbacks import Callback
@@ -34,8 +34,9 @@ class TrainingSettings:
     ema : float or None
         Decay of an exponential moving average of the weights, which is what is kept then; in the
         first steps at most that of `mmfusion.training.averaging.largest_decay`.
-    modality_dropout : float
-        Chance that a present modality of a row is hidden in a step; one is always left.
+    modality_dropout : float or mapping of str to float
+        Chance that a present modality of a row is hidden in a step, the same for all or a
+        modality's own (0 where it has none); one is always left.
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
     precision : {"32-true", "bf16-mixed"}
@@ -54,7 +55,7 @@ class TrainingSettings:
     clip_norm: float | None = 1.0
     patience: int | None = 10
     ema: float | None = None
-    modality_dropout: float = 0.0
+    modality_dropout: float | Mapping[str, float] = 0.0
     device: str = "auto"
     precision: str = "32-true"
     callbacks: Sequence[Callback] = ()

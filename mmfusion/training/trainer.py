@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +142,7 @@ class _Loop:
         self.data = data.to(self.device)
         self.target = target.to(self.device)
         self.settings = settings
+        self.dropout = _modality_dropout(settings, self.data)
         self.rng = rng
         self.validation = (
             None
@@ -251,8 +252,8 @@ class _Loop:
     def step(self, rows: Tensor, target: Target, epoch: int) -> Tensor:
         settings = self.settings
         present = None
-        if settings.modality_dropout:
-            present = drop_modalities(self.data.present[rows], settings.modality_dropout)
+        if self.dropout is not None:
+            present = drop_modalities(self.data.present[rows], self.dropout)
         factor = warmup_cosine(
             self.step_number, settings.epochs * self.steps_an_epoch, settings.warmup
         )
@@ -371,6 +372,15 @@ def _adamw(trained: list[dict[str, Any]], settings: TrainingSettings) -> torch.o
             if params:
                 groups.append({"params": params, "weight_decay": decay, "lr_scale": scale})
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _modality_dropout(settings: TrainingSettings, data: MultimodalData) -> float | Tensor | None:
+    """Return the rate, or the rates in the order of the modalities; None where none is dropped."""
+    given = settings.modality_dropout
+    if not isinstance(given, Mapping):
+        return float(given) or None
+    rates = [float(given.get(name, 0.0)) for name in data.parts]
+    return torch.tensor(rates, device=data.present.device) if any(rates) else None
 
 
 def _callbacks(settings: TrainingSettings) -> list[Callback]:

@@ -56,7 +56,7 @@ def test_the_fixture_has_what_it_promises() -> None:
     for family in ("cox.ph", "gaussian", "binomial"):
         assert len({fit["data"] for fit in R["fits"] if fit["family"] == family}) >= 2
     formulas = " ".join(fit["formula"] for fit in R["fits"])
-    assert all(part in formulas for part in ("s(age)", "bs='cr'", "te(", "by=", "re("))
+    assert all(part in formulas for part in ("s(age)", "bs='cr'", "te(", "ti(", "by=", "re("))
 
 
 @models
@@ -113,7 +113,7 @@ def test_tests_of_smooth_terms_are_mgcvs(number: int) -> None:
                 reference, abs=2e-3
             )
             # Their distribution function has an absolute error of about 1e-6.
-            assert row["p"] == pytest.approx(p, rel=3e-3, abs=2e-6)
+            assert row["p"] == pytest.approx(p, rel=5e-3, abs=2e-6)
     assert seen or terms[0].kind == "random" or "m=(2, 1)" in R["fits"][number]["formula"]
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmfusion import Genes, Image, Tabular
+from mmfusion import Genes, Image, Points, Tabular
 from mmfusion.encoders import Encoder, build_encoder
 from mmfusion.modalities import Modality, ModalityData
 
@@ -33,6 +33,8 @@ def frame(size: int = 32) -> pd.DataFrame:
             **{f"g{i}": rng.normal(size=ROWS) for i in range(6)},
             "image": pd.Series(images, dtype=object),
             "bag": pd.Series(bags, dtype=object),
+            "cloud": [rng.normal(size=(5 + i % 4, 4)) for i in range(ROWS)],
+            "surface": [rng.normal(size=(9, 3)) for _ in range(ROWS)],
         }
     )
 
@@ -71,8 +73,23 @@ CASES: dict[str, tuple[Modality, int | None]] = {
     "timm cnn, two stages frozen": (Image("bag", size=32, encoder="test_resnet", freeze=2), 8),
     "timm cnn, frozen": (Image("bag", size=32, encoder="test_resnet", freeze="all"), 8),
     "timm transformer": (Image("bag", size=64, encoder="test_vit", freeze=3), 8),
+    "pointnet": (Points("surface"), 8),
+    "pointnet, ragged": (Points("cloud", rotate=True, jitter=0.1, dropout=0.1), 8),
+    "pointnet, no transform": (Points("cloud", hidden=(8, 6), input_transform=False), 8),
+    "pointnet for early fusion": (Points("cloud"), None),
     "own image network": (Image("image", size=16, encoder=own_cnn()), 8),
     "own image function": (Image("bag", size=16, encoder=own_cnn, freeze=1), 8),
+}
+CASES |= {
+    "tokens: of columns": (Tabular(["age", "sex", "stage"], encoder="tokens"), 8),
+    "tokens: of numbers": (Genes("g*", encoder="tokens"), 8),
+    "tokens: of categories": (Tabular(["sex", "stage"], encoder="tokens"), 8),
+    "tokens: cnn": (Image("image", size=16), 8),
+    "tokens: cnn, bags": (Image("bag", size=16, dropout=0.2, freeze=1), 8),
+    "tokens: cnn, frozen": (Image("bag", size=16, freeze="all", n_components=5), 8),
+    "tokens: timm cnn": (Image("bag", size=32, encoder="test_resnet"), 8),
+    "tokens: timm transformer": (Image("bag", size=64, encoder="test_vit", freeze=3), 8),
+    "tokens: pixels": (Image("image", size=8, encoder="raw"), 8),
 }
 CASES["embedded"] = (
     Image("bag", size=32, encoder="tf_efficientnet_lite0", pretrained="embedded", freeze="all"),
@@ -93,7 +110,7 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Built]:
 
     def build() -> Built:
         torch.manual_seed(3)
-        encoder = build_encoder(modality, width)
+        encoder = build_encoder(modality, width, tokens="tokens" in request.param)
         if encoder.frozen:
             encoder.eval()
             encoder.fit_features(encoder.features(*data.inputs(torch.arange(ROWS))))
@@ -180,13 +197,13 @@ def test_state_dict_round_trip_without_pretrained_weights(name: str) -> None:
     modality = copy.deepcopy(template).fit(frame())
     data = modality.transform(frame())
     torch.manual_seed(1)
-    encoder = build_encoder(modality, width)
+    encoder = build_encoder(modality, width, tokens="tokens" in name)
     if encoder.frozen:
         encoder.fit_features(encoder.features(*first(data, ROWS)))
     torch.manual_seed(2)
     if getattr(modality, "pretrained", False):
         modality.set_params(pretrained=False)
-    other = build_encoder(modality, width)
+    other = build_encoder(modality, width, tokens="tokens" in name)
     other.load_state_dict(encoder.state_dict())
     assert other.width == encoder.width
     other.load_state_dict(encoder.state_dict())  # and once more over a fitted one

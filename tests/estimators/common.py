@@ -7,14 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
+from mmfusion.estimators import (
+    FusionClassifier,
+    FusionCox,
+    FusionDiscreteTime,
+    FusionRegressor,
+)
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Genes, Image, Modality, Tabular
 from tests.helpers import make_cohort
 
 __all__ = ["ESTIMATORS", "FUSIONS", "cohort_for", "make_model", "modalities", "predictions"]
 
-ESTIMATORS = {"cox": FusionCox, "classifier": FusionClassifier, "regressor": FusionRegressor}
+ESTIMATORS = {
+    "cox": FusionCox,
+    "discrete": FusionDiscreteTime,
+    "classifier": FusionClassifier,
+    "regressor": FusionRegressor,
+}
 
 FUSIONS = {
     "concat": JointFusion("concat", dim=6, hidden=(4,)),
@@ -52,7 +62,7 @@ def make_model(kind: str = "cox", fusion: Any = "concat", **params: Any) -> Any:
 def cohort_for(kind: str = "cox", n: int = 40, **options: Any) -> tuple[pd.DataFrame, Any]:
     """Return a cohort with the outcome of an estimator: survival, a class, a number."""
     frame, y = make_cohort(n, image_size=8, **options)
-    if kind == "cox":
+    if kind in ("cox", "discrete"):
         return frame, y
     age = frame["age"].to_numpy()
     return frame, np.where(age > 60, "old", "young") if kind == "classifier" else age
@@ -60,7 +70,7 @@ def cohort_for(kind: str = "cox", n: int = 40, **options: Any) -> tuple[pd.DataF
 
 def predictions(model: Any, frame: pd.DataFrame) -> np.ndarray:
     """Return everything the model predicts of the rows, a row a subject."""
-    if isinstance(model, FusionCox):
+    if isinstance(model, FusionCox | FusionDiscreteTime):
         curves = model.predict_survival_function(frame, times=[0.2, 0.5, 1.0])
         return np.column_stack([model.predict(frame), curves.to_numpy()])
     if isinstance(model, FusionClassifier):

@@ -257,26 +257,6 @@ def test_ctrl_c_keeps_the_best_weights_and_the_model_is_usable() -> None:
     assert_same_weights(model, same)
 
 
-def test_ctrl_c_ends_the_network_that_is_trained() -> None:
-    """A network that was not trained would say nothing: the others are trained as they would."""
-
-    class Once(Callback):
-        done = False
-
-        def on_epoch_end(self, state: TrainingState) -> None:
-            if state.record["epoch"] == 2 and not self.done:
-                self.done = True
-                raise KeyboardInterrupt
-
-    frame, y = cohort_for("regressor")
-    model = make_model("regressor", "late", epochs=5, callbacks=[Once()])
-    with pytest.warns(UserWarning, match=r"interrupted in epoch 3; the weights of epoch 2"):
-        model.fit(frame, y)
-    assert model.history_.groupby("model").size().to_dict() == {"scan": 2, "rna": 5, "clinic": 5}
-    assert model.interrupted_
-    assert np.isfinite(model.predict(frame)).all()
-
-
 def test_ctrl_c_before_the_first_epoch_is_done_is_an_interrupt() -> None:
     class Now(Callback):
         def on_fit_begin(self, state: TrainingState) -> None:

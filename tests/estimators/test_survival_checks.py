@@ -1,4 +1,4 @@
-"""FusionCox keeps the promises of a survival estimator."""
+"""FusionCox and FusionDiscreteTime keep the promises of a survival estimator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sklearn.base import BaseEstimator
 
-from mmfusion.estimators import FusionCox
+from mmfusion.estimators import FusionCox, FusionDiscreteTime
 from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Tabular
 from mmfusion.testing import parametrize_survival_checks, survival_estimator_checks
@@ -24,10 +24,17 @@ LINEAR = FusionCox(
     device="cpu",
 )
 DEEP = FusionCox(epochs=15, batch_size=32, patience=5, device="cpu")
+#: A parametrisation each: hazards, masses with a ranking loss, hazards in continuous time.
+DISCRETE = [
+    FusionDiscreteTime(loss=loss, n_intervals=6, epochs=15, batch_size=32, patience=5, device="cpu")
+    for loss in ("logistic_hazard", "deephit", "pc_hazard")
+]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@parametrize_survival_checks([LINEAR, DEEP], expected_failed_checks=lambda estimator: EXPECTED)
+@parametrize_survival_checks(
+    [LINEAR, DEEP, *DISCRETE], expected_failed_checks=lambda estimator: EXPECTED
+)
 def test_survival_estimator_checks(estimator: BaseEstimator, check: Any) -> None:
     check(estimator)
 

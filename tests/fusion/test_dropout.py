@@ -51,8 +51,35 @@ def test_rate_is_as_documented(m: int, rate: float) -> None:
         assert abs(both - (rate**2 - rate**4 / 2)) < 5 * (0.25 / n) ** 0.5
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
-def test_bad_rate(rate: float) -> None:
+def test_each_modality_has_its_rate() -> None:
+    n = 100_000
+    rates = torch.tensor([0.6, 0.3, 0.0, 0.5], dtype=torch.float64)
+    present = torch.ones(n, 4, dtype=torch.bool)
+    kept = drop_modalities(present, rates, torch.Generator().manual_seed(0))
+    tolerance = 5 * (0.25 / n) ** 0.5
+    assert kept[:, 2].all()
+    assert ((1 - kept.double().mean(0)) - rates).abs().max() < tolerance  # one is never dropped
+    present[:, 2] = False
+    kept = drop_modalities(present, rates, torch.Generator().manual_seed(0))
+    assert not (kept & ~present).any()
+    assert kept.any(1).all()
+    # All three would go with probability 0.09: each stays then in a third of the cases.
+    for k in (0, 1, 3):
+        dropped = 1 - kept[:, k].double().mean()
+        assert abs(dropped - (rates[k] - 0.09 / 3)) < tolerance
+    alone = torch.tensor([[True, False, False, False]]).expand(50, 4)
+    assert torch.equal(drop_modalities(alone, rates), alone)
+
+
+def test_equal_rates_are_the_one_rate() -> None:
+    present = torch.rand(500, 3, generator=torch.Generator().manual_seed(3)) < 0.8
+    one = drop_modalities(present, 0.5, torch.Generator().manual_seed(0))
+    each = drop_modalities(present, torch.full((3,), 0.5), torch.Generator().manual_seed(0))
+    assert torch.equal(one, each)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan"), torch.tensor([0.1, 2.0])])
+def test_bad_rate(rate: float | torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"modality_dropout parameter must be in \[0, 1\]"):
         drop_modalities(torch.ones(2, 2, dtype=torch.bool), rate)
 

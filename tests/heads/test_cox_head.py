@@ -62,7 +62,8 @@ def test_the_plan_is_made_once_and_belongs_to_its_rows():
     assert target.plan is target.plan
     part = target.take(torch.arange(10))
     assert len(part.plan) == 10
-    assert target.to(torch.device("cpu"))._plan is None
+    assert target.to(torch.device("meta"))._plan is None
+    assert target.to(torch.device("cpu")) is target
     assert len(target.plan) == 30
 
 
@@ -284,38 +285,6 @@ def test_curves_of_many_rows_need_no_more_than_the_result():
     tracemalloc.stop()
     assert curves.shape == (50_000, 10)
     assert peak < curves.nbytes + 10e6  # all event times would take 700 MB
-
-
-# Late fusion
-
-
-def test_pooling_centres_members_and_finds_the_slope():
-    rng = np.random.default_rng(0)
-    parts = rng.normal(size=(300, 2))  # two modalities that say different things
-    time = rng.exponential(np.exp(-parts.sum(1)))
-    head = CoxHead()
-    target = head.fit_outcome((time, np.ones(300)))
-    present = rng.random((300, 2)) < 0.8
-    present[~present.any(1)] = True
-    etas = np.where(present, parts + np.array([40.0, -3.0]), np.nan)[:, :, None]
-    head.fit_pool(etas, present, target)
-    pooled = head.pool(etas, present)[:, 0]
-    # Absent members leave no trace of their arbitrary zero.
-    assert abs(pooled.mean()) < 0.2
-    # The truth is the sum where both are there (slope 2), and the one where one is (slope 1).
-    assert 1.0 < head.pool_slope_ < 2.0
-    np.testing.assert_allclose(
-        pooled[present.all(1)],
-        head.pool_slope_ * (etas[:, :, 0] - head.pool_center_[:, 0])[present.all(1)].mean(1),
-    )
-    for slope in (0.95, 1.05):
-        assert head.loss(torch.from_numpy(slope * pooled), target) > head.loss(
-            torch.from_numpy(pooled), target
-        )
-    head.finish(torch.from_numpy(pooled), target)
-    again = CoxHead()
-    again.load_state(head.state())
-    np.testing.assert_array_equal(again.pool(etas, present)[:, 0], pooled)
 
 
 # State

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, cross_validate
+from sksurv.metrics import concordance_index_censored
 
+from mmfusion.estimators import FusionCox
 from mmfusion.metrics import (
     concordance_index,
     concordance_index_antolini,
@@ -20,6 +22,7 @@ from mmfusion.metrics import (
     make_survival_scorer,
 )
 from mmfusion.survival import censoring_distribution, check_survival, surv
+from tests.helpers import make_cohort
 
 
 class Exponential(BaseEstimator):
@@ -127,3 +130,44 @@ def test_bad_input():
         make_survival_scorer("ibs", times=[2, 1])
     with pytest.raises(ValueError, match="y_train must not be negative"):
         make_survival_scorer("ibs", y_train=([-1.0], [1]))
+
+
+class Stratified(BaseEstimator):
+    """A risk that is comparable within a centre only."""
+
+    def __init__(self, strata=None):
+        self.strata = strata
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return X["risk"].to_numpy() + 100.0 * X["centre"].to_numpy()
+
+
+def test_pairs_are_compared_within_the_strata_of_the_model() -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"risk": rng.normal(size=60), "centre": np.arange(60) % 3})
+    y = surv(rng.exponential(np.exp(-X["risk"])), rng.random(60) < 0.7)
+    harrell = make_survival_scorer("harrell")
+    within = harrell(Stratified("centre"), X, y)
+    # The same by hand: comparable pairs of each centre, counted by another library.
+    counts = [
+        concordance_index_censored(y["event"][mine], y["time"][mine], X["risk"][mine])[1:4]
+        for mine in (X["centre"].to_numpy() == centre for centre in range(3))
+    ]
+    concordant, discordant, tied = np.sum(counts, axis=0)
+    assert within == pytest.approx((concordant + tied / 2) / (concordant + discordant + tied))
+    assert harrell(Stratified(), X, y) != within
+    search = GridSearchCV(Stratified(), {"strata": ["centre"]}, scoring=harrell, cv=2).fit(X, y)
+    assert harrell(search, X, y) == within
+    for metric in ("uno", "auc"):
+        with pytest.raises(ValueError, match="risks of different strata cannot be compared"):
+            make_survival_scorer(metric)(Stratified("centre"), X, y)
+
+
+def test_a_stratified_cox_model_scores_itself_in_the_same_way() -> None:
+    frame, y = make_cohort(90, missing=0.0)
+    frame = frame.assign(centre=np.arange(90) % 2)
+    model = FusionCox({}, structured="age + gene_0", strata="centre").fit(frame, y)
+    assert make_survival_scorer("harrell")(model, frame, y) == model.score(frame, y)

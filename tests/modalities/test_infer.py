@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from mmfusion.modalities import Genes, Image, Tabular, infer_modalities
+from mmfusion.modalities import Genes, Image, Points, Tabular, infer_modalities
 
 
 def numbers(n_rows: int, labels: list) -> pd.DataFrame:
@@ -37,6 +37,37 @@ def test_image_columns(cells):
     assert isinstance(found["ct"], Image)
     assert found["ct"].column == "ct"
     assert found["table"].columns == ["age"]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [np.array([[0.0, 2.0, 0.5]]), None, np.ones((7, 3))],
+        [torch.full((5, 3), -1.0, requires_grad=True), None, None],
+    ],
+)
+def test_clouds_that_cannot_be_images_are_points(cells):
+    frame = pd.DataFrame({"age": [1.0, 2.0, 3.0], "organ": pd.Series(cells, dtype=object)})
+    found = infer_modalities(frame)
+    assert list(found) == ["table", "organ"]
+    assert isinstance(found["organ"], Points)
+    named = frame.rename(columns={"organ": "table"})
+    assert list(infer_modalities(named)) == ["table", "table points"]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [np.ones((7, 3)), np.zeros((7, 3))],  # floats in [0, 1]: a grey image
+        [np.full((7, 3), 9), np.full((7, 3), 200)],
+        [np.full((7, 3), 2.0), np.full((7, 4), 2.0)],
+        [np.full((7, 3), 2.0), "a.png"],
+        [np.full((7, 3, 3), 2.0), np.full((7, 3), 2.0)],
+    ],
+)
+def test_what_may_be_an_image_is_no_cloud(cells):
+    frame = pd.DataFrame({"age": [1.0, 2.0], "ct": pd.Series(cells, dtype=object)})
+    assert isinstance(infer_modalities(frame)["ct"], Image)
 
 
 @pytest.mark.parametrize("cells", [["a", "b.png", "c"], [None] * 3, ["a.csv", "b.csv", "c.csv"]])

@@ -34,8 +34,9 @@ def make_frame(n: int = 80, seed: int = 0) -> pd.DataFrame:
 
 FRAME = make_frame()
 EVERYTHING = (
-    "treatment + C(stage)*dose + poly(age, 2) + bs(dose, df=5) + center(`body mass`) + s(age) + "
-    "te(age, dose, k=4) + s(age, by=sex, k=6) + s(dose, by=age, bs='cr', k=5) + re(site, df=2)"
+    "treatment + C(stage)*dose + poly(age, 2) + bs(dose, df=5) + center(`body mass`) + "
+    "ti(age, dose, k=4) + te(dose, `body mass`, k=4) + s(age, by=sex, k=6) + "
+    "s(dose, by=age, bs='cr', k=5) + re(site, df=2)"
 )
 
 
@@ -130,9 +131,10 @@ def test_a_formula_of_nothing() -> None:
 
 
 def test_smooths_sum_to_zero_over_the_training_rows() -> None:
-    formula = Formula("s(age) + te(age, dose) + s(dose, bs='cr')").fit(FRAME, intercept=False)
+    formula = Formula("s(age) + te(stage, dose, k=3)").fit(FRAME, intercept=False)
     sums = formula.transform(FRAME).sum(axis=0)
     np.testing.assert_allclose(sums, 0.0, atol=1e-10)
+    assert formula.transform(FRAME).shape[1] == 9 + 8
 
 
 def test_a_varying_coefficient_is_not_centred_and_holds_its_variable() -> None:
@@ -206,8 +208,76 @@ def test_a_tensor_product_has_a_penalty_a_direction() -> None:
     assert roughness(curved, along_dose) > 1e-4
 
 
+@pytest.mark.parametrize("bs", ["ps", "cr"])
+def test_an_interaction_holds_no_main_effect(bs: str) -> None:
+    # On a grid the two are orthogonal, so that what lies in both would be seen.
+    age, dose = (side.ravel() for side in np.meshgrid(np.linspace(30, 80, 9), np.arange(8.0)))
+    frame = pd.DataFrame({"age": age, "dose": dose})
+    formula = Formula(f"ti(age, dose, bs='{bs}', k=(6, 5))").fit(frame, intercept=False)
+    X = formula.transform(frame)
+    (term,) = formula.terms_
+    assert X.shape[1] == 5 * 4
+    assert [len(penalty) for penalty in term.penalties] == [20, 20]
+    for column in (age, dose):
+        means = pd.DataFrame(X).groupby(column).mean()
+        np.testing.assert_allclose(means, 0.0, atol=1e-9)
+    product = (age - age.mean()) * (dose - dose.mean())
+    coefficients = np.linalg.lstsq(X, product, rcond=None)[0]
+    np.testing.assert_allclose(X @ coefficients, product, atol=1e-8)
+    for penalty in term.penalties:
+        values = np.linalg.eigvalsh(penalty)
+        assert abs(coefficients @ penalty @ coefficients) < 1e-9 * values[-1] * (product @ product)
+    # Main effects and interaction are the surface: te() has the same space, no more.
+    split = f"s(age, bs='{bs}', k=6) + s(dose, bs='{bs}', k=5) + ti(age, dose, bs='{bs}', k=(6, 5))"
+    parts = Formula(split).fit(frame).transform(frame)
+    whole = Formula(f"te(age, dose, bs='{bs}', k=(6, 5))").fit(frame).transform(frame)
+    assert parts.shape[1] == whole.shape[1] == np.linalg.matrix_rank(parts) == 30
+    inside = whole @ np.linalg.lstsq(whole, parts, rcond=None)[0]
+    np.testing.assert_allclose(inside, parts, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "te(age, dose) + s(age)",
+            r"te\(age, dose\) and s\(age\) both hold the smooth effect of age: .* write each "
+            r"effect once: s\(age\) \+ s\(dose\) \+ ti\(age, dose\)\.",
+        ),
+        ("s(dose, k=5) + te(age, dose)", r"s\(dose\) and te\(age, dose\) both"),
+        (
+            "te(age, dose) + te(dose, `body mass`)",
+            r"effect of dose.* ti\(age, dose\) \+ ti\(body mass, dose\)",
+        ),
+        ("ti(dose, age) + te(age, dose)", r"ti\(dose, age\) and .* interaction of age, dose"),
+        ("ti(dose, age) + ti(age, dose)", "interaction of age, dose"),
+        ("te(age, dose, by=stage) + s(age, by=stage)", r"ti\(age, dose, by=stage\)"),
+        ("sex + s(age, by=sex) + s(age)", "levels add up to one without by="),
+        ("s(age, by=sex) + s(age, by=site)", "levels add up to one without by="),
+    ],
+)
+def test_two_smooths_that_hold_the_same_effect_are_named(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Formula(text).fit(FRAME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s(age) + s(dose) + ti(age, dose)",
+        "te(age, dose) + s(stage, k=3, m=1) + re(stage)",
+        "te(age, dose) + ti(age, `body mass`)",
+        "s(age) + s(age, by=treatment) + s(dose, by=treatment)",
+        "ti(age, dose) + ti(age, dose, by=treatment)",
+    ],
+)
+def test_smooths_of_different_effects_stand_side_by_side(text: str) -> None:
+    design = Formula(text).fit(FRAME).transform(FRAME)
+    assert np.isfinite(design).all()
+
+
 def test_fixed_smoothing_reaches_the_terms() -> None:
-    formula = Formula("s(age, sp=2) + s(dose, df=4) + te(age, dose, sp=(1, 0)) + re(site, sp=1)")
+    formula = Formula("s(age, sp=2) + s(dose, df=4) + ti(age, dose, sp=(1, 0)) + re(site, sp=1)")
     age, dose, surface, site = formula.fit(FRAME, intercept=False).terms_
     assert (age.sp, age.df) == ((2.0,), None)
     assert (dose.sp, dose.df) == (None, 4.0)
@@ -282,7 +352,9 @@ def test_one_term_needs_its_columns_alone() -> None:
     np.testing.assert_array_equal(
         everyone, formula.transform_term("s(age):sex[m]", FRAME.assign(sex="m"))
     )
-    with pytest.raises(ValueError, match=r"no smooth or random term 'treatment'.*'s\(age\)'"):
+    with pytest.raises(
+        ValueError, match=r"no smooth or random term 'treatment'.*'s\(age\):sex\[f\]'"
+    ):
         formula.transform_term("treatment", FRAME)
 
 
@@ -312,7 +384,7 @@ def test_a_column_can_be_a_number_and_a_random_factor() -> None:
 
 
 def test_beyond_the_range_a_smooth_is_straight_with_one_warning_a_column() -> None:
-    formula = Formula("s(age) + s(age, by=dose, bs='cr') + te(age, dose)").fit(FRAME)
+    formula = Formula("s(age) + s(age, by=treatment, bs='cr') + ti(age, dose)").fit(FRAME)
     new = FRAME.iloc[[0] * 4].assign(age=[90.0, 100.0, 110.0, 55.0])
     with pytest.warns(
         UserWarning, match=r"Column 'age' has 3 value\(s\) outside \[3.*, 7.*\]"
@@ -375,6 +447,7 @@ def test_missing_cells_are_named_at_fit_and_at_prediction(text: str, column: str
         ("te(age, dose, sp=(1, 2, 3))", "or 2 of them"),
         ("s(age, dose)", r"one column.*te\(x, z\)"),
         ("te(age)", "two columns or more"),
+        ("ti(age, k=5)", "two columns or more"),
         ("te(age, age)", "different columns"),
         ("s(log(age))", "must name columns"),
         ("s(age, by=age)", "other than its own"),

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from mmfusion.heads.base import Head, Monitor, Target
@@ -279,36 +278,6 @@ class CoxHead(Head):
             return None
         return Monitor("c_index", value, higher_is_better=True)
 
-    def fit_pool(  # type: ignore[override]
-        self,
-        etas: np.ndarray,
-        present: np.ndarray,
-        target: CoxTarget,
-        offset: Tensor | None = None,
-    ) -> None:
-        """Learn each member's mean log-hazard, whose zero is arbitrary, and a common slope.
-
-        The mean of M log-hazards is too flat where modalities say different things (their sum
-        would be right) and just right where they say the same; the slope between the two is the
-        one that minimises the loss of the training rows.
-        """
-        shown = np.where(present[:, :, None], etas, 0.0)
-        self.pool_center_ = shown.sum(0) / np.maximum(present.sum(0), 1)[:, None]
-        self.pool_slope_ = 1.0
-        pooled = torch.from_numpy(self.pool(etas, present))
-        start = torch.zeros_like(pooled) if offset is None else offset
-        self.pool_slope_ = float(
-            minimize_scalar(
-                lambda slope: float(self.loss(start + slope * pooled, target)),
-                bounds=(0.0, float(etas.shape[1])),
-                method="bounded",
-            ).x
-        )
-
-    def pool(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return the mean of the present members' centred log-hazards, times the common slope."""
-        return self.pool_slope_ * super().pool(etas - self.pool_center_, present)
-
     def risk(self, eta: Any) -> np.ndarray:
         """Return the log-hazard of each row relative to the mean of the training rows, (n,)."""
         return as_vector(eta) - self.baseline_.center
@@ -425,16 +394,10 @@ class CoxHead(Head):
         state = {f"baseline_{name}": value for name, value in self.baseline_.state().items()}
         if self.strata_ is not None:
             state["strata"] = self.strata_
-        if hasattr(self, "pool_center_"):
-            state["pool_center"] = self.pool_center_
-            state["pool_slope"] = np.array(self.pool_slope_)
         return state
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.strata_ = state.get("strata")
-        if "pool_center" in state:
-            self.pool_center_ = state["pool_center"]
-            self.pool_slope_ = float(state["pool_slope"])
         prefix = "baseline_"
         self.baseline_ = Baseline.from_state(
             {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

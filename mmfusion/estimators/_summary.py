@@ -1,0 +1,177 @@
+"""The effects of a fitted estimator as a report: text where it is printed, HTML in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from ._structured import StructuredPart
+
+__all__ = ["Summary", "summarize"]
+
+#: What the intervals are, by how the inference was made.
+_INTERVALS = {
+    "model": "from the information of the likelihood",
+    "robust": "from the sandwich covariance",
+    "cross_fit": "beside a deep predictor from networks that did not see the row",
+}
+#: Two decimals for statistics; estimates have four significant digits, whatever their scale.
+_TWO_DECIMALS = ("z", "t", "edf", "chi2")
+_LEAST_P = 1e-4
+
+
+class Summary:
+    """What ``summary()`` returns: it prints as text and renders as HTML in a notebook.
+
+    Parameters
+    ----------
+    title : str
+    facts : sequence of mapping of str to str
+        Lines of names and values above the tables.
+    tables : sequence of DataFrame of str
+        Empty text where a term has no such number.
+    notes : sequence of str
+        What the numbers mean, below the tables.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        facts: Sequence[Mapping[str, str]],
+        tables: Sequence[pd.DataFrame],
+        notes: Sequence[str],
+    ) -> None:
+        self.title = title
+        self.facts = facts
+        self.tables = tables
+        self.notes = notes
+
+    def __str__(self) -> str:
+        lines = [
+            "   ".join(f"{name} {value}" for name, value in line.items()) for line in self.facts
+        ]
+        tables = [table.rename_axis(index=None).to_string() for table in self.tables]
+        return "\n\n".join(["\n".join([self.title, *lines]), *tables, "\n".join(self.notes)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        facts = "".join(
+            f"<tr><th {_LEFT}>{escape(name)}</th><td {_LEFT}>{escape(value)}</td></tr>"
+            for line in self.facts
+            for name, value in line.items()
+        )
+        notes = "<br>".join(escape(note) for note in self.notes)
+        parts = [
+            f"<p><strong>{escape(self.title)}</strong></p>",
+            f"<table>{facts}</table>",
+            *(_html_table(table) for table in self.tables),
+            f"<p><small>{notes}</small></p>",
+        ]
+        return f"<div>{''.join(parts)}</div>"
+
+
+_LEFT, _RIGHT = 'style="text-align: left"', 'style="text-align: right"'
+
+
+def _html_table(table: pd.DataFrame) -> str:
+    head = "".join(f"<th {_RIGHT}>{escape(name)}</th>" for name in table.columns)
+    rows = "".join(
+        f"<tr><th {_LEFT}>{escape(label)}</th>"
+        + "".join(f"<td {_RIGHT}>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for label, cells in zip(table.index, table.to_numpy(), strict=True)
+    )
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def summarize(part: StructuredPart, name: str, inference: str, cluster: Any = None) -> Summary:
+    """Return the report of a fitted structured part.
+
+    Parameters
+    ----------
+    part : StructuredPart
+    name : str
+        Of the estimator.
+    inference : str
+    cluster : label, optional
+        The column whose levels the sandwich sums over.
+    """
+    fit, effects = part.reported, part.effects
+    counts = {"rows": str(fit.n_rows)}
+    if part.n_events is not None:
+        counts["events"] = str(part.n_events)
+    counts |= {
+        "log-likelihood": f"{fit.log_likelihood:.2f}",
+        "edf": f"{fit.edf.sum():.2f}",
+        "AIC": f"{fit.aic:.2f}",
+    }
+    how = {
+        "inference": inference if cluster is None else f"{inference}, clusters of {cluster}",
+        "orthogonalization": str(part.orthogonalization),
+        "deep share of the predictor's variance": f"{part.shares[1]:.2f}",
+    }
+    smooth = effects["edf"].notna() if "edf" in effects else np.zeros(len(effects), dtype=bool)
+    tables = [
+        _formatted(_coefficients(effects[~smooth], df_residual=fit.df_residual)),
+        _formatted(effects[smooth].filter(["edf", "chi2", "p"])),
+    ]
+    notes = [_interval_note(part, "robust" if cluster is not None else inference)]
+    if fit.ratio is not None:
+        notes.append(f"exp(coef) is the {fit.ratio} given all else in the model.")
+    if np.isfinite(fit.df_residual):
+        notes.append(f"t has {fit.df_residual:.1f} degrees of freedom.")
+    if fit.runaway:
+        notes.append("A coef of inf or -inf runs to infinity: it has no finite estimate.")
+    if np.any(smooth):
+        notes.append("Smooth terms: effective degrees of freedom, and a test that they are zero.")
+    return Summary(
+        f"{name}: {part.formula.formula}",
+        [counts, how],
+        [table for table in tables if len(table)],
+        notes,
+    )
+
+
+def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
+    """Return the parametric rows with their columns as a report calls and orders them."""
+    table = effects.drop(columns=["edf", "chi2"], errors="ignore")
+    if "exp(coef)" in table:
+        ratio = table.pop("exp(coef)")
+        at = list(table.columns).index("upper") + 1
+        table.insert(at, "exp(coef)", ratio)
+        table.insert(at + 1, "exp(lower)", np.exp(table["lower"]))
+        table.insert(at + 2, "exp(upper)", np.exp(table["upper"]))
+    names = {"lower": "lower 95%", "upper": "upper 95%"}
+    return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
+
+
+def _interval_note(part: StructuredPart, inference: str) -> str:
+    note = f"Standard errors and 95% intervals: {_INTERVALS.get(inference, inference)}"
+    if inference != "cross_fit" and part.shares[1] > 0:
+        return f"{note}, the deep part taken as known: it was learned, so they are too narrow."
+    return f"{note}."
+
+
+def _formatted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of numbers as text."""
+    labels = [", ".join(map(str, at)) if isinstance(at, tuple) else str(at) for at in table.index]
+    cells = {name: [_cell(str(name), value) for value in table[name]] for name in table.columns}
+    return pd.DataFrame(cells, index=labels)
+
+
+def _cell(column: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if np.isnan(value):
+        return ""
+    if column == "p":
+        return f"<{_LEAST_P:.4f}" if value < _LEAST_P else f"{value:.4f}"
+    if column in _TWO_DECIMALS:
+        return f"{value:.2f}"
+    return f"{value:#.4g}".removesuffix(".")

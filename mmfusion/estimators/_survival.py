@@ -1,0 +1,201 @@
+"""What every survival estimator predicts from its head's curves."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from mmfusion.metrics import concordance_index
+
+from ._parameters import check_number
+
+__all__ = ["SurvivalPredictions"]
+
+
+class SurvivalPredictions:
+    """Curves, quantiles, restricted means and the score; mixed into the survival estimators.
+
+    The head has ``risk``, ``survival``, ``cumulative_hazard``, ``quantile`` and
+    ``restricted_mean``, each a function of the predictors and of what `_curve_context` gives.
+    """
+
+    @abstractmethod
+    def _default_times(self) -> np.ndarray:
+        """Return the times of curves for which no times are asked."""
+
+    def _curve_context(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return what else of the table the head's curves need (strata)."""
+        return {}
+
+    def predict_survival_function(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        times: Sequence[float] | np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return the survival probability of each row at each time.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        times : array-like, shape (m,), optional
+            In the unit of the outcome. By default where the model's curves bend: of `FusionCox` all
+            distinct event times of the training rows, of `FusionDiscreteTime` the bounds of its
+            intervals. For many rows, give the times you need.
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        DataFrame, shape (n, m)
+            A row a subject (the index of `X`), a column a time. Constant after the last training
+            time: a convention, no estimate.
+        """
+        return self._curves("survival", X, times, modalities)
+
+    def predict_cumulative_hazard_function(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        times: Sequence[float] | np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return the cumulative hazard of each row at each time.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        times : array-like, shape (m,), optional
+            As in `predict_survival_function`.
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        DataFrame, shape (n, m)
+        """
+        return self._curves("cumulative_hazard", X, times, modalities)
+
+    def _curves(
+        self, curve: str, X: Any, times: Any, modalities: Any, **options: Any
+    ) -> pd.DataFrame:
+        check_is_fitted(self)
+        times = self._default_times() if times is None else _check_times(times)
+        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+        head: Any = self._head  # type: ignore[attr-defined]
+        values = getattr(head, curve)(eta, times, **options, **self._curve_context(frame))
+        return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
+
+    def predict_median(
+        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Return the median survival time of each row; inf where its curve stays above one half.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+        """
+        return self.predict_quantile(X, 0.5, modalities=modalities)
+
+    def predict_quantile(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        q: float,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Return the time by which a share `q` of subjects like this one have the event.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        q : float
+            In (0, 1): the smallest time t with ``S(t) <= 1 - q``, an event time in `FusionCox`.
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            inf where the curve does not fall that far within the training times.
+        """
+        check_number("q", q, 0, 1, open_ends="low and high")
+        return self._times("quantile", X, q, modalities)
+
+    def predict_restricted_mean(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        horizon: float,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Return the mean survival time of each row up to `horizon`: the area under its curve.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        horizon : float
+            In the unit of the outcome.
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+        """
+        check_number("horizon", horizon, 0, open_ends="low and high")
+        return self._times("restricted_mean", X, horizon, modalities)
+
+    def _times(self, what: str, X: Any, given: float, modalities: Any) -> np.ndarray:
+        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+        head: Any = self._head  # type: ignore[attr-defined]
+        return getattr(head, what)(eta, given, **self._curve_context(frame))
+
+    def score(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        y: Any,
+        sample_weight: np.ndarray | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
+    ) -> float:
+        """Return Harrell's concordance index; with strata, of pairs within a stratum.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        y : survival outcome of n subjects
+        sample_weight : array-like, shape (n,), optional
+        modalities : list of str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        float
+        """
+        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+        risk = self._head.risk(eta)  # type: ignore[attr-defined]
+        strata = self._curve_context(frame).get("strata")
+        return concordance_index(y, risk, strata=strata, sample_weight=sample_weight)
+
+
+def _check_times(times: Any) -> np.ndarray:
+    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (times < 0).any():
+        raise ValueError(
+            "The times parameter must hold finite times, none negative. Got "
+            f"{np.array2string(times, threshold=5)}."
+        )
+    return times

@@ -1,0 +1,63 @@
+"""The outcome of a comparison: survival, classes or numbers, cut into folds in one way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmfusion.survival import Survival, check_survival
+
+__all__ = ["TASKS", "Outcome", "check_outcome", "for_fit", "take"]
+
+TASKS = ("survival", "classification", "regression")
+
+Outcome = Survival | np.ndarray
+
+
+def check_outcome(y: Any, task: str, X: Any) -> Outcome:
+    """Return the outcome of the rows of `X`: a Survival, an array of labels, or of float64.
+
+    Raises
+    ------
+    ValueError
+        An unknown task; another number of rows than `X`; missing or infinite values; whatever
+        `check_survival` refuses.
+    """
+    if task not in TASKS:
+        raise ValueError(f"The task parameter must be one of {TASKS}. Got {task!r}.")
+    if task == "survival":
+        return check_survival(y, index=getattr(X, "index", None), n_rows=len(X))
+    values = np.asarray(y)
+    if values.shape != (len(X),):
+        raise ValueError(
+            f"The y parameter must have one value for each of the {len(X)} rows of X. "
+            f"Got shape {values.shape}, dtype {values.dtype}."
+        )
+    if task == "regression":
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The y parameter must hold numbers. Got dtype {values.dtype}."
+            ) from error
+    wrong = ~np.isfinite(values) if values.dtype.kind == "f" else pd.isna(values)
+    if wrong.any():
+        at = np.flatnonzero(wrong)[:5]
+        rows = at if getattr(X, "index", None) is None else X.index[at]
+        raise ValueError(
+            f"The y parameter must not be missing or infinite. Got {values[at].tolist()} in rows "
+            f"{rows.tolist()}."
+        )
+    return values
+
+
+def take(outcome: Outcome, rows: np.ndarray) -> Outcome:
+    """Return the outcome of these rows."""
+    return outcome.take(rows) if isinstance(outcome, Survival) else outcome[rows]
+
+
+def for_fit(outcome: Outcome) -> np.ndarray:
+    """Return the outcome as an estimator's ``fit`` takes it."""
+    return outcome.to_structured() if isinstance(outcome, Survival) else outcome

@@ -1,0 +1,202 @@
+"""What a fitted model is given and asked on the rows it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, get_scorer, log_loss, r2_score
+
+from mmfusion.evaluation.outcomes import for_fit
+from mmfusion.metrics import (
+    concordance_index,
+    evaluation_times,
+    integrated_brier_score,
+    make_survival_scorer,
+)
+
+__all__ = ["METRICS", "Metric", "TestFold", "resolve_scoring"]
+
+
+@dataclass(eq=False)
+class TestFold:
+    """A fitted model and the rows it has not seen: what a metric of `compare` takes.
+
+    Attributes
+    ----------
+    model : estimator
+        Fitted on the training rows.
+    X : DataFrame or ndarray
+        The test rows.
+    y, y_train : Survival, or ndarray of labels or numbers
+        The outcomes of the test rows and of the training rows.
+    strata : ndarray, shape (n_test,), or None
+        Where pairs are compared within strata only, each test row's stratum.
+    """
+
+    __test__ = False  # no test class of pytest's
+
+    model: Any
+    X: Any
+    y: Any
+    y_train: Any
+    strata: np.ndarray | None = None
+
+    @cached_property
+    def prediction(self) -> np.ndarray:
+        """What ``model.predict`` returns, shape (n_test,)."""
+        return np.asarray(self.model.predict(self.X))
+
+    @cached_property
+    def risk(self) -> np.ndarray:
+        """The same of a survival model, as float64; higher is worse."""
+        return np.asarray(self.prediction, dtype=np.float64)
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """Where curves are scored: `mmfusion.metrics.evaluation_times` of the training rows."""
+        return evaluation_times(self.y_train)
+
+    def survival(self, times: np.ndarray) -> np.ndarray | None:
+        """Return survival probabilities, shape (n_test, n_times); None for a model without curves.
+
+        scikit-survival's estimators return functions of time, ours take the times; a search of
+        scikit-learn's hides its best model's curves.
+        """
+        model = getattr(self.model, "best_estimator_", self.model)
+        predict = getattr(model, "predict_survival_function", None)
+        if predict is None:
+            return None
+        if "times" in signature(predict).parameters:
+            return np.asarray(predict(self.X, times=times), dtype=np.float64)
+        return np.vstack([curve(times) for curve in predict(self.X)])
+
+
+Metric = Callable[[TestFold], float]
+
+
+def harrell(fold: TestFold) -> float:
+    """Return Harrell's C of the test rows, of pairs within a stratum where there are strata."""
+    return concordance_index(fold.y, fold.risk, strata=fold.strata)
+
+
+def integrated_brier(fold: TestFold) -> float:
+    """Return the integrated Brier score; NaN without curves, or under delayed entry."""
+    if fold.y.delayed or fold.y_train.delayed:
+        return float("nan")
+    curves = fold.survival(fold.times)
+    if curves is None:
+        return float("nan")
+    return integrated_brier_score(fold.y_train, fold.y, curves, fold.times)
+
+
+def accuracy(fold: TestFold) -> float:
+    """Return the share of test rows whose class is predicted."""
+    return float(accuracy_score(fold.y, fold.prediction))
+
+
+def cross_entropy(fold: TestFold) -> float:
+    """Return the mean negative log probability of the class; NaN without probabilities."""
+    if not hasattr(fold.model, "predict_proba"):
+        return float("nan")
+    return float(log_loss(fold.y, fold.model.predict_proba(fold.X), labels=fold.model.classes_))
+
+
+def r2(fold: TestFold) -> float:
+    """Return the share of the variance of the test rows that is explained."""
+    return float(r2_score(fold.y, fold.prediction))
+
+
+def rmse(fold: TestFold) -> float:
+    """Return the root mean squared error, in the unit of the outcome."""
+    return float(np.sqrt(np.mean((fold.y - fold.risk) ** 2)))
+
+
+#: What each kind of model is scored by where nothing else is asked for.
+METRICS: Mapping[str, Mapping[str, Metric]] = {
+    "survival": {"c": harrell, "ibs": integrated_brier},
+    "classification": {"accuracy": accuracy, "log_loss": cross_entropy},
+    "regression": {"r2": r2, "rmse": rmse},
+}
+#: More names for survival; risks of different strata cannot be compared by the first two.
+OF_RISK = ("uno", "auc")
+MORE = (*OF_RISK, "antolini")
+
+
+def survival_score(fold: TestFold, metric: str) -> float:
+    """Return a metric of `make_survival_scorer`, weights and times from the training rows."""
+    if fold.strata is not None and metric in OF_RISK:
+        raise ValueError(
+            f"The scoring parameter must be 'c', 'ibs' or 'antolini' where there are strata: risks "
+            f"of different strata cannot be compared. Got {metric!r}."
+        )
+    times = fold.times if metric == "auc" else None
+    if metric == "antolini":
+        times = np.unique(fold.y.time[fold.y.event])
+        curves = fold.survival(times)
+        if curves is None:
+            return float("nan")
+    scorer = make_survival_scorer(metric, times=times, y_train=fold.y_train)
+    model = getattr(fold.model, "best_estimator_", fold.model)
+    return scorer(model, fold.X, fold.y)
+
+
+def score_with(fold: TestFold, scorer: Any) -> float:
+    """Return the score of a scorer of scikit-learn's form, ``scorer(estimator, X, y)``."""
+    return float(scorer(fold.model, fold.X, for_fit(fold.y)))
+
+
+def resolve_scoring(scoring: Any, task: str) -> Mapping[str, Metric]:
+    """Return the metrics that a ``scoring=`` parameter means.
+
+    Parameters
+    ----------
+    scoring : None, str, callable, sequence of str, or mapping of str to str or callable
+        Names are those of `METRICS`; for survival also "uno", "auc" and "antolini"; else those of
+        scikit-learn's scorers. A callable is a scorer: ``scorer(estimator, X, y)``.
+    task : {"survival", "classification", "regression"}
+
+    Raises
+    ------
+    ValueError, TypeError
+        An unknown name (they are listed), none, or something else.
+    """
+    if scoring is None:
+        return METRICS[task]
+    if isinstance(scoring, str):
+        scoring = {scoring: scoring}
+    elif callable(scoring):
+        scoring = {"score": scoring}
+    elif isinstance(scoring, Iterable) and not isinstance(scoring, Mapping):
+        scoring = {name: name for name in scoring}
+    if not isinstance(scoring, Mapping) or not all(isinstance(name, str) for name in scoring):
+        raise TypeError(
+            "The scoring parameter must be None, a name, a scorer, a list of names, or a dict of "
+            f"these by name. Got {scoring!r}."
+        )
+    if not scoring:
+        raise ValueError("The scoring parameter must hold at least one score. Got none.")
+    return {label: _metric(chosen, task) for label, chosen in scoring.items()}
+
+
+def _metric(chosen: Any, task: str) -> Metric:
+    if callable(chosen):
+        return partial(score_with, scorer=chosen)
+    if chosen in METRICS[task]:
+        return METRICS[task][chosen]
+    if task == "survival":
+        if chosen in MORE:
+            return partial(survival_score, metric=chosen)
+        known = (*METRICS[task], *MORE)
+        raise ValueError(f"The scoring parameter must be one of {known}. Got {chosen!r}.")
+    try:
+        return partial(score_with, scorer=get_scorer(chosen))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"The scoring parameter must be one of {tuple(METRICS[task])} or a scorer of "
+            f"scikit-learn's. Got {chosen!r}."
+        ) from error

@@ -1,0 +1,42 @@
+"""The outcome on a grid of intervals, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmfusion.heads.base import Target
+
+__all__ = ["DiscreteTimeTarget"]
+
+
+@dataclass
+class DiscreteTimeTarget(Target):
+    """A survival outcome and where it lies on the grid.
+
+    Attributes
+    ----------
+    time, entry : Tensor of float64, shape (n,)
+        As given; the entry is ``-inf`` where the row is observed from the start.
+    event : Tensor of int64, shape (n,)
+        As given: 0 for censored, else the position of the cause, from 1.
+    cause : Tensor of int64, shape (n,)
+        The same on the grid: an event beyond its end is censored there.
+    stop : Tensor of int64, shape (n,)
+        The interval of the event, from 1; for a censored row the intervals that it survived.
+        (PC-hazard: the intervals that end before the one which holds the time.)
+    start : Tensor of int64, shape (n,)
+        Intervals that end by the entry. (PC-hazard: before the one which holds it.)
+    stop_share, start_share : Tensor of float64, shape (n,)
+        PC-hazard: the share of that interval which lies before the time, and before the entry.
+    """
+
+    time: Tensor
+    entry: Tensor
+    event: Tensor
+    cause: Tensor
+    stop: Tensor
+    start: Tensor
+    stop_share: Tensor
+    start_share: Tensor

@@ -1,0 +1,18 @@
+"""Checks of what a recipe is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["check_kinds"]
+
+
+def check_kinds(parameter: str, modalities: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
+    """Raise TypeError unless each named modality is of its kind ("image", "table", "points")."""
+    for name, kind in kinds.items():
+        found = modalities[name]
+        if getattr(found, "kind", None) != kind:
+            raise TypeError(
+                f"The {parameter} parameter must be a modality of {kind}s. Got {found!r}."
+            )

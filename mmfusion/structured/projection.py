@@ -1,0 +1,76 @@
+"""What of a deep predictor belongs to the structured part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmfusion.structured.likelihood import Likelihood
+
+__all__ = ["project"]
+
+#: Newton steps end when one is shorter than this share of the first.
+TOL = 1e-10
+
+
+def project(
+    likelihood: Likelihood,
+    eta: np.ndarray,
+    design: np.ndarray,
+    deep: np.ndarray,
+    max_iter: int = 50,
+) -> np.ndarray:
+    r"""Return the coefficients of a deep predictor on the design.
+
+    What is left of the deep predictor d, ``r = d - X a``, is orthogonal to the design in the
+    metric of the likelihood:
+
+    .. math:: X' W r = X' (g(\eta + r) - g(\eta)) = 0, \qquad W = \int_0^1 H(\eta + t\, r)\, dt,
+
+    with the gradient g and the Hessian H of the negative log-likelihood at the structured
+    predictor `eta`. It is the post-hoc orthogonalisation of Ruegamer (2023, ICML, arXiv
+    2306.00522), ``a = (X'WX)^-1 X'W d``, with the mean Hessian on the way from `eta` to ``eta + r``
+    (the first equality is the mean value theorem) instead of a constant. What is left does not
+    change the score of the structured coefficients, so that a refit beside it finds them where
+    they were; for a Gaussian outcome W is constant and a the regression of d on X.
+
+    In a Cox or logistic model the Hessian moves with the predictor. The metric at ``eta + d``,
+    where an overfitted d leaves a few rows all the weight, moves the coefficients by several
+    standard errors, and so does the one at `eta`.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    eta : ndarray, shape (n,)
+        Of the structured part alone.
+    design : ndarray, shape (n, p)
+    deep : ndarray, shape (n,)
+    max_iter : int
+        Newton steps, each halved until the (convex) objective does not rise.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+        Where the design is collinear, one of many with the same ``X a``.
+    """
+    score = design.T @ likelihood.gradient(eta)
+    coef = np.zeros(design.shape[1])
+    at = eta + deep
+    value = likelihood.value(at)
+    first = None
+    for _ in range(max_iter):
+        slope = score - design.T @ likelihood.gradient(at)
+        step = np.linalg.lstsq(likelihood.information(at, design), -slope, rcond=None)[0]
+        length = float(np.sqrt(max(-slope @ step, 0.0)))
+        first = length if first is None else first
+        if length <= TOL * first:
+            break
+        for _ in range(30):
+            new_at = eta + deep - design @ (coef + step)
+            new_value = likelihood.value(new_at) + (coef + step) @ score
+            if new_value <= value + 1e-12 * abs(value):
+                break
+            step = step / 2
+        else:
+            break  # nothing is left but rounding
+        coef, at, value = coef + step, new_at, new_value
+    return coef
