@@ -276,6 +276,10 @@ def test_frozen_image_features_and_their_components() -> None:
     [
         ({"fusion": EarlyFusion()}, "pretrained parameter needs encoders .* EarlyFusion has not"),
         ({"fusion": LateFusion(dim=5)}, "dim parameter of LateFusion must be .* 6. Got 5"),
+        (
+            {"fusion": JointFusion("perceiver", dim=6, at="tokens")},
+            "holds a VisionEncoder of modality 'scan'; this fusion asks for a VisionTokenEncoder",
+        ),
         ({"pretrained_lr_scale": -1}, "pretrained_lr_scale parameter must be"),
         (
             {"modalities": {"genes": Genes("gene_*")}},
