@@ -76,7 +76,8 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if not isinstance(self.image, Image):
             raise TypeError(f"The image parameter must be an Image. Got {self.image!r}.")
         if self.proxy is None:
-            self.image_ = clone(self.image).fit(X)
+            # Frozen as a whole: an encoder without an embedding would else be the pixels.
+            self.image_ = clone(self.image).set_params(freeze="all").fit(X)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0 if self.random_state is None else self.random_state)
                 self.encoder_ = build_encoder(self.image_, None)
