@@ -38,6 +38,25 @@ def test_the_demo_compares_draws_and_saves(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_embeddings_have_a_picture_and_a_number(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, EXAMPLES / "embeddings.py", "--fast"),
+            *("--data", "metabric", "--output", tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "embeddings.png").stat().st_size > 10_000
+    assert "| all |" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    scores = pd.read_csv(tmp_path / "accuracies.csv")
+    assert len(scores) == 2 * 2 * 3  # folds, inputs and embeddings, both modalities and each
+    assert scores["accuracy"].between(0.4, 1).all()
+
+
+@pytest.mark.slow
 def test_fusions_are_compared_and_a_second_run_computes_nothing(tmp_path: Path) -> None:
     def run() -> pd.DataFrame:
         done = subprocess.run(

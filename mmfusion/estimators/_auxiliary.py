@@ -93,7 +93,9 @@ def sources(network: FusionNetwork, modalities: Mapping[str, Modality]) -> Seque
         elif modality.kind == "image":
             image = (fitted.n_channels_, *fitted.size_)
             found.append(Source(name, encoder.width, image=image))
-        else:
+        elif modality.kind == "table":
             cardinalities = tuple(fitted.cardinalities_)
             found.append(Source(name, encoder.width, fitted.n_numeric_, cardinalities))
+        else:
+            found.append(Source(name, encoder.width))
     return found

@@ -169,7 +169,13 @@ class FusionModel:
             self.network.set_initial(head.initial(target))
         if start is not None:
             for name, encoder in self.network.encoders.items():
-                encoder.load_state_dict(start.model.network.encoders[name].state_dict())
+                theirs = start.model.network.encoders[name]
+                if type(encoder) is not type(theirs):  # JointFusion(at="tokens") of an image
+                    raise ValueError(
+                        f"The pretrained parameter holds a {type(theirs).__name__} of modality "
+                        f"{name!r}; this fusion asks for a {type(encoder).__name__}."
+                    )
+                encoder.load_state_dict(theirs.state_dict())
             self.network.scale_encoders(start.lr_scale)
         if not reduces:
             self.data = look()

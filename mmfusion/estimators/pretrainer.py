@@ -131,6 +131,10 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
     (120,)
     """
 
+    #: What an estimator has beside its networks, and saves with them.
+    _late: Any = None
+    _structured: Any = None
+
     def __init__(
         self,
         modalities: Mapping[str, Modality] | None = None,
@@ -217,7 +221,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
             model.prepare(frame, rows, head, target, settings, objectives=objectives, alone=True)
             result = model.train(head, target, rows, validation, settings, rng)
         model.forget()
-        self._head, self._models, self._structured = head, {"model": model}, None
+        self._head, self._models = head, {"model": model}
         self.history_ = result.history
         self.best_epoch_ = result.best_epoch
         self.interrupted_ = result.interrupted
@@ -406,7 +410,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         return load_estimator(cls, Path(folder))
 
     def _restore(self, state: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-        self._head, self._structured = _NoOutcome(), None
+        self._head = _NoOutcome()
         self._models = {
             name: FusionModel.from_weights(modalities, self._strategy(), self._head, weights[name])
             for name, modalities in state["models"].items()

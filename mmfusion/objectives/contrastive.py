@@ -29,9 +29,9 @@ class Contrastive(Objective):
         "clip": among the other modality's embeddings of all rows (InfoNCE; Radford et al. 2021).
         "nt_xent": among those of both modalities (Chen, Kornblith, Norouzi & Hinton 2020).
         "supervised": all rows with the same outcome belong together (Khosla et al. 2020): the same
-        class; the same fifth of a number; for `FusionCox`, the same fourth of the event times,
-        where a censored row that outlived the third quartile is in the last fourth, and one
-        censored before it in none and left out.
+        class; the same fifth of a number; of survival, the same fourth of the event times, where a
+        censored row that outlived the third quartile is in the last fourth, and one censored
+        before it in none and left out.
     temperature : float, default=0.1
         Of the softmax; "clip" learns it from here (its inverse is held at 100 at most).
     pretrain_epochs : int, default=0

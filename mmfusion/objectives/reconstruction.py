@@ -83,6 +83,12 @@ class Reconstruction(Objective):
 
     def check_sources(self, sources: Sequence[Source], batch_rows: int) -> None:
         super().check_sources(sources, batch_rows)
+        others = [s.name for s in sources if not _n_numbers(s) and not s.cardinalities]
+        if others:
+            raise ValueError(
+                f"{self!r} reconstructs tables and images. Got modalities of another kind: "
+                f"{others}."
+            )
         if self.cross:
             self._check_one_width(sources)
 

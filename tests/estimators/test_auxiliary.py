@@ -32,7 +32,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["cox", "classifier", "regressor"])
+@pytest.mark.parametrize("kind", ["cox", "discrete", "classifier", "regressor"])
 @pytest.mark.parametrize("micro", [None, 5])
 def test_all_train_beside_every_likelihood(kind: str, micro: int | None) -> None:
     frame, y = cohort_for(kind)
@@ -144,3 +144,25 @@ def test_cells_of_an_absent_modality_are_not_learned_from() -> None:
         model = make_model(modalities=chosen, auxiliary=list(LOSSES.values())).fit(frame, y)
         results.append(predictions(model, frame))
     assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("at", ["tokens", "hidden"])
+@pytest.mark.parametrize("micro", [None, 7])
+def test_embeddings_are_compared_wherever_they_are_fused(at: str, micro: int | None) -> None:
+    frame, y = cohort_for()
+    operator = "perceiver" if at == "tokens" else "sum"
+    fusion = JointFusion(operator, dim=8, hidden=(4,), at=at)
+    losses = [Contrastive(), Reconstruction(cross=True), LatentPrediction()]
+    model = make_model(fusion=fusion, auxiliary=losses, micro_batch_size=micro).fit(frame, y)
+    named = ["contrastive", "reconstruction", "latent_prediction"]
+    assert np.isfinite(model.history_[named]).all(None)
+
+
+def test_they_stand_beside_a_formula_and_its_design() -> None:
+    frame, y = cohort_for("regressor", n=60)
+    for given in ({"head": "nonlinear"}, {"orthogonalization": "online"}):
+        losses = [Similarity(pretrain_epochs=1), Reconstruction()]
+        model = make_model("regressor", structured="sex", auxiliary=losses, patience=2, **given)
+        model.fit(frame, y)
+        assert np.isfinite(model.history_["reconstruction"]).all()
+        assert np.isfinite(predictions(model, frame)).all()

@@ -87,14 +87,14 @@ def test_constant_dimensions_break_no_correlation() -> None:
 
 def test_info_nce_of_identical_embeddings_is_log_n() -> None:
     same = torch.ones(7, 4, dtype=torch.float64)
-    assert float(InfoNCE(0.1)(*all_there(same, same))) == pytest.approx(math.log(7), abs=1e-6)
+    assert InfoNCE(0.1)(*all_there(same, same)).item() == pytest.approx(math.log(7), abs=1e-6)
     views = float(NTXent(0.1)(*all_there(same, same)))
     assert views == pytest.approx(math.log(13), abs=1e-6)
 
 
 def test_info_nce_of_aligned_embeddings_vanishes_with_the_temperature() -> None:
     u = torch.eye(5, dtype=torch.float64)
-    losses = [float(InfoNCE(t)(*all_there(u, u))) for t in (1.0, 0.1, 0.02)]
+    losses = [InfoNCE(t)(*all_there(u, u)).item() for t in (1.0, 0.1, 0.02)]
     assert losses[0] > losses[1] > losses[2]
     assert losses[2] < 1e-12
 
@@ -242,7 +242,9 @@ def test_modalities_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ValueError, match=r"must have one width. Got {'rna': 8, 'ct': 9}"):
             objective.check_sources(wide, 100)
     LatentPrediction().check_sources(wide, 100)
-    Reconstruction().check_sources(one, 2)
+    Reconstruction().check_sources([Source("rna", 8, 3)], 2)
+    with pytest.raises(ValueError, match=r"reconstructs tables and images. Got .*\['cloud'\]"):
+        Reconstruction().check_sources([Source("rna", 8, 3), Source("cloud", 8)], 100)
     with pytest.raises(ValueError, match=r"needs batches of at least 4 rows .* 36. Got 30"):
         Correlation().check_sources(wide, 30)
     Correlation().check_sources(wide, 36)

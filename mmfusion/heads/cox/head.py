@@ -23,6 +23,7 @@ from mmfusion.heads.cox.loss import (
 from mmfusion.heads.cox.plan import CoxPlan
 from mmfusion.heads.cox.residuals import cox_score_residuals
 from mmfusion.heads.cox.strata import encode_strata, learn_strata
+from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival
@@ -213,18 +214,7 @@ class CoxHead(Head):
         return labels.cpu().numpy()
 
     def groups(self, target: CoxTarget) -> np.ndarray:  # type: ignore[override]
-        """Return the fourth of the event times, 0 to 3, in which each row had its event.
-
-        A censored row that outlived the third quartile is in the last fourth; of one censored
-        before it is not known in which it would be: -1.
-        """
-        time, event = target.time.cpu().numpy(), target.event.cpu().numpy()
-        if not event.any():
-            return np.full(len(time), -1)
-        quartiles = np.quantile(time[event], [0.25, 0.5, 0.75])
-        return np.where(
-            event, np.searchsorted(quartiles, time), np.where(time >= quartiles[-1], 3, -1)
-        )
+        return event_time_groups(target.time.cpu().numpy(), target.event.cpu().numpy())
 
     def batches(  # type: ignore[override]
         self, target: CoxTarget, rows: Sequence[Tensor]

@@ -41,6 +41,7 @@ from mmfusion.heads.discrete.masses import (
     predictors_of,
 )
 from mmfusion.heads.discrete.target import DiscreteTimeTarget
+from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival
@@ -274,6 +275,10 @@ class DiscreteTimeHead(Head):
 
     def stratify(self, target: DiscreteTimeTarget) -> np.ndarray:  # type: ignore[override]
         return target.cause.cpu().numpy()
+
+    def groups(self, target: DiscreteTimeTarget) -> np.ndarray:  # type: ignore[override]
+        """Return the fourth of the times of events, of any cause; see `event_time_groups`."""
+        return event_time_groups(target.time.cpu().numpy(), target.event.cpu().numpy() > 0)
 
     def monitor(self, eta: Tensor, target: DiscreteTimeTarget) -> Monitor | None:  # type: ignore[override]
         """Return Harrell's C of the time to any event, None where no two rows are comparable."""
