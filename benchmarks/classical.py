@@ -8,9 +8,11 @@ random survival forest.
 
 Each score is appended to a CSV at once, so that an interrupted run goes on where it stopped.
 
-    python benchmarks/classical.py                     # one core: about an hour
-    python benchmarks/classical.py --data rossi whas
-    python benchmarks/classical.py --report            # only the tables, of the scores at hand
+    python -P benchmarks/classical.py                  # one core: about an hour
+    python -P benchmarks/classical.py --data rossi WHAS
+    python -P benchmarks/classical.py --report         # only the tables, of the scores at hand
+
+(-P: numba, which pycox imports, would take this folder's coverage.py for the package.)
 """
 
 from __future__ import annotations
@@ -265,10 +267,9 @@ class PycoxCox(BaseEstimator):
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
         torch.manual_seed(self.random_state)
-        np.random.seed(self.random_state)
         x = X.to_numpy(np.float32)
         outcome = y["time"].astype(np.float32), y["event"].astype(np.float32)
-        rows = np.random.permutation(len(x))
+        rows = np.random.default_rng(self.random_state).permutation(len(x))
         held, rest = rows[: len(x) // 5], rows[len(x) // 5 :]
         net = torchtuples.practical.MLPVanilla(
             x.shape[1], [32, 32], 1, batch_norm=True, dropout=0.1, output_bias=False

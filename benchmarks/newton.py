@@ -1,9 +1,9 @@
 """A Cox fit with standard errors at n = 100,000, beside lifelines and scikit-survival.
 
-One thread, all in one run and in turns, medians of CPU time. Ours is timed twice: the exact fit of a design
-(`fit_structured`, with the encoding of the outcome), and ``FusionCox({}, structured=...)`` from a
-table to effects and baseline hazard. lifelines is told to go on to ``precision=1e-12``; it stops
-early by default. scikit-survival gives coefficients but no standard errors. Prints a Markdown
+One thread, all in one run and in turns, medians of CPU time. Ours is timed twice: the exact fit of
+a design (`fit_structured`, with the encoding of the outcome), and ``FusionCox({}, structured=...)``
+from a table to effects and baseline hazard. lifelines is told to go on to ``precision=1e-12``; it
+stops early by default. scikit-survival gives coefficients but no standard errors. Prints a Markdown
 table; ``--output`` writes it.
 
     python benchmarks/newton.py --output newton.md          # about two minutes
@@ -121,8 +121,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     lines = [
-        "| p | library | CPU seconds | times the exact fit's | times FusionCox's | bar (exact fit) | "
-        "max abs difference of coefficients | of standard errors | runs |",
+        "| p | library | CPU seconds | times the exact fit's | times FusionCox's | "
+        "bar (exact fit) | max abs difference of coefficients | of standard errors | runs |",
         "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for p in arguments.columns:

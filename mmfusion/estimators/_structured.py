@@ -29,6 +29,9 @@ __all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "StructuredPart"]
 
 HEADS = ("additive", "nonlinear")
 ORTHOGONALIZATIONS = ("post_hoc", "online", "two_stage", None)
+#: Gain of the deep predictor, in twice the log-likelihood of the validation rows, at which half of
+#: the best share is kept: see docs/classical.md.
+EVIDENCE = 4.0
 INFERENCES = ("model", "robust", "cross_fit")
 
 
@@ -138,13 +141,24 @@ class StructuredPart:
         return _to_head(self.design(frame) @ self.start.coef, head)
 
     def choose_scale(self, deep: Tensor, offset: Tensor, head: Head, target: Target) -> None:
-        """Keep of the deep predictor what lowers the validation loss: a share between 0 and 1."""
+        """Keep of the deep predictor what lowers the validation loss: a share between 0 and 1.
+
+        The best share is itself an estimate, of few rows, that early stopping has looked at
+        before. It is shrunk to 0 by ``G / (G + EVIDENCE)``, with the gain G in twice the
+        log-likelihood of the validation rows: about the square of the share over its standard
+        error, so that this is the posterior mean of a normal share with a prior around 0.
+        """
 
         def loss(share: float) -> float:
             return float(head.loss(offset + share * deep, target))
 
         best = minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x
-        self.scale = float(min((0.0, best, 1.0), key=loss))
+        best = float(min((0.0, best, 1.0), key=loss))
+        before, after = max(loss(0.0), 1e-300), max(loss(best), 1e-300)
+        # With a residual variance the loss is half of it, and its log the likelihood's.
+        gain = np.log(before / after) if head.has_scale else 2 * (before - after)
+        gain *= head.total(target)
+        self.scale = best * gain / (gain + EVIDENCE)
 
     def fit_final(self, frame: pd.DataFrame, deep: np.ndarray, head: Head, target: Target) -> None:
         """Split the deep predictor (n, K) from the design and refit the coefficients beside it.

@@ -17,6 +17,9 @@ HALVINGS = 30
 #: A coefficient running to infinity never converges; the others have by this decrement.
 RUNAWAY_TOL = 1e-5
 
+#: A likelihood that has kept less than this share of its information is flat to rounding.
+FLAT = 1e-20
+
 #: How far along a step the likelihood is looked at, in units of the predictor.
 FAR = 40.0
 
@@ -95,13 +98,20 @@ def newton(
     last = np.inf
     if information is None:
         information = likelihood.information(eta, design)
+    largest = float(np.diag(information).max(initial=0.0))
+    step = np.zeros(len(coef))
     for n_iter in range(max_iter + 1):
         gradient = design.T @ likelihood.gradient(eta) + penalty @ coef
+        before = information
         if n_iter > 0:
             information = likelihood.information(eta, design)
         factor = Factor(information + penalty)
         if len(coef) == 0:
             return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
+        if np.diag(information).max() <= FLAT * largest and not penalty.any():
+            # The last step went so far that nothing tells where to go on.
+            runaway, factor = step, Factor(before)
+            break
         step = -factor.solve(gradient)
         unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
         decrement = float(np.sqrt(max(-gradient @ step, 0.0) / max(unit, 1e-300)))
