@@ -308,13 +308,14 @@ def run(name: str, output: Path, n_folds: int, n_jobs: int | None) -> None:
 
 
 def table(scores: pd.DataFrame) -> str:
-    """Return mean (sd) a model, and paired differences to plain joint fusion."""
+    """Return mean (sd) a model and paired differences to joint fusion; of one fold the scores."""
     shared = [c for c in scores if scores[c].notna().any() and c != "ibs"]
     comparison = Comparison(scores[shared], pd.DataFrame(), reference="joint fusion, concat")
     several = len(scores[["repeat", "fold"]].drop_duplicates()) > 1
     if several:
         return comparison.to_markdown(adjust="holm")
-    return comparison.table().xs("mean", axis=1, level=1).round(3).to_string()
+    one = comparison.table().xs("mean", axis=1, level=1).round(3).to_string()
+    return f"```\n{one}\n```"
 
 
 def report(output: Path) -> str:

@@ -17,7 +17,7 @@ TITLES = {
     "c": "Harrell's C",
     "uno": "Uno's C",
     "antolini": "Antolini's C",
-    "auc": "cumulative/dynamic AUC",
+    "auc": "AUC",
     "ibs": "integrated Brier score",
     "log_loss": "log loss",
     "r2": "R²",
@@ -89,7 +89,7 @@ class Comparison:
         Parameters
         ----------
         reference : str, optional
-            The name of a model; by default the comparison's own reference.
+            The name of a model; by default the comparison's own reference, else the first model.
         metric : str, optional
             A score's column, the first by default.
         level : float, default=0.95

@@ -276,9 +276,11 @@ def _refuse_empty(X: pd.DataFrame, present: Mapping[str, np.ndarray]) -> None:
 def _validate(models: Mapping[str, Any]) -> None:
     """Let each estimator check its parameters before the first one is trained."""
     for name, model in models.items():
-        if type(model)._validate_params is not BaseEstimator._validate_params:
+        # scikit-learn's own needs constraints that only its estimators declare.
+        check = getattr(type(model), "_validate_params", BaseEstimator._validate_params)
+        if check is not BaseEstimator._validate_params:
             try:
-                model._validate_params()
+                check(model)
             except (TypeError, ValueError) as error:
                 error.add_note(f"Model {name!r}.")
                 raise

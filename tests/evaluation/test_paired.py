@@ -122,12 +122,14 @@ def test_any_estimator_any_metric() -> None:
 
 
 @pytest.mark.slow
-def test_arrays_and_processes_give_the_same() -> None:
+def test_arrays_and_processes_give_the_same(tmp_path) -> None:
     values = FRAME[["age", "gene_0"]].to_numpy()
     model = {"cox": CoxPHSurvivalAnalysis()}
     one = compare(model, values, (Y["time"], Y["event"]), 3)
-    two = compare(model, values, Y, 3, n_jobs=2)
+    two = compare(model, values, Y, 3, n_jobs=2, cache=tmp_path)
     pd.testing.assert_series_equal(one.scores["c"], two.scores["c"])
+    kept = compare(model, values, Y, 3, cache=tmp_path)  # seconds too: the processes wrote
+    pd.testing.assert_frame_equal(kept.scores, two.scores)
 
 
 def test_progress_is_shown_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
