@@ -100,7 +100,8 @@ class Effects:
         ----------
         terms : sequence of str
         method : {"wald", "likelihood_ratio"}
-            The likelihood ratio needs the training rows: it is not there after `load`.
+            The likelihood ratio needs the training rows: it is not there after `load`. Nor is it
+            there with ``inference="double_ml"``, whose estimate has no likelihood.
 
         Returns
         -------
@@ -110,6 +111,11 @@ class Effects:
         part = self._part()
         if not hasattr(part, "_fitted_to"):
             raise ValueError("A loaded estimator has no training rows to test with; refit it.")
+        if method == "likelihood_ratio" and self.inference == "double_ml":  # type: ignore[attr-defined]
+            raise ValueError(
+                "The method parameter must be 'wald' with inference='double_ml', whose estimate "
+                "has no likelihood. Got 'likelihood_ratio'."
+            )
         likelihood, design, offset = part._fitted_to
         return effects_test(
             part.reported,

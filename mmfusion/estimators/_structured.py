@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.structured import (
     Formula,
     HeadLikelihood,
+    PartialEffect,
     StructuredFit,
     effects_table,
     fit_structured,
@@ -23,7 +25,7 @@ from mmfusion.structured import (
 __all__ = ["INFERENCES", "ORTHOGONALIZATIONS", "StructuredPart"]
 
 ORTHOGONALIZATIONS = ("post_hoc", "two_stage", None)
-INFERENCES = ("model", "robust", "cross_fit")
+INFERENCES = ("model", "robust", "cross_fit", "double_ml")
 
 
 class StructuredPart:
@@ -63,6 +65,7 @@ class StructuredPart:
     covariance: np.ndarray
     effects: pd.DataFrame
     scale: float = 1.0
+    _beside_unseen: tuple[StructuredFit, np.ndarray] | None = None
 
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
         self.formula = Formula(formula)
@@ -121,11 +124,27 @@ class StructuredPart:
         It is not projected: what it says of a chance imbalance between the arms of a trial is what
         narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
         one again (Frisch-Waugh), beside a standard error that claims the adjustment.
+
+        It has a coefficient of its own: networks that claim too much of rows they did not see are
+        believed only so far as they are right, which keeps the model-based standard errors honest.
         """
         design = self.formula.transform(frame)
+        p = design.shape[1]
         deep = deep * head.units[1]
-        self.reported = self._fit(design, head, target, deep)
-        self._fitted_to = (HeadLikelihood(head, target), design, deep)
+        whole = np.column_stack([design, deep]) if _adds(design, deep) else design
+        likelihood = HeadLikelihood(head, target)
+        names = (*self.formula.names_, "(deep)")[: whole.shape[1]]
+        fit = fit_structured(likelihood, whole, self.formula.terms_, names=names)
+        self._fitted_to = (likelihood, design, whole[:, p:] @ fit.coef[p:])
+        self._beside_unseen = (fit, whole)
+        self.reported = replace(
+            fit,
+            names=fit.names[:p],
+            coef=fit.coef[:p],
+            bread=fit.bread[:p, :p],
+            information=fit.information[:p, :p],
+            penalty=fit.penalty[:p, :p],
+        )
 
     def _beside(
         self, design: np.ndarray, deep: np.ndarray, head: Head, target: Target
@@ -144,10 +163,33 @@ class StructuredPart:
 
     def report(self, inference: str, cluster: Any = None) -> None:
         """Make the table of effects and its covariance."""
-        likelihood, design, offset = self._fitted_to
         self.covariance = self.reported.covariance
+        likelihood, design, offset = self._fitted_to
+        fit = self.reported
+        if inference == "cross_fit" and self._beside_unseen is not None:
+            (fit, design), offset = self._beside_unseen, np.zeros(len(offset))
         if inference == "robust" or cluster is not None:
-            self.covariance = robust_covariance(self.reported, likelihood, design, offset, cluster)
+            covariance = robust_covariance(fit, likelihood, design, offset, cluster)
+            p = len(self.reported.coef)
+            self.covariance = covariance[:p, :p]
+        self.effects = effects_table(self.reported, covariance=self.covariance)
+
+    def replace_effect(self, at: int, effect: PartialEffect, cluster: Any = None) -> None:
+        """Report another estimate of the coefficient `at` than that of the fit.
+
+        Its variance and its covariances with the others are the sandwich's, from each row's
+        influence on the two.
+        """
+        likelihood, design, offset = self._fitted_to
+        eta = design @ self.reported.coef + offset
+        others = -likelihood.scores(eta, design) @ self.reported.bread
+        variance, crossed = effect.covariance(others, cluster)
+        self.covariance = self.covariance.copy()
+        self.covariance[at], self.covariance[:, at] = crossed, crossed
+        self.covariance[at, at] = variance
+        coef = self.reported.coef.copy()
+        coef[at] = effect.coef
+        self.reported = replace(self.reported, coef=coef)
         self.effects = effects_table(self.reported, covariance=self.covariance)
 
     def predictor(self, frame: pd.DataFrame, deep: np.ndarray, head: Head) -> np.ndarray:
@@ -205,6 +247,13 @@ def project(likelihood: Any, eta: np.ndarray, design: np.ndarray, deep: np.ndarr
     """Return ``(X'HX)^-1 X'H d`` with the Hessian H of the likelihood at `eta`, shape (p,)."""
     joint = likelihood.information(eta, np.column_stack([design, deep]))
     return np.linalg.lstsq(joint[:-1, :-1], joint[:-1, -1], rcond=None)[0]
+
+
+def _adds(design: np.ndarray, deep: np.ndarray) -> bool:
+    """Return whether a deep predictor says more than a constant and the design together."""
+    known = np.column_stack([np.ones(len(design)), design])
+    rest = deep - known @ np.linalg.lstsq(known, deep, rcond=None)[0]
+    return bool(np.linalg.norm(rest) > 1e-6 * np.linalg.norm(deep))
 
 
 def _to_head(eta: np.ndarray, head: Head) -> Tensor:

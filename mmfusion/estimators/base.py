@@ -23,6 +23,7 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.training import Callback, TrainingResult, split_validation
 
+from ._double_ml import check_double_ml, check_rows, double_ml, find_treatment
 from ._effects import Effects
 from ._frame import check_frame, name_rows, take_outcome
 from ._model import FusionModel
@@ -57,6 +58,7 @@ class FusionEstimator(Effects, NestedModalities):
         structured: str | None = None,
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
+        treatment: str | None = None,
         cluster: Any = None,
         modality_dropout: float = 0.0,
         epochs: int = 100,
@@ -80,6 +82,7 @@ class FusionEstimator(Effects, NestedModalities):
         self.structured = structured
         self.orthogonalization = orthogonalization
         self.inference = inference
+        self.treatment = treatment
         self.cluster = cluster
         self.modality_dropout = modality_dropout
         self.epochs = epochs
@@ -109,7 +112,10 @@ class FusionEstimator(Effects, NestedModalities):
     def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
         """Return columns that belong to the outcome and to no inferred modality."""
         self._cluster(frame)
-        return [] if self.cluster is None else [self.cluster]
+        columns = [] if self.cluster is None else [self.cluster]
+        if self.inference == "double_ml" and isinstance(self.treatment, str):
+            columns += [self.treatment] if self.treatment in frame.columns else []
+        return columns
 
     def fit(
         self,
@@ -201,6 +207,8 @@ class FusionEstimator(Effects, NestedModalities):
                 )
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
+            elif self.inference == "double_ml":
+                at = self._find_treatment(structured, frame, target)
             results = {
                 name: model.train(head, target, rows, validation, settings, rng, offsets)
                 for name, model in self._models.items()
@@ -231,10 +239,17 @@ class FusionEstimator(Effects, NestedModalities):
                 unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
                 structured.cross_fit(frame, unseen, head, target)
             structured.report(self.inference, self._cluster(frame))
+            if self.inference == "double_ml":
+                column = structured.formula.transform(frame)[:, at]
+                seed = seeds.randint(2**31 - 1)
+                effect = double_ml(self, modalities, frame, y, sample_weight, target, column, seed)
+                structured.replace_effect(at, effect, self._cluster(frame))
         head.finish(torch.from_numpy(eta), target)
         return self
 
     def _make_structured(self, head: Head) -> StructuredPart | None:
+        if self.inference == "double_ml":
+            check_double_ml(self, head)
         if self.structured is None:
             return None
         if len(head.predictors) != 1:
@@ -254,6 +269,20 @@ class FusionEstimator(Effects, NestedModalities):
             )
         check_choice("inference", self.inference, INFERENCES)
         return StructuredPart(self.structured, self.orthogonalization)
+
+    def _find_treatment(
+        self, structured: StructuredPart, frame: pd.DataFrame, target: Target
+    ) -> int:
+        """Return the treatment's column in the design; refuse what double ML cannot do."""
+        fitted = {
+            name: modality
+            for model in self._models.values()
+            for name, modality in model.modalities.items()
+        }
+        assert self.treatment is not None
+        at = find_treatment(self.treatment, structured.formula, fitted)
+        check_rows(self._head, target, structured.formula.transform(frame)[:, at])
+        return at
 
     def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
         if self.cluster is None:
@@ -277,7 +306,9 @@ class FusionEstimator(Effects, NestedModalities):
             weight = None if sample_weight is None else np.asarray(sample_weight)[train]
             model.fit(frame.iloc[train], take_outcome(y, train), weight)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
-            deep[held] = model._deep(frame.iloc[held])[:, 0] * scale
+            every = model._deep(frame)[:, 0] * scale
+            # Where the likelihood sees no constant, that of each network is arbitrary.
+            deep[held] = every[held] - (0.0 if self._head.has_intercept else every.mean())
         return deep
 
     def _encode(self, encode: Any, frame: pd.DataFrame, y: Any, sample_weight: Any) -> Target:
