@@ -83,10 +83,10 @@ def find_treatment(treatment: str, formula: Formula, modalities: Mapping[str, Mo
                 f"must not read the column of {treatment!r}."
             )
     for name, modality in modalities.items():
-        if set(modality.columns_) & set(chosen.variables):  # type: ignore[attr-defined]
+        if set(modality.columns_) & set(chosen.variables):
             raise ValueError(
                 f"With inference='double_ml' no modality may read the treatment: modality {name!r} "
-                f"reads {sorted(set(modality.columns_) & set(chosen.variables))}."  # type: ignore[attr-defined]
+                f"reads {sorted(set(modality.columns_) & set(chosen.variables))}."
             )
     return column
 

@@ -208,7 +208,7 @@ class FusionEstimator(Effects, NestedModalities):
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
             elif self.inference == "double_ml":
-                at = self._find_treatment(structured, frame, target)
+                treated = self._find_treatment(structured, frame, target)
             results = {
                 name: model.train(head, target, rows, validation, settings, rng, offsets)
                 for name, model in self._models.items()
@@ -240,10 +240,10 @@ class FusionEstimator(Effects, NestedModalities):
                 structured.cross_fit(frame, unseen, head, target)
             structured.report(self.inference, self._cluster(frame))
             if self.inference == "double_ml":
-                column = structured.formula.transform(frame)[:, at]
+                column = structured.formula.transform(frame)[:, treated]
                 seed = seeds.randint(2**31 - 1)
                 effect = double_ml(self, modalities, frame, y, sample_weight, target, column, seed)
-                structured.replace_effect(at, effect, self._cluster(frame))
+                structured.replace_effect(treated, effect, self._cluster(frame))
         head.finish(torch.from_numpy(eta), target)
         return self
 
