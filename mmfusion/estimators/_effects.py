@@ -158,7 +158,8 @@ class Effects:
         terms : sequence of str
             With several predictors, each stands for its effects on all of them.
         method : {"wald", "likelihood_ratio"}
-            The likelihood ratio needs the training rows: it is not there after `load`.
+            The likelihood ratio needs the training rows: it is not there after `load`. Nor is it
+            there with ``inference="double_ml"``, whose estimate has no likelihood.
 
         Returns
         -------
@@ -168,6 +169,11 @@ class Effects:
         part = self._part()
         if not hasattr(part, "_fitted_to"):
             raise ValueError("A loaded estimator has no training rows to test with; refit it.")
+        if method == "likelihood_ratio" and self.inference == "double_ml":  # type: ignore[attr-defined]
+            raise ValueError(
+                "The method parameter must be 'wald' with inference='double_ml', whose estimate "
+                "has no likelihood. Got 'likelihood_ratio'."
+            )
         likelihood, design, offset = part._fitted_to
         known = part.expansion.parameters
         return effects_test(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmfusion.structured import (
     Expansion,
     Formula,
     HeadLikelihood,
+    PartialEffect,
     SeparationWarning,
     StructuredFit,
     Term,
@@ -32,7 +34,7 @@ ORTHOGONALIZATIONS = ("post_hoc", "online", "two_stage", None)
 #: Gain of the deep predictor, in twice the log-likelihood of the validation rows, at which half of
 #: the best share is kept: see docs/classical.md.
 EVIDENCE = 4.0
-INFERENCES = ("model", "robust", "cross_fit")
+INFERENCES = ("model", "robust", "cross_fit", "double_ml")
 
 
 class StructuredPart:
@@ -79,6 +81,7 @@ class StructuredPart:
     effects: pd.DataFrame
     n_events: int | None = None
     scale: float = 1.0
+    _beside_unseen: tuple[StructuredFit, np.ndarray] | None = None
 
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
         self.formula = Formula(formula)
@@ -114,8 +117,14 @@ class StructuredPart:
         return torch.from_numpy(design).float()
 
     def _fit(
-        self, design: np.ndarray, head: Head, target: Target, offset: np.ndarray | None = None
+        self,
+        design: np.ndarray,
+        head: Head,
+        target: Target,
+        offset: np.ndarray | None = None,
+        more: tuple[str, ...] = (),
     ) -> StructuredFit:
+        """Fit the design, after whose columns there may be `more`."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             fit = fit_structured(
@@ -123,7 +132,7 @@ class StructuredPart:
                 design,
                 self.terms(),
                 offset,
-                names=self.expansion.names(self.formula.names_),
+                names=[*self.expansion.names(self.formula.names_), *more],
             )
         for warning in caught:
             # A baseline's hazard of 1 at the last event is as right as Kaplan and Meier's.
@@ -187,11 +196,26 @@ class StructuredPart:
         It is not projected: what it says of a chance imbalance between the arms of a trial is what
         narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
         one again (Frisch-Waugh), beside a standard error that claims the adjustment.
+
+        It has a coefficient of its own: networks that claim too much of rows they did not see are
+        believed only so far as they are right, which keeps the model-based standard errors honest.
         """
         design = self.design(frame)
+        p = design.shape[1]
         deep = deep.reshape(-1) * head.units[1]
-        self.reported = self._fit(design, head, target, deep)
-        self._fitted_to = (HeadLikelihood(head, target), design, deep)
+        adds = _adds(design, deep)
+        whole = np.column_stack([design, deep]) if adds else design
+        fit = self._fit(whole, head, target, more=("(deep)",) if adds else ())
+        self._fitted_to = (HeadLikelihood(head, target), design, whole[:, p:] @ fit.coef[p:])
+        self._beside_unseen = (fit, whole)
+        self.reported = replace(
+            fit,
+            names=fit.names[:p],
+            coef=fit.coef[:p],
+            bread=fit.bread[:p, :p],
+            information=fit.information[:p, :p],
+            penalty=fit.penalty[:p, :p],
+        )
 
     def _beside(
         self, design: np.ndarray, deep: np.ndarray, head: Head, target: Target
@@ -210,12 +234,35 @@ class StructuredPart:
 
     def report(self, inference: str, cluster: Any = None) -> None:
         """Make the table of effects and its covariance."""
-        likelihood, design, offset = self._fitted_to
         self.covariance = self.reported.covariance
+        likelihood, design, offset = self._fitted_to
+        fit = self.reported
+        if inference == "cross_fit" and self._beside_unseen is not None:
+            (fit, design), offset = self._beside_unseen, np.zeros(len(offset))
         if inference == "robust" or cluster is not None:
-            self.covariance = robust_covariance(self.reported, likelihood, design, offset, cluster)
+            covariance = robust_covariance(fit, likelihood, design, offset, cluster)
+            p = len(self.reported.coef)
+            self.covariance = covariance[:p, :p]
         self.effects = self._indexed(effects_table(self.reported, covariance=self.covariance))
         self._read = None
+
+    def replace_effect(self, at: int, effect: PartialEffect, cluster: Any = None) -> None:
+        """Report another estimate of the coefficient `at` than that of the fit.
+
+        Its variance and its covariances with the others are the sandwich's, from each row's
+        influence on the two.
+        """
+        likelihood, design, offset = self._fitted_to
+        eta = design @ self.reported.coef + offset
+        others = -likelihood.scores(eta, design) @ self.reported.bread
+        variance, crossed = effect.covariance(others, cluster)
+        self.covariance = self.covariance.copy()
+        self.covariance[at], self.covariance[:, at] = crossed, crossed
+        self.covariance[at, at] = variance
+        coef = self.reported.coef.copy()
+        coef[at] = effect.coef
+        self.reported = replace(self.reported, coef=coef)
+        self.effects = self._indexed(effects_table(self.reported, covariance=self.covariance))
 
     def _indexed(self, table: pd.DataFrame) -> pd.DataFrame:
         labels = [*self.formula.names_, *(term.label for term in self.formula.terms_)]
@@ -282,6 +329,13 @@ class StructuredPart:
 
 def _fit_state(fit: StructuredFit) -> dict[str, Any]:
     return {name: value for name, value in vars(fit).items() if name != "terms"}
+
+
+def _adds(design: np.ndarray, deep: np.ndarray) -> bool:
+    """Return whether a deep predictor says more than a constant and the design together."""
+    known = np.column_stack([np.ones(len(design)), design])
+    rest = deep - known @ np.linalg.lstsq(known, deep, rcond=None)[0]
+    return bool(np.linalg.norm(rest) > 1e-6 * np.linalg.norm(deep))
 
 
 def _to_head(eta: np.ndarray, head: Head) -> Tensor:

@@ -26,6 +26,7 @@ from mmfusion.objectives import Objective
 from mmfusion.training import Callback, TrainingResult, TrainingSettings, split_validation
 
 from ._auxiliary import check_auxiliary, check_same_modalities
+from ._double_ml import check_double_ml, check_rows, double_ml, find_treatment
 from ._effects import Effects
 from ._frame import check_frame, name_rows, take_outcome
 from ._late import OUT_OF_FOLD, LatePool
@@ -68,6 +69,7 @@ class FusionEstimator(Effects, NestedModalities):
         head: str = "additive",
         orthogonalization: str | None = "post_hoc",
         inference: str = "model",
+        treatment: str | None = None,
         cluster: Any = None,
         modality_dropout: float | Mapping[str, float] = 0.0,
         auxiliary: Sequence[Objective] | None = None,
@@ -95,6 +97,7 @@ class FusionEstimator(Effects, NestedModalities):
         self.head = head
         self.orthogonalization = orthogonalization
         self.inference = inference
+        self.treatment = treatment
         self.cluster = cluster
         self.modality_dropout = modality_dropout
         self.auxiliary = auxiliary
@@ -132,7 +135,10 @@ class FusionEstimator(Effects, NestedModalities):
     def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
         """Return columns that belong to the outcome and to no inferred modality."""
         self._cluster(frame)
-        return [] if self.cluster is None else [self.cluster]
+        columns = [] if self.cluster is None else [self.cluster]
+        if self.inference == "double_ml" and isinstance(self.treatment, str):
+            columns += [self.treatment] if self.treatment in frame.columns else []
+        return columns
 
     def fit(
         self,
@@ -246,6 +252,8 @@ class FusionEstimator(Effects, NestedModalities):
                 )
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
+            elif self.inference == "double_ml":
+                treated = self._find_treatment(structured, frame, target)
             results = self._train_all(head, target, rows, validation, settings, rng, offsets)
         self._keep(results)
         members = [model.predict_prepared(settings) for model in self._models.values()]
@@ -272,6 +280,11 @@ class FusionEstimator(Effects, NestedModalities):
                 unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
                 structured.cross_fit(frame, unseen, head, target)
             structured.report(self.inference, self._cluster(frame))
+            if self.inference == "double_ml":
+                column = structured.design(frame)[:, treated]
+                seed = seeds.randint(2**31 - 1)
+                effect = double_ml(self, modalities, frame, y, sample_weight, target, column, seed)
+                structured.replace_effect(treated, effect, self._cluster(frame))
         # What was predicted out of fold is as far from the truth as a new row's prediction will be.
         head.finish(torch.from_numpy(eta if folded_eta is None else folded_eta), target)
         return self
@@ -343,6 +356,8 @@ class FusionEstimator(Effects, NestedModalities):
         return Start(self.pretrained.model_, float(self.pretrained_lr_scale))
 
     def _make_structured(self, head: Head) -> StructuredPart | None:
+        if self.inference == "double_ml":
+            check_double_ml(self, head)
         if self.structured is None:
             return None
         if not isinstance(self.structured, str):
@@ -366,6 +381,20 @@ class FusionEstimator(Effects, NestedModalities):
             )
         return StructuredPart(self.structured, self.orthogonalization)
 
+    def _find_treatment(
+        self, structured: StructuredPart, frame: pd.DataFrame, target: Target
+    ) -> int:
+        """Return the treatment's column in the design; refuse what double ML cannot do."""
+        fitted = {
+            name: modality
+            for model in self._models.values()
+            for name, modality in model.modalities.items()
+        }
+        assert self.treatment is not None
+        at = find_treatment(self.treatment, structured.formula, fitted)
+        check_rows(self._head, target, structured.formula.transform(frame)[:, at])
+        return at
+
     def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
         if self.cluster is None:
             return None
@@ -388,7 +417,9 @@ class FusionEstimator(Effects, NestedModalities):
             weight = None if sample_weight is None else np.asarray(sample_weight)[train]
             model.fit(frame.iloc[train], take_outcome(y, train), weight)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
-            deep[held] = model._deep(frame.iloc[held]) * scale
+            every = model._deep(frame) * scale
+            # Where the likelihood sees no constant, that of each network is arbitrary.
+            deep[held] = every[held] - (0.0 if self._head.has_intercept else every.mean(0))
         return deep
 
     def _encode(self, encode: Any, frame: pd.DataFrame, y: Any, sample_weight: Any) -> Target:

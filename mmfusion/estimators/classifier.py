@@ -45,10 +45,17 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         Ruegamer, Kolb & Klein 2023). "two_stage" holds the classical coefficients (Law, Paige &
         Russell 2019). None leaves the networks' predictor as it is: a coefficient then says what
         the networks happen not to.
-    inference : {"model", "robust", "cross_fit"}, default="model"
+    inference : {"model", "robust", "cross_fit", "double_ml"}, default="model"
         Where the standard errors come from: the information of the likelihood given the networks;
-        the sandwich; or the information given networks that did not see the row, of five folds:
-        the one to report, at five more fits.
+        the sandwich; or the information beside the predictor, with a coefficient of its own, of
+        networks that did not see the row, of five folds: the one to report of a randomised
+        treatment, at five more fits. "double_ml" reports the effect of `treatment` where it was not
+        randomised, at ten more fits: cross-fitted networks learn what all else says of the outcome
+        and of the treatment (Chernozhukov et al. 2018; Liu, Zhang & Zhou 2021); the other
+        rows of ``effects_`` are those of "model".
+    treatment : str, optional
+        The term of the formula that "double_ml" is about: a number, or a factor of two levels. No
+        other term and no modality may read its column; modalities that are inferred leave it out.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
     modality_dropout : float or dict of str to float, default=0.0

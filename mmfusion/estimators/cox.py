@@ -57,8 +57,9 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         the networks happen not to.
     inference : {"model", "robust", "cross_fit"}, default="model"
         Where the standard errors come from: the information of the likelihood given the networks;
-        the sandwich; or the information given networks that did not see the row, of five folds:
-        the one to report, at five more fits.
+        the sandwich; or the information beside the predictor, with a coefficient of its own, of
+        networks that did not see the row, of five folds: the one to report of a randomised
+        treatment, at five more fits.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance.
     modality_dropout : float or dict of str to float, default=0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
+from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.expansion import Expansion
@@ -19,6 +20,7 @@ __all__ = [
     "Formula",
     "HeadLikelihood",
     "Likelihood",
+    "PartialEffect",
     "SeparationWarning",
     "StructuredFit",
     "Term",
@@ -26,6 +28,8 @@ __all__ = [
     "effects_table",
     "effects_test",
     "fit_structured",
+    "partially_linear",
+    "partially_logistic",
     "project",
     "robust_covariance",
     "smooth_effect",

@@ -10,7 +10,7 @@ import pandas as pd
 from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.likelihood import Likelihood
 
-__all__ = ["robust_covariance"]
+__all__ = ["robust_covariance", "sum_by_cluster"]
 
 
 def robust_covariance(
@@ -48,11 +48,18 @@ def robust_covariance(
     eta = design @ fit.coef + (0.0 if offset is None else np.asarray(offset, dtype=np.float64))
     scores = likelihood.scores(eta, design)
     if cluster is not None:
-        scores = _by_cluster(scores, cluster)
+        scores = sum_by_cluster(scores, cluster)
     return fit.bread @ (scores.T @ scores) @ fit.bread
 
 
-def _by_cluster(scores: np.ndarray, cluster: Any) -> np.ndarray:
+def sum_by_cluster(scores: np.ndarray, cluster: Any) -> np.ndarray:
+    """Return the sums of the scores (n, p) of each cluster's rows, shape (n_clusters, p).
+
+    Raises
+    ------
+    ValueError
+        For labels that are missing, of the wrong number, or all the same.
+    """
     labels = pd.Series(np.asarray(cluster).ravel())
     if len(labels) != len(scores):
         raise ValueError(

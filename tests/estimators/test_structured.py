@@ -238,6 +238,42 @@ def test_cross_fit_adjusts_for_chance_imbalance() -> None:
     assert squared["cross_fit"] < 0.5 * squared["unadjusted"]
 
 
+def test_cross_fit_believes_the_networks_as_far_as_they_are_right() -> None:
+    # A predictor that claims five times too much is a covariate like any other.
+    frame, _ = draw(200)
+    y = 2 + 0.5 * frame["dose"] + frame["z0"] + np.random.default_rng(4).normal(size=200)
+    model = FusionRegressor({}, structured="dose").fit(frame, y)
+    head, part = model._head, model._structured
+    target = head.encode(y)
+    site = np.arange(200) // 4
+    for deep, columns in (
+        (5 * frame["z0"].to_numpy(), ["dose", "z0"]),
+        (np.zeros(200), ["dose"]),
+        (3 - frame["dose"].to_numpy(), ["dose"]),
+    ):
+        part.cross_fit(frame, deep / head.units[1], head, target)
+        theirs = sm.OLS(y, sm.add_constant(frame[columns]))
+        part.report("cross_fit")
+        np.testing.assert_allclose(part.effects["coef"], theirs.fit().params[:2], rtol=1e-7)
+        np.testing.assert_allclose(part.effects["se"], theirs.fit().bse[:2], rtol=1e-3)
+        part.report("cross_fit", site)
+        options = {"groups": site, "use_correction": False}
+        bse = theirs.fit(cov_type="cluster", cov_kwds=options).bse[:2]
+        np.testing.assert_allclose(part.effects["se"], bse, rtol=1e-7)
+
+
+def test_constants_of_the_cross_fitted_networks_say_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The partial likelihood sees no constant, so each fold's network has one of its own.
+    frame, y = draw(100)
+    model = FusionCox(DEEP, structured="dose", **(QUICK | {"epochs": 2})).fit(frame, y)
+    seen = model._cross_fitted(frame, y, None, 0)
+    inner, shifts = FusionCox._deep, iter(range(5))
+    monkeypatch.setattr(FusionCox, "_deep", lambda self, X: inner(self, X) + next(shifts))
+    np.testing.assert_allclose(model._cross_fitted(frame, y, None, 0), seen, atol=1e-9)
+
+
 def test_a_row_with_nothing_present_gets_its_structured_prediction() -> None:
     frame, y = draw(400)
     model = FusionCox(DEEP, structured="dose + sex", **QUICK).fit(frame, y)
