@@ -136,7 +136,7 @@ def compare(
             entry = next(jobs) if kept is None else kept
             if "failure" in entry:
                 warnings.warn(
-                    f"{fit} failed and scores {error_score}: {entry['failure']}.",
+                    f"{fit} failed and scores {error_score}: {entry['failure']}",
                     UserWarning,
                     stacklevel=2,
                 )
