@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -349,6 +350,8 @@ def main() -> None:
         arguments.report.write_text(report(arguments.output), encoding="utf-8")
         return
     torch.set_num_threads(1)
+    # numba, which pycox imports, would take the coverage.py beside this file for the package.
+    sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent]
     warnings.filterwarnings("ignore", message=".*(constant|one value).*")
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.data:
