@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +88,9 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a system reads, whether it has a formula, and what it predicts."""
+    """Which modalities a system reads, and what it predicts."""
 
     reads: str
-    formula: bool = False
     task: str = "survival"
 
 
@@ -102,9 +103,9 @@ RECIPES = {
     "cross_ae": Recipe("views"),
     "cheerla_gevaert": Recipe("all"),
     "multi_surv": Recipe("all"),
-    "wide_and_deep": Recipe("all", formula=True),
-    "poelsterl_wide_deep": Recipe("images", formula=True),
-    "law_two_stage": Recipe("images", formula=True, task="regression"),
+    "wide_and_deep": Recipe("all"),
+    "poelsterl_wide_deep": Recipe("images"),
+    "law_two_stage": Recipe("images", task="regression"),
     "jean_transfer": Recipe("images", task="regression"),
 }
 
@@ -271,8 +272,13 @@ def published_systems(cohort: Cohort) -> dict[str, Any]:
         if make is None:
             print(f"There is no recipe {name!r}: left out.")
             continue
-        structured = cohort.formula if recipe.formula else None
-        model = make(modalities, structured=structured, random_state=SEED)
+        available = {
+            "modalities": modalities,
+            "image": next(iter(modalities.values())),
+            "structured": cohort.formula,
+        }
+        asked = {key: available[key] for key in signature(make).parameters if key in available}
+        model = make(**asked, random_state=SEED)
         task = "classification" if is_classifier(model) else "survival"
         task = "regression" if is_regressor(model) else task
         if task != cohort.task:
@@ -344,6 +350,8 @@ def main() -> None:
         arguments.report.write_text(report(arguments.output), encoding="utf-8")
         return
     torch.set_num_threads(1)
+    # numba, which pycox imports, would take the coverage.py beside this file for the package.
+    sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent]
     warnings.filterwarnings("ignore", message=".*(constant|one value).*")
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.data:

@@ -22,8 +22,10 @@ from mmfusion.modalities.base import Modality
 
 __all__ = ["classical_models", "fused_models", "fusion_name", "single_models"]
 
-#: Parameters that tie modalities to each other, back to their defaults where there is one or none.
-OF_SEVERAL = ("auxiliary",)
+#: Parameters that tie embeddings to each other, back to their defaults where one network does not
+#: see several; and those that say how a network meets the formula, where there is no network.
+OF_SEVERAL = ("auxiliary", "pretrained")
+OF_NETWORKS = ("head",)
 
 
 def single_models(
@@ -70,6 +72,8 @@ def fused_models(base: Any, operators: Sequence[str], strategies: Any) -> dict[s
     models: dict[str, Any] = {}
     for name, fusion in asked:
         model = clone(base).set_params(fusion=clone(fusion, safe=False))
+        if fusion is not own and not joins(fusion):
+            reset(model, OF_SEVERAL)
         if name in models and repr(models[name].fusion) != repr(fusion):
             raise ValueError(
                 "The strategies parameter must be a dict of names where two of a kind are "
@@ -121,9 +125,18 @@ def restrict(base: Any, modalities: Mapping[str, Modality]) -> Any:
     rate = params.get("modality_dropout")
     if isinstance(rate, Mapping):
         model.set_params(modality_dropout={k: v for k, v in rate.items() if k in modalities})
+    return reset(model, OF_SEVERAL if modalities else OF_SEVERAL + OF_NETWORKS)
+
+
+def reset(model: Any, names: Sequence[str]) -> Any:
+    """Set those of the named parameters that the model has back to their defaults."""
     defaults = signature(type(model)).parameters
-    model.set_params(**{key: defaults[key].default for key in OF_SEVERAL if key in params})
-    return model
+    return model.set_params(**{key: defaults[key].default for key in names if key in defaults})
+
+
+def joins(fusion: Any) -> bool:
+    """Return whether a fusion is a joint one, of several embeddings in one network."""
+    return isinstance(fusion, str) or hasattr(fusion, "operator")
 
 
 def plain(fusion: Any) -> Any:
@@ -133,15 +146,19 @@ def plain(fusion: Any) -> Any:
     params = fusion.get_params(deep=False) if hasattr(fusion, "get_params") else {}
     if "operator" not in params:
         return fusion
-    changed = {"operator": "concat"} | ({"at": "embedding"} if "at" in params else {})
-    return clone(fusion).set_params(**changed)
+    joined = with_operator(fusion, "concat")
+    return joined.set_params(at="embedding") if "at" in params else joined
 
 
 def with_operator(fusion: Any, operator: str) -> Any:
     """Return a joint fusion with another operator; of any other fusion, the operator's name."""
-    if hasattr(fusion, "get_params") and "operator" in fusion.get_params(deep=False):
-        return clone(fusion).set_params(operator=operator)
-    return operator
+    params = fusion.get_params(deep=False) if hasattr(fusion, "get_params") else {}
+    if "operator" not in params:
+        return operator
+    changed = clone(fusion).set_params(operator=operator)
+    if "options" in params and operator != fusion.operator:  # they are the other operator's
+        changed.set_params(options=None)
+    return changed
 
 
 def fusion_name(fusion: Any) -> str:

@@ -23,7 +23,8 @@ SILENT = ("verbose", "n_jobs")
 def fingerprint(*things: Any) -> str:
     """Return a SHA-256 of estimators' parameters, tables, arrays, functions and plain values.
 
-    An estimator counts by its class and parameters, a network by its weights, a function by its
+    An estimator counts by its class and parameters, one that is fitted inside another's parameters
+    (and so is not fitted anew) also by what it learned; a network by its weights, a function by its
     code; a path of the table also by the size and time of change of its file.
 
     Raises
@@ -148,6 +149,9 @@ class _Reader:
         elif hasattr(thing, "get_params"):
             params = thing.get_params(deep=False)
             self._items(name, {k: v for k, v in sorted(params.items()) if k not in SILENT})
+            learned = {k: v for k, v in vars(thing).items() if k.endswith("_") and k != "history_"}
+            if len(self.inside) > 1 and learned:
+                self._items("learned", learned)
         elif hasattr(thing, "state_dict"):  # a network
             self.put(name, repr(thing))
             self._items("weights", thing.state_dict())

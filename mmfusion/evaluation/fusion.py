@@ -58,11 +58,13 @@ def compare_fusion(
     X : DataFrame, n rows
     y : outcome, n rows
     single : bool, default=True
-        Whether each modality is fitted alone (with the estimator's formula, if it has one).
+        Whether each modality is fitted alone (with the estimator's formula, if it has one; without
+        objectives or pretraining that tie modalities to each other).
     operators : sequence of str, default=()
         Joint operators, put into the estimator's own `JointFusion`, if that is its fusion.
     strategies : sequence or dict by name, default=()
-        Whatever else its `fusion` parameter takes: ``[EarlyFusion(), LateFusion()]``.
+        Whatever else its `fusion` parameter takes: ``[EarlyFusion(), LateFusion()]``; these two
+        without objectives or pretraining that tie embeddings to each other.
     classical : bool, default=True
         Whether the estimator's formula is fitted alone, if it has one, and models of the tables
         among the modalities (`TableFeatures`; no images): for survival ridge Cox; else

@@ -22,9 +22,9 @@ from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.fingerprint import fingerprint
 from mmfusion.evaluation.folds import check_folds, number_repeats
 from mmfusion.evaluation.outcomes import Outcome, check_outcome, for_fit, take
-from mmfusion.evaluation.scoring import METRICS, Metric, TestFold
+from mmfusion.evaluation.scoring import DEFAULTS, METRICS, Metric, TestFold
 
-__all__ = ["compare"]
+__all__ = ["METRICS", "TestFold", "compare"]
 
 
 def compare(
@@ -110,7 +110,7 @@ def compare(
         )
     outcome = check_outcome(y, task, X)
     parts = check_folds(folds, outcome, classes=task == "classification")
-    metrics = METRICS[task] if metrics is None else metrics
+    metrics = DEFAULTS[task] if metrics is None else metrics
     strata = _common_strata(models, X) if strata is None else strata
     if strata is not None and strata not in getattr(X, "columns", ()):
         raise ValueError(f"The strata parameter must name a column of X. Got {strata!r}.")
@@ -136,7 +136,7 @@ def compare(
             entry = next(jobs) if kept is None else kept
             if "failure" in entry:
                 warnings.warn(
-                    f"{fit} failed and scores {error_score}: {entry['failure']}.",
+                    f"{fit} failed and scores {error_score}: {entry['failure']}",
                     UserWarning,
                     stacklevel=2,
                 )

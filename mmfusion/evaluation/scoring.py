@@ -19,7 +19,7 @@ from mmfusion.metrics import (
     make_survival_scorer,
 )
 
-__all__ = ["METRICS", "Metric", "TestFold", "resolve_scoring"]
+__all__ = ["DEFAULTS", "METRICS", "Metric", "TestFold", "resolve_scoring"]
 
 
 @dataclass(eq=False)
@@ -116,9 +116,10 @@ def rmse(fold: TestFold) -> float:
     return float(np.sqrt(np.mean((fold.y - fold.risk) ** 2)))
 
 
+METRICS: Mapping[str, Metric] = {"c": harrell, "ibs": integrated_brier}
 #: What each kind of model is scored by where nothing else is asked for.
-METRICS: Mapping[str, Mapping[str, Metric]] = {
-    "survival": {"c": harrell, "ibs": integrated_brier},
+DEFAULTS: Mapping[str, Mapping[str, Metric]] = {
+    "survival": METRICS,
     "classification": {"accuracy": accuracy, "log_loss": cross_entropy},
     "regression": {"r2": r2, "rmse": rmse},
 }
@@ -156,7 +157,7 @@ def resolve_scoring(scoring: Any, task: str) -> Mapping[str, Metric]:
     Parameters
     ----------
     scoring : None, str, callable, sequence of str, or mapping of str to str or callable
-        Names are those of `METRICS`; for survival also "uno", "auc" and "antolini"; else those of
+        Names are those of `DEFAULTS`; for survival also "uno", "auc" and "antolini"; else those of
         scikit-learn's scorers. A callable is a scorer: ``scorer(estimator, X, y)``.
     task : {"survival", "classification", "regression"}
 
@@ -166,7 +167,7 @@ def resolve_scoring(scoring: Any, task: str) -> Mapping[str, Metric]:
         An unknown name (they are listed), none, or something else.
     """
     if scoring is None:
-        return METRICS[task]
+        return DEFAULTS[task]
     if isinstance(scoring, str):
         scoring = {scoring: scoring}
     elif callable(scoring):
@@ -186,17 +187,17 @@ def resolve_scoring(scoring: Any, task: str) -> Mapping[str, Metric]:
 def _metric(chosen: Any, task: str) -> Metric:
     if callable(chosen):
         return partial(score_with, scorer=chosen)
-    if chosen in METRICS[task]:
-        return METRICS[task][chosen]
+    if chosen in DEFAULTS[task]:
+        return DEFAULTS[task][chosen]
     if task == "survival":
         if chosen in MORE:
             return partial(survival_score, metric=chosen)
-        known = (*METRICS[task], *MORE)
+        known = (*DEFAULTS[task], *MORE)
         raise ValueError(f"The scoring parameter must be one of {known}. Got {chosen!r}.")
     try:
         return partial(score_with, scorer=get_scorer(chosen))
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"The scoring parameter must be one of {tuple(METRICS[task])} or a scorer of "
+            f"The scoring parameter must be one of {tuple(DEFAULTS[task])} or a scorer of "
             f"scikit-learn's. Got {chosen!r}."
         ) from error

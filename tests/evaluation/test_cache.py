@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import Pipeline
 
 from mmfusion import Genes, Image, Tabular
 from mmfusion.estimators import FusionCox
@@ -208,6 +209,9 @@ def test_fingerprints_tell_apart_what_differs(tmp_path) -> None:
                 Genes("age"),
                 FusionCox({"a": Tabular(["age"]), "b": Image("ct")}),
                 FusionCox({"b": Image("ct"), "a": Tabular(["age"])}),
+                Pipeline([("table", Tabular(["age"]))]),
+                Pipeline([("table", Tabular(["age"]).fit(FRAME))]),
+                Pipeline([("table", Tabular(["age"]).fit(FRAME[1:]))]),
                 GridSearchCV(Counting(), {"power": [1]}, cv=KFold(2)),
                 GridSearchCV(Counting(), {"power": [1]}, cv=KFold(3)),
                 layer,
@@ -224,6 +228,8 @@ def test_fingerprints_tell_apart_what_differs(tmp_path) -> None:
         ),
     ]
     assert len(set(things)) == len(things)
+    # At the top it is cloned before it is fitted: what it learned before does not count.
+    assert fingerprint(Tabular(["age"]).fit(FRAME)) == fingerprint(Tabular(["age"]))
     holds = [1]
     holds.append(holds)
     with pytest.raises(ValueError, match="holds itself"):
