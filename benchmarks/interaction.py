@@ -63,7 +63,7 @@ def main() -> None:
                 found[name].setdefault(cohort, []).append(value)
                 print(draw, cohort, name, f"{value:.3f}", flush=True)
     lines = [
-        f"{arguments.draws} draws of {arguments.rows} training and 2,000 test rows; C, mean (sd).\n",
+        f"{arguments.draws} draws, {arguments.rows} training and 2,000 test rows; C, mean (sd).\n",
         "| fusion | interaction | sum |",
         "| --- | --- | --- |",
     ]

@@ -38,8 +38,8 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         What the table holds: ``{"ct": Image("ct_path"), "ehr": Tabular(["age", "sex"])}``.
         None infers it from the columns; a bare array is one `Tabular`.
     fusion : str, JointFusion, EarlyFusion or LateFusion, default="concat"
-        How the modalities are joined: an operator's name ("concat", "sum", "gated") for joint
-        fusion of embeddings, or one of these objects.
+        How the modalities are joined: the name of an operator in `mmfusion.fusion.OPERATORS`
+        ("concat", "gated", "attention", ...) for joint fusion, or one of these objects.
     structured : str, optional
         Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
         then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With

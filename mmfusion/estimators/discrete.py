@@ -40,8 +40,8 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         What the table holds: ``{"ct": Image("ct_path"), "ehr": Tabular(["age", "sex"])}``.
         None infers it from the columns; a bare array is one `Tabular`.
     fusion : str, JointFusion, EarlyFusion or LateFusion, default="concat"
-        How the modalities are joined: an operator's name ("concat", "sum", "gated") for joint
-        fusion of embeddings, or one of these objects.
+        How the modalities are joined: the name of an operator in `mmfusion.fusion.OPERATORS`
+        ("concat", "gated", "attention", ...) for joint fusion, or one of these objects.
     loss : str, default="logistic_hazard"
         ``"logistic_hazard"``: a logit a hazard, Nnet-survival (Brown 1975; Gensheimer & Narasimhan
         2019). ``"pmf"``: a softmax over intervals (Kvamme & Borgan 2021). ``"mtlr"``: multi-task
