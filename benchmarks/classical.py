@@ -338,10 +338,11 @@ def deep_share(fold: TestFold) -> float:
     return float(getattr(getattr(fold.model, "model_", None), "deep_share_", np.nan))
 
 
-def run(name: str, results: Path, only: Sequence[str] | None) -> None:
+def run(name: str, results: Path, only: Sequence[str] | None, repeats: int) -> None:
     """Score what is not in the results yet, fold by fold."""
     cohort = COHORTS[name]()
     folds = survival_stratified_folds(cohort.target, 5, cohort.repeats, random_state=0)
+    folds = folds[: 5 * repeats]
     known = set()
     if results.exists():
         seen = pd.read_csv(results)
@@ -380,7 +381,15 @@ def report(results: Path) -> str:
     lines = []
     for metric, title, digits in (("c", "Harrell's C", 3), ("ibs", "Integrated Brier score", 4)):
         others = order[2:]
-        head = ["data", "folds", *order[:2], "difference [95 % interval]", "deep share", *others]
+        head = [
+            "data",
+            "subjects",
+            "folds",
+            *order[:2],
+            "difference [95 % interval]",
+            "deep share",
+            *others,
+        ]
         lines += ["", f"{title}, mean (sd)", "", _line(head), _line(["---"] * len(head))]
         for name in COHORTS:
             mine = scores[scores["data"] == name]
@@ -389,12 +398,14 @@ def report(results: Path) -> str:
             mine = mine.drop(columns=["data"])
             pair = mine[mine["model"].isin(order[:2])]
             pair = pair[pair.groupby(["repeat", "fold"])["model"].transform("size") == 2]
+            if len(pair) < 10:  # no repeat is complete
+                continue
             difference = Comparison(pair, pd.DataFrame()).differences(STRUCTURED, metric).loc[SEMI]
             cells = {}
             for model in order:
                 values = mine.loc[mine["model"] == model, metric]
                 cells[model] = f"{values.mean():.3f} ({values.std():.3f})" if len(values) else "–"
-                if 0 < len(values) < len(pair) // 2:
+                if 0 < len(values) != len(pair) // 2:
                     cells[model] += f", {len(values)} folds"
             shown = " [{:+.{d}f}, {:+.{d}f}]".format(
                 difference["lower"], difference["upper"], d=digits
@@ -404,6 +415,7 @@ def report(results: Path) -> str:
                 _line(
                     [
                         name,
+                        f"{(mine['n_train'] + mine['n_test']).iloc[0]:,}",
                         str(len(pair) // 2),
                         *(cells[m] for m in order[:2]),
                         f"{difference['difference']:+.{digits}f}{shown}",
@@ -428,6 +440,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", nargs="+", choices=list(COHORTS), default=list(COHORTS))
     parser.add_argument("--models", nargs="+", help="only these")
+    parser.add_argument("--repeats", type=int, default=5, help="of these, the first")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="write the tables and stop")
     arguments = parser.parse_args()
@@ -436,7 +449,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     if not arguments.report:
         for name in arguments.data:
-            run(name, arguments.results, arguments.models)
+            run(name, arguments.results, arguments.models, arguments.repeats)
     print(report(arguments.results))
 
 

@@ -1,0 +1,137 @@
+"""How much of the trained network should a semi-structured model keep?
+
+One network a fold (the folds and cohorts of ``classical.py``). The share of its predictor that
+minimises the loss of the validation rows is the best share; the test rows are scored with 0, 0.2
+... 1 times that, and every rule is read off these scores by interpolation, as a function of the
+gain G: twice that in the log-likelihood of the validation rows. Scores are appended to a CSV.
+
+    python -P benchmarks/kept_share.py --data rossi TRANSBIG       # minutes a cohort
+    python -P benchmarks/kept_share.py --report
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import minimize_scalar
+
+from mmfusion.estimators import FusionCox
+from mmfusion.estimators._structured import StructuredPart
+from mmfusion.evaluation import survival_stratified_folds
+from mmfusion.evaluation.paired import METRICS, TestFold
+from mmfusion.survival import check_survival
+
+RESULTS = Path(__file__).parent / "results" / "kept_share.csv"
+GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "best share": np.ones_like,
+    "G / (G + 2)": lambda gain: gain / (gain + 2),
+    "G / (G + 4)": lambda gain: gain / (gain + 4),
+    "only if G > 3.84": lambda gain: (gain > 3.84).astype(float),
+}
+
+
+class Captured(StructuredPart):
+    """A structured part that keeps the best share and what is needed to change it later."""
+
+    def choose_scale(self, deep: Any, offset: Any, head: Any, target: Any) -> None:
+        def loss(share: float) -> float:
+            return float(head.loss(offset + share * deep, target))
+
+        best = minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x
+        self.scale = float(min((0.0, best, 1.0), key=loss))
+        self.gain = 2 * head.total(target) * (loss(0.0) - loss(self.scale))
+
+    def fit_final(self, frame: Any, deep: Any, head: Any, target: Any) -> None:
+        self.arguments = (frame, deep, head, target)
+        super().fit_final(frame, deep, head, target)
+
+
+class CapturedCox(FusionCox):
+    """`FusionCox` with such a part."""
+
+    def _make_structured(self, head: Any) -> StructuredPart:
+        return Captured(str(self.structured), self.orthogonalization)
+
+
+def run(name: str, cohort: Any, results: Path) -> None:
+    """Score every fold of a cohort."""
+    outcome = check_survival(cohort.target)
+    frame = cohort.frame[[c for c in cohort.frame if not c.startswith("pixel_")]]
+    folds = survival_stratified_folds(cohort.target, 5, cohort.repeats, random_state=0)
+    for number, (train, test) in enumerate(folds):
+        model = CapturedCox(
+            cohort.modalities, structured=cohort.formula, device="cpu", random_state=number
+        ).fit(frame.iloc[train], outcome.take(train).to_structured())
+        part: Any = model._structured
+        best, (rows, deep, head, target) = part.scale, part.arguments
+        record = {"data": name, "fold": number, "best": best, "gain": part.gain}
+        for share in GRID:
+            part.scale, part._has_all = share * best, False
+            part.fit_final(rows, deep, head, target)
+            head.finish(torch.from_numpy(part.predictor(rows, deep, head)), target)
+            seen = TestFold(model, frame.iloc[test], outcome.take(test), outcome.take(train))
+            for metric, score in METRICS.items():
+                record[f"{metric}{share}"] = score(seen)
+        results.parent.mkdir(exist_ok=True)
+        pd.DataFrame([record]).round(5).to_csv(
+            results, mode="a", header=not results.exists(), index=False
+        )
+
+
+def report(results: Path) -> str:
+    """Return what each rule changes against the structured part alone, times 1,000."""
+    scores = pd.read_csv(results)
+    columns = [f"{rule}: {metric}" for rule in RULES for metric in ("C", "Brier")]
+    lines = ["| data | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for name, part in scores.groupby("data", sort=False):
+        cells = []
+        for rule in RULES.values():
+            kept = np.clip(np.nan_to_num(rule(part["gain"].to_numpy())), 0, 1)
+            for metric in METRICS:
+                grid = part[[f"{metric}{share}" for share in GRID]].to_numpy()
+                found = [np.interp(x, GRID, row) for x, row in zip(kept, grid, strict=True)]
+                cells.append(f"{1000 * np.mean(found - grid[:, 0]):+.1f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cohorts() -> Any:
+    """Return the cohorts of ``classical.py`` beside this file."""
+    spec = importlib.util.spec_from_file_location(
+        "classical", Path(__file__).with_name("classical.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["classical"] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module.COHORTS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", nargs="+", default=["rossi", "TRANSBIG", "WHAS500"])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="write the table and stop")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if not arguments.report:
+        known = cohorts()
+        for name in arguments.data:
+            run(name, known[name](), arguments.results)
+    print(report(arguments.results))
+
+
+if __name__ == "__main__":
+    main()
