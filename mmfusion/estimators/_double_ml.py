@@ -154,6 +154,9 @@ def double_ml(
             verbose=0,
             random_state=seed,
         )
+        # Noise in one function is not noise in the other; but where both are shrunk towards their
+        # means, the product of the errors, which is the bias, has the sign of the confounding.
+        model._shrinks = False
         return model.fit(frame.iloc[rows], outcome, None if weight is None else weight[rows])
 
     outcome_mean, treatment_mean = np.zeros(len(frame)), np.zeros(len(frame))

@@ -58,6 +58,8 @@ class FusionEstimator(Effects, NestedModalities):
     See `FusionCox`, `FusionClassifier` and `FusionRegressor` for the parameters.
     """
 
+    #: Whether only that share of the deep predictor is kept that lowers the validation loss.
+    _shrinks = True
     _late: LatePool | None
 
     def __init__(
@@ -269,7 +271,7 @@ class FusionEstimator(Effects, NestedModalities):
                 folded_eta = self._pool(folded.etas, folded.present, standardised=True)
         eta = self._pool(etas, present)
         if structured is not None and offsets is not None:
-            if validation is not None:
+            if validation is not None and self._shrinks:
                 held, held_target = validation
                 deep = torch.from_numpy(eta[held] if eval_frame is None else self._deep(eval_frame))
                 beside = offsets[0][held] if offsets[1] is None else offsets[1]
