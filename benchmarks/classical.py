@@ -400,12 +400,15 @@ def report(results: Path) -> str:
             pair = pair[pair.groupby(["repeat", "fold"])["model"].transform("size") == 2]
             if len(pair) < 10:  # no repeat is complete
                 continue
+            shared = pair[["repeat", "fold"]].drop_duplicates()
+            mine = mine.merge(shared, on=["repeat", "fold"])
             difference = Comparison(pair, pd.DataFrame()).differences(STRUCTURED, metric).loc[SEMI]
             cells = {}
             for model in order:
                 values = mine.loc[mine["model"] == model, metric]
-                cells[model] = f"{values.mean():.3f} ({values.std():.3f})" if len(values) else "–"
-                if 0 < len(values) != len(pair) // 2:
+                several = len(values) >= 5
+                cells[model] = f"{values.mean():.3f} ({values.std():.3f})" if several else "–"
+                if several and len(values) != len(pair) // 2:
                     cells[model] += f", {len(values)} folds"
             shown = " [{:+.{d}f}, {:+.{d}f}]".format(
                 difference["lower"], difference["upper"], d=digits
@@ -426,10 +429,7 @@ def report(results: Path) -> str:
             )
             if metric == "c" and difference["difference"] < -TOLERANCE:
                 lines[-1] = lines[-1].replace(name, f"**{name}**", 1)
-    seconds = scores["seconds"].sum()
-    return (
-        "\n".join(lines[1:]) + f"\n\n{len(scores):,} fits, {seconds / 60:.0f} minutes of fitting.\n"
-    )
+    return "\n".join(lines[1:]) + f"\n\n{len(scores):,} fits.\n"
 
 
 def _line(cells: Sequence[str]) -> str:
