@@ -167,7 +167,7 @@ def load_estimator(cls: type, folder: Path) -> Any:
     if unknown:
         raise ValueError(f"{folder / STATE} holds types that are not trusted: {unknown}.")
     state = _read(folder / STATE, lambda path: skops.io.load(path, trusted=sorted(TRUSTED)))
-    fusion = state["params"]["fusion"]
+    fusion = state["params"].get("fusion")
     if manifest["format"] == 1 and isinstance(fusion, EarlyFusion | LateFusion):
         raise ValueError(
             f"{folder} was written in format 1, in which {type(fusion).__name__} had another "

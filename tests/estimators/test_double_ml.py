@@ -186,7 +186,7 @@ def test_saved_cloned_pickled(tmp_path: Path, arm: str) -> None:
     assert covariance.loc[name, name] == pytest.approx(effects.loc[name, "se"] ** 2)
     test = model.effects_test(["arm"])
     assert test["p"] == pytest.approx(effects.loc[name, "p"])
-    assert "double_ml" in loaded.summary()
+    assert "double_ml" in str(loaded.summary())
     with pytest.raises(ValueError, match="must be 'wald'"):
         model.effects_test(["arm"], method="likelihood_ratio")
     # It predicts as the model does; the other rows are the model's.
