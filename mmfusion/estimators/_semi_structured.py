@@ -1,0 +1,146 @@
+"""The formula beside the networks: what a user may ask of it, and its effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from mmfusion.fusion import JointFusion, check_fusion
+from mmfusion.heads.base import Head, Target
+from mmfusion.modalities import Modality
+
+from ._double_ml import check_double_ml, check_rows, double_ml, find_treatment
+from ._effects import Effects
+from ._frame import take_outcome
+from ._model import DesignUse
+from ._parameters import NestedModalities, check_choice
+from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
+
+__all__ = ["SemiStructured"]
+
+#: Parts of the rows for ``inference="cross_fit"``.
+CROSS_FIT_FOLDS = 5
+
+
+class SemiStructured(Effects, NestedModalities):
+    """An estimator's structured part: parameters, design, the fits that its inference asks for."""
+
+    #: Whether only that share of the deep predictor is kept that lowers the validation loss.
+    _shrinks = True
+
+    def _design_use(self) -> DesignUse:
+        """Return what the networks make of the structured design."""
+        if self._structured is None:
+            return DesignUse()
+        return DesignUse(
+            n_columns=int((self._structured.spread > 0).sum()),
+            joins=self.head == "nonlinear",
+            orthogonal=self.orthogonalization == "online",
+        )
+
+    def _design(self, frame: pd.DataFrame) -> torch.Tensor | None:
+        """Return the structured design of some rows, if a network reads it."""
+        if self._structured is None or not self._design_use().read:
+            return None
+        return self._structured.network_design(frame)
+
+    def _make_structured(self, head: Head) -> StructuredPart | None:
+        if self.inference == "double_ml":
+            check_double_ml(self, head)
+        if self.structured is None:
+            return None
+        if not isinstance(self.structured, str):
+            raise TypeError(
+                "The structured parameter must be a formula such as 'treatment + s(age)', or None. "
+                f"Got {self.structured!r}."
+            )
+        if self.orthogonalization not in ORTHOGONALIZATIONS:
+            raise ValueError(
+                f"The orthogonalization parameter must be one of {ORTHOGONALIZATIONS}. "
+                f"Got {self.orthogonalization!r}."
+            )
+        check_choice("inference", self.inference, INFERENCES)
+        check_choice("head", self.head, HEADS)
+        strategy = check_fusion(self.fusion)
+        at = strategy.at if isinstance(strategy, JointFusion) else "embedding"
+        if self.head == "nonlinear" and (not strategy.hidden or at == "hidden"):
+            raise ValueError(
+                "The head parameter may be 'nonlinear' only where hidden layers follow the fusion "
+                f"of the modalities. Got {strategy!r}."
+            )
+        return StructuredPart(self.structured, self.orthogonalization)
+
+    def _find_treatment(
+        self, structured: StructuredPart, frame: pd.DataFrame, target: Target
+    ) -> int:
+        """Return the treatment's column in the design; refuse what double ML cannot do."""
+        fitted = {
+            name: modality
+            for model in self._models.values()
+            for name, modality in model.modalities.items()
+        }
+        assert self.treatment is not None
+        at = find_treatment(self.treatment, structured.formula, fitted)
+        check_rows(self._head, target, structured.formula.transform(frame)[:, at])
+        return at
+
+    def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
+        if self.cluster is None:
+            return None
+        if self.cluster not in frame.columns:
+            raise ValueError(
+                f"The cluster parameter must name a column of X. Got {self.cluster!r}; "
+                f"X has {frame.columns.tolist()[:10]}."
+            )
+        return frame[self.cluster].to_numpy()
+
+    def _fit_effects(
+        self,
+        frame: pd.DataFrame,
+        y: Any,
+        sample_weight: Any,
+        target: Target,
+        deep: np.ndarray,
+        modalities: Mapping[str, Modality],
+        treated: int | None,
+        seeds: np.random.RandomState,
+    ) -> np.ndarray:
+        """Fit and report the coefficients beside the deep predictor (n, K); return the whole."""
+        structured, head, cluster = self._part(), self._head, self._cluster(frame)
+        structured.fit_final(frame, deep, head, target)
+        eta = structured.predictor(frame, deep, head)
+        if self.inference == "cross_fit" and self._models:
+            unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
+            structured.cross_fit(frame, unseen, head, target)
+        structured.report(self.inference, cluster)
+        if treated is not None:
+            column = structured.design(frame)[:, treated]
+            seed = seeds.randint(2**31 - 1)
+            effect = double_ml(self, modalities, frame, y, sample_weight, target, column, seed)
+            structured.replace_effect(treated, effect, cluster)
+        return eta
+
+    def _cross_fitted(
+        self, frame: pd.DataFrame, y: Any, sample_weight: Any, seed: int
+    ) -> np.ndarray:
+        """Return the deep predictor of each row from networks that did not see it, (n,)."""
+        labels = self._head.stratify(self._encode(self._head.encode, frame, y, sample_weight))
+        groups = self._cluster(frame)  # rows of a cluster stay together
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        folds = kind(CROSS_FIT_FOLDS, shuffle=True, random_state=seed % 2**32)
+        deep = np.zeros((len(frame), len(self._head.predictors)))
+        for train, held in folds.split(labels, labels, groups):
+            model = clone(self).set_params(inference="model", verbose=0, random_state=seed)
+            weight = None if sample_weight is None else np.asarray(sample_weight)[train]
+            model.fit(frame.iloc[train], take_outcome(y, train), weight)
+            scale = model._structured.scale * model._head.units[1] / self._head.units[1]
+            every = model._deep(frame) * scale
+            # Where the likelihood sees no constant, that of each network is arbitrary.
+            deep[held] = every[held] - (0.0 if self._head.has_intercept else every.mean(0))
+        return deep
