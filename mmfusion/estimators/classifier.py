@@ -50,9 +50,9 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         the sandwich; or the information beside the predictor, with a coefficient of its own, of
         networks that did not see the row, of five folds: the one to report of a randomised
         treatment, at five more fits. "double_ml" reports the effect of `treatment` where it was not
-        randomised, at ten more fits: cross-fitted networks learn what all else says of the outcome
-        and of the treatment (Chernozhukov et al. 2018; Liu, Zhang & Zhou 2021); the other
-        rows of ``effects_`` are those of "model".
+        randomised, at thirty more fits: cross-fitted networks learn what all else says of the
+        outcome and of the treatment (Chernozhukov et al. 2018; Liu, Zhang & Zhou 2021); the
+        other rows of ``effects_`` are those of "model".
     treatment : str, optional
         The term of the formula that "double_ml" is about: a number, or a factor of two levels. No
         other term and no modality may read its column; modalities that are inferred leave it out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +24,26 @@ class PartialEffect:
     Attributes
     ----------
     coef : float
-    influence : ndarray, shape (n,)
+    influence : ndarray, shape (n,), or (n, S) of S splits
         Each row's share of ``coef`` less the truth.
+    between : float
+        Variance of ``coef`` between splits of the rows into folds.
     """
 
     coef: float
     influence: np.ndarray
+    between: float = 0.0
+
+    @classmethod
+    def mean(cls, effects: Sequence[PartialEffect]) -> PartialEffect:
+        """Return the mean over several splits of the rows into folds.
+
+        Its variance is the mean of theirs plus the variance between them (Chernozhukov et al. 2018,
+        section 3.4, definition 3.3): one split's networks are one draw of many.
+        """
+        coefs = [effect.coef for effect in effects]
+        influence = np.column_stack([effect.influence for effect in effects])
+        return cls(float(np.mean(coefs)), influence, float(np.var(coefs)))
 
     def covariance(self, others: np.ndarray, cluster: Any = None) -> tuple[float, np.ndarray]:
         """Return the sandwich variance, and the covariance with other estimates.
@@ -44,11 +59,11 @@ class PartialEffect:
         -------
         float, ndarray of shape (p,)
         """
-        joint = np.column_stack([self.influence, others])
+        own = self.influence.reshape(len(others), -1)
         if cluster is not None:
-            joint = sum_by_cluster(joint, cluster)
-        crossed = joint[:, 0] @ joint
-        return float(crossed[0]), crossed[1:]
+            own, others = sum_by_cluster(own, cluster), sum_by_cluster(others, cluster)
+        variance = float(np.square(own).sum(axis=0).mean()) + self.between
+        return variance, own.mean(axis=1) @ others
 
 
 def partially_linear(

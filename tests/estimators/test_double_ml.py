@@ -20,9 +20,9 @@ from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
 
 QUICK: dict[str, Any] = {
-    "epochs": 15,
+    "epochs": 8,
     "batch_size": 128,
-    "learning_rate": 0.02,
+    "learning_rate": 0.05,
     "device": "cpu",
     "random_state": 0,
 }
@@ -160,7 +160,7 @@ def test_a_cluster_counts_as_one_and_stays_in_one_fold(monkeypatch: pytest.Monke
     settings = {"structured": "arm + x", "random_state": 0, **DML}
     one = FusionRegressor({}, **settings).fit(frame, frame["y"]).effects_.loc["arm", "se"]
     plain = FusionRegressor({}, cluster="site", **settings).fit(twice, twice["y"])
-    assert groups == [set()] * 10
+    assert groups == [set()] * 2 * 3 * 5
     assert plain.effects_.loc["arm", "se"] == pytest.approx(one, rel=0.05)
 
 

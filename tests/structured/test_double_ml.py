@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit, logit
 
-from mmfusion.structured import partially_linear, partially_logistic
+from mmfusion.structured import PartialEffect, partially_linear, partially_logistic
 
 
 def se(effect, cluster=None) -> float:
@@ -102,3 +102,14 @@ def test_nothing_left_of_the_treatment() -> None:
     y, half = np.array([True, True, False, False]), np.full(4, 0.5)
     with pytest.raises(ValueError, match="runs to infinity"):
         partially_logistic(y, half, np.array([1.0, 1, 0, 1]), half)
+
+
+def test_splits_are_averaged_and_their_spread_counts() -> None:
+    one, two = PartialEffect(1.0, np.array([0.3, -0.4])), PartialEffect(2.0, np.array([0.0, 0.1]))
+    both = PartialEffect.mean([one, two])
+    assert both.coef == 1.5
+    variance, crossed = both.covariance(np.array([[1.0], [2.0]]))
+    assert variance == pytest.approx((0.25 + 0.01) / 2 + 0.25)
+    assert crossed[0] == pytest.approx(0.15 - 0.3)
+    variance, _ = both.covariance(np.array([[1.0], [2.0]]), cluster=[0, 1])
+    assert variance == pytest.approx(0.38)
