@@ -17,6 +17,9 @@ Every study is written to a file as soon as it is done, so an interrupted run go
 
 from __future__ import annotations
 
+if __name__ == "coverage":  # numba looks for a package of this name, beside other scripts too
+    raise ImportError("This is a benchmark, and not the coverage package.")
+
 import argparse
 import csv
 import time

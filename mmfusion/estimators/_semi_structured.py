@@ -137,6 +137,7 @@ class SemiStructured(Effects, NestedModalities):
         deep = np.zeros((len(frame), len(self._head.predictors)))
         for train, held in folds.split(labels, labels, groups):
             model = clone(self).set_params(inference="model", verbose=0, random_state=seed)
+            model._shrinks = False  # the coefficient that it gets does so, with all rows to judge
             weight = None if sample_weight is None else np.asarray(sample_weight)[train]
             model.fit(frame.iloc[train], take_outcome(y, train), weight)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
