@@ -10,7 +10,6 @@ Antolini's C compares curves at event times, which is what DeepHit's ranking los
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    # numba, which pycox imports, would take the coverage.py beside this file for the package.
-    sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent]
 
     metabric = load_metabric()
     shared = {"device": "cpu", "random_state": 0}

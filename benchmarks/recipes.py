@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -383,8 +382,6 @@ def main() -> None:
         arguments.report.write_text(report(arguments.output), encoding="utf-8")
         return
     torch.set_num_threads(1)
-    # numba, which pycox imports, would take the coverage.py beside this file for the package.
-    sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent]
     warnings.filterwarnings("ignore", message=".*(constant|one value).*")
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.data:
