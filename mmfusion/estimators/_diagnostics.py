@@ -56,14 +56,15 @@ class CoxDiagnostics:
             return pd.Series(of_rows(eta, target.plan, ties).numpy(), index=frame.index, name=kind)
         part = self._part()  # type: ignore[attr-defined]
         design = torch.from_numpy(part.formula.transform(frame))
+        eta = _beside(part, design, eta)
         rows, residuals = cox_schoenfeld_residuals(eta, target.plan, design, ties)
         if kind == "scaled_schoenfeld":
             residuals = cox_scaled_schoenfeld_residuals(
                 residuals,
-                torch.from_numpy(part.reported.coef),
-                torch.from_numpy(part.reported.covariance),
+                torch.from_numpy(part.final.coef),
+                torch.from_numpy(part.final.covariance),
             )
-        names = list(part.reported.names)
+        names = list(part.final.names)
         return pd.DataFrame(residuals.numpy(), index=frame.index[rows.numpy()], columns=names)
 
     def check_proportional_hazards(
@@ -96,14 +97,15 @@ class CoxDiagnostics:
         part = self._part()  # type: ignore[attr-defined]
         frame, eta, target = self._at(X, y, sample_weight)
         terms = {t.label: t.columns for t in part.formula.terms_ if t.kind != "random"}
+        design = torch.from_numpy(part.formula.transform(frame))
         return proportional_hazards_test(
-            eta,
+            _beside(part, design, eta),
             target,
-            torch.from_numpy(part.formula.transform(frame)),
+            design,
             terms,
             ties=self.ties,  # type: ignore[attr-defined]
             transform=transform,
-            penalty=torch.from_numpy(part.reported.penalty),
+            penalty=torch.from_numpy(part.final.penalty),
         )
 
     def _at(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, torch.Tensor, Any]:
@@ -115,3 +117,10 @@ class CoxDiagnostics:
         encode = self._head.encode  # type: ignore[attr-defined]
         target = self._encode(encode, frame, y, sample_weight)  # type: ignore[attr-defined]
         return frame, torch.from_numpy(eta), target
+
+
+def _beside(part: Any, design: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
+    """Return the predictor beside which the coefficients are those of largest likelihood."""
+    if part.orthogonalization != "two_stage":
+        return eta
+    return (design @ torch.from_numpy(part.final.coef))[:, None]

@@ -119,9 +119,9 @@ class Effects:
 
         Returns
         -------
-        DataFrame, shape (m, 6), with several predictors (m K, 6)
+        DataFrame, shape (m, 6), with F vectors of coefficients (m F, 6)
             estimate, exp(estimate) where it is a hazard or odds ratio, se, lower, upper, z, p;
-            indexed as `X`, with several predictors by row and predictor.
+            indexed as `X`, with several classes by row and parameter.
 
         Raises
         ------
@@ -134,15 +134,17 @@ class Effects:
                 f"The reference must have one row or as many as X ({len(X)}). "
                 f"Got {len(reference)} rows."
             )
-        names = self._head.predictors  # type: ignore[attr-defined]
-        designs = [
-            part.design(frame).reshape(len(frame), len(names), -1) for frame in (X, reference)
-        ]
-        difference = designs[0] - designs[1]
-        index = X.index if len(names) == 1 else pd.MultiIndex.from_product([X.index, names])
+        parameters = part.expansion.parameters
+        difference = part.formula.transform(X) - part.formula.transform(reference)
+        rows = np.einsum("ij,fg->ifgj", difference, np.eye(len(parameters)))
+        rows = rows.reshape(len(X) * len(parameters), -1)
+        baseline = np.zeros((len(rows), len(part.expansion.baseline)))
+        index = X.index
+        if len(parameters) > 1:
+            index = pd.MultiIndex.from_product([X.index, parameters], names=[None, "parameter"])
         table = contrast_table(
             part.reported,
-            difference.reshape(-1, difference.shape[2]),
+            np.column_stack([baseline, rows]),
             level=level,
             covariance=part.covariance,
         ).set_axis(index)
@@ -159,7 +161,8 @@ class Effects:
             With several predictors, each stands for its effects on all of them.
         method : {"wald", "likelihood_ratio"}
             The likelihood ratio needs the training rows: it is not there after `load`. Nor is it
-            there with ``inference="double_ml"``, whose estimate has no likelihood.
+            there where the covariance is not the likelihood's (``inference="double_ml"`` or
+            "robust", ``cluster=``).
 
         Returns
         -------
@@ -167,24 +170,24 @@ class Effects:
             statistic, df, p.
         """
         part = self._part()
-        if not hasattr(part, "_fitted_to"):
-            raise ValueError("A loaded estimator has no training rows to test with; refit it.")
-        if method == "likelihood_ratio" and self.inference == "double_ml":  # type: ignore[attr-defined]
-            raise ValueError(
-                "The method parameter must be 'wald' with inference='double_ml', whose estimate "
-                "has no likelihood. Got 'likelihood_ratio'."
+        names = [part.expansion.name(t, name) for t in terms for name in part.expansion.parameters]
+        if method != "likelihood_ratio":
+            return effects_test(
+                part.reported,
+                names,
+                method=method,  # type: ignore[arg-type]
+                covariance=part.covariance,
             )
-        likelihood, design, offset = part._fitted_to
-        known = part.expansion.parameters
-        return effects_test(
-            part.reported,
-            likelihood,
-            design,
-            [part.expansion.name(term, name) for term in terms for name in known],
-            offset,
-            method=method,  # type: ignore[arg-type]
-            covariance=part.covariance,
-        )
+        inference, cluster = self.inference, self.cluster  # type: ignore[attr-defined]
+        if inference in ("double_ml", "robust") or cluster is not None:
+            raise ValueError(
+                "The method parameter must be 'wald' with inference='double_ml' or 'robust' and "
+                "with cluster=, whose covariance is not the likelihood's. Got 'likelihood_ratio'."
+            )
+        if not hasattr(part, "_tested"):
+            raise ValueError("A loaded estimator has no training rows to test with; refit it.")
+        fit, likelihood, design, offset = part._tested
+        return effects_test(fit, names, likelihood, design, offset, method="likelihood_ratio")
 
     def summary(self) -> Summary:
         """Return what was fitted and the table of effects, to print or to show in a notebook.

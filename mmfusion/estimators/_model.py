@@ -437,17 +437,18 @@ def _without_pretrained(modality: Modality) -> Modality:
 
 def _check_batches(n_columns: int, n_rows: int, settings: TrainingSettings) -> None:
     """Refuse batches of which a projection on the design would leave nothing."""
-    sizes = {
-        "batch_size": settings.batch_size or n_rows,
-        "micro_batch_size": settings.micro_batch_size or n_rows,
-    }
-    for name, size in sizes.items():
-        if min(size, n_rows) < 2 * n_columns:
-            raise ValueError(
-                f"The {name} parameter must be at least {2 * n_columns} with "
-                f"orthogonalization='online': twice the {n_columns} columns of the structured "
-                f"design, which else explain all a batch holds. Got {min(size, n_rows)}."
-            )
+    size = min(settings.batch_size or n_rows, n_rows)
+    if size < 2 * n_columns:
+        raise ValueError(
+            f"The batch_size parameter must be at least {2 * n_columns} with "
+            f"orthogonalization='online': twice the {n_columns} columns of the structured design, "
+            f"which else explain all a batch holds. Got {size}."
+        )
+    if settings.micro_batch_size is not None and settings.micro_batch_size < size:
+        raise ValueError(
+            "The micro_batch_size parameter must be None with orthogonalization='online', which "
+            f"projects whole batches. Got {settings.micro_batch_size}."
+        )
 
 
 def _present_rows(

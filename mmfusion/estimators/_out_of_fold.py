@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mmfusion.fusion import LateFusion
-from mmfusion.heads import CategoricalHead
+from mmfusion.heads import CategoricalHead, DiscreteTimeHead
 from mmfusion.heads.base import Head, Target
 from mmfusion.heads.cox import CoxMixtureHead
 
@@ -27,7 +27,12 @@ __all__ = ["check_combine", "deal_folds", "out_of_fold"]
 
 
 def check_combine(estimator: FusionEstimator, strategy: LateFusion, head: Head) -> None:
-    """Raise where an estimator has no curves to combine."""
+    """Raise where an estimator has nothing to combine in the way that is asked for."""
+    if strategy.how == "stack" and isinstance(head, DiscreteTimeHead):
+        raise ValueError(
+            "LateFusion('stack') has no regression of many intervals on many intervals. "
+            "FusionDiscreteTime knows 'mean', 'weighted' and 'vote'."
+        )
     if strategy.combine == "risk":
         return
     if not isinstance(head, CoxMixtureHead):

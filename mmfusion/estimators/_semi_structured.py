@@ -51,6 +51,13 @@ class SemiStructured(Effects, NestedModalities):
         return self._structured.network_design(frame)
 
     def _make_structured(self, head: Head) -> StructuredPart | None:
+        check_choice("inference", self.inference, INFERENCES)
+        check_choice("head", self.head, HEADS)
+        if self.orthogonalization not in ORTHOGONALIZATIONS:
+            raise ValueError(
+                f"The orthogonalization parameter must be one of {ORTHOGONALIZATIONS}. "
+                f"Got {self.orthogonalization!r}."
+            )
         if self.inference == "double_ml":
             check_double_ml(self, head)
         if self.structured is None:
@@ -60,13 +67,6 @@ class SemiStructured(Effects, NestedModalities):
                 "The structured parameter must be a formula such as 'treatment + s(age)', or None. "
                 f"Got {self.structured!r}."
             )
-        if self.orthogonalization not in ORTHOGONALIZATIONS:
-            raise ValueError(
-                f"The orthogonalization parameter must be one of {ORTHOGONALIZATIONS}. "
-                f"Got {self.orthogonalization!r}."
-            )
-        check_choice("inference", self.inference, INFERENCES)
-        check_choice("head", self.head, HEADS)
         strategy = check_fusion(self.fusion)
         at = strategy.at if isinstance(strategy, JointFusion) else "embedding"
         if self.head == "nonlinear" and (not strategy.hidden or at == "hidden"):

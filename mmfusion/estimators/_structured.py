@@ -81,7 +81,6 @@ class StructuredPart:
     effects: pd.DataFrame
     n_events: int | None = None
     scale: float = 1.0
-    _beside_unseen: tuple[StructuredFit, np.ndarray] | None = None
 
     def __init__(self, formula: str, orthogonalization: str | None) -> None:
         self.formula = Formula(formula)
@@ -89,16 +88,20 @@ class StructuredPart:
         self._read: tuple[pd.DataFrame, np.ndarray] | None = None
 
     def fit_start(self, frame: pd.DataFrame, rows: np.ndarray, head: Head, target: Target) -> None:
-        """Fit the classical model on the training rows (`target` is theirs)."""
+        """Fit the classical model on the training rows (`target` is theirs).
+
+        Knots, levels and constraints are those of all rows of `frame`, to which it is fitted again
+        in the end: they know nothing of the outcome.
+        """
         self._has_all = len(rows) == len(frame)
-        chosen = frame if self._has_all else frame.iloc[rows]
         intercept = head.has_intercept and not head.baseline
-        design = self.formula.fit_transform(chosen, intercept=intercept)
+        design = self.formula.fit_transform(frame, intercept=intercept)
         self.expansion = Expansion(*head.contrasts, head.baseline)
         self.center, self.spread = design.mean(0), design.std(0)
-        self.start = self._fit(self.expansion.design(design), head, target)
         # The rows of `fit` are asked for four times, and are half of the work of a large fit.
-        self._read = (frame, design if self._has_all else self.formula.transform(frame))
+        self._read = (frame, design)
+        mine = design if self._has_all else design[rows]
+        self.start = self._fit(self.expansion.design(mine), head, target)
 
     def _columns(self, frame: pd.DataFrame) -> np.ndarray:
         """Return the formula's design of some rows; that of the rows of `fit` is kept till then."""
@@ -174,8 +177,8 @@ class StructuredPart:
 
         ``post_hoc`` takes ``X a`` off the deep predictor (Ruegamer 2023, in the metric of the
         likelihood: see `mmfusion.structured.project`), then maximises the likelihood in the
-        coefficients with what is left as offset. ``two_stage`` leaves the classical coefficients
-        as they are (Law, Paige & Russell 2019). ``online`` and None refit beside the deep predictor
+        coefficients with what is left as offset. ``two_stage`` takes the classical coefficients
+        (Law, Paige & Russell 2019). ``online`` and None refit beside the deep predictor
         as it is: with the former, the networks have taken off what lies in the design.
         """
         design = self.design(frame)
@@ -184,8 +187,11 @@ class StructuredPart:
         rest = deep - design @ self.projection
         parts = np.array([_variance(part, head) for part in (design @ self.final.coef, rest)])
         self.shares = parts / max(parts.sum(), np.finfo(float).tiny)
-        self._fitted_to = (HeadLikelihood(head, target), design, rest)
+        likelihood = HeadLikelihood(head, target)
+        self._fitted_to = (likelihood, design, rest)
         self.reported = self.final
+        beside = np.zeros_like(rest) if self.orthogonalization == "two_stage" else rest
+        self._tested = (self.final, likelihood, design, beside)
         event = getattr(target, "event", None)
         if event is not None:
             self.n_events = int(((event != 0) & (target.weight > 0)).sum())
@@ -206,8 +212,9 @@ class StructuredPart:
         adds = _adds(design, deep)
         whole = np.column_stack([design, deep]) if adds else design
         fit = self._fit(whole, head, target, more=("(deep)",) if adds else ())
-        self._fitted_to = (HeadLikelihood(head, target), design, whole[:, p:] @ fit.coef[p:])
-        self._beside_unseen = (fit, whole)
+        likelihood = HeadLikelihood(head, target)
+        self._fitted_to = (likelihood, design, whole[:, p:] @ fit.coef[p:])
+        self._tested = (fit, likelihood, whole, np.zeros(len(whole)))
         self.reported = replace(
             fit,
             names=fit.names[:p],
@@ -215,6 +222,7 @@ class StructuredPart:
             bread=fit.bread[:p, :p],
             information=fit.information[:p, :p],
             penalty=fit.penalty[:p, :p],
+            n_beside=int(adds),
         )
 
     def _beside(
@@ -224,8 +232,8 @@ class StructuredPart:
         nothing = np.zeros(design.shape[1])
         if not deep.any():
             return self.start if self._has_all else self._fit(design, head, target), nothing
-        if self.orthogonalization == "two_stage":
-            return self.start, nothing
+        if self.orthogonalization == "two_stage":  # of all rows, as every other is
+            return self.start if self._has_all else self._fit(design, head, target), nothing
         projection = nothing
         if self.orthogonalization == "post_hoc":
             eta = design @ self.start.coef
@@ -235,10 +243,7 @@ class StructuredPart:
     def report(self, inference: str, cluster: Any = None) -> None:
         """Make the table of effects and its covariance."""
         self.covariance = self.reported.covariance
-        likelihood, design, offset = self._fitted_to
-        fit = self.reported
-        if inference == "cross_fit" and self._beside_unseen is not None:
-            (fit, design), offset = self._beside_unseen, np.zeros(len(offset))
+        fit, likelihood, design, offset = self._tested
         if inference == "robust" or cluster is not None:
             covariance = robust_covariance(fit, likelihood, design, offset, cluster)
             p = len(self.reported.coef)
@@ -276,8 +281,8 @@ class StructuredPart:
     def predictor(self, frame: pd.DataFrame, deep: np.ndarray, head: Head) -> np.ndarray:
         """Return the whole predictor, as the head takes it, shape (n, K).
 
-        A row with no modality present has a `deep` of zero: what is left is its structured
-        predictor before anything of the deep part was given to it.
+        A row with no modality present has a `deep` of zero: what is left is the design times the
+        coefficients less what the projection took off the deep predictor of the others.
         """
         design = self.design(frame)
         rest = self.scale * deep.reshape(-1) * head.units[1]
@@ -345,4 +350,7 @@ def _to_head(eta: np.ndarray, head: Head) -> Tensor:
 
 def _variance(eta: np.ndarray, head: Head) -> float:
     """Return the variance over rows, summed over predictors."""
-    return float(eta.reshape(-1, len(head.predictors)).var(axis=0).sum())
+    eta = eta.reshape(-1, len(head.predictors))
+    if len(head.contrasts[0]) < eta.shape[1] and not head.baseline:
+        eta = eta - eta.mean(axis=1, keepdims=True)  # a number added to all logits says nothing
+    return float(eta.var(axis=0).sum())

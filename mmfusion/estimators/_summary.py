@@ -19,6 +19,7 @@ _INTERVALS = {
     "model": "from the information of the likelihood",
     "robust": "from the sandwich covariance",
     "cross_fit": "beside a deep predictor from networks that did not see the row",
+    "double_ml": "of the treatment from double machine learning, of others from the likelihood",
 }
 #: Two decimals for statistics; estimates have four significant digits, whatever their scale.
 _TWO_DECIMALS = ("z", "t", "edf", "chi2")
@@ -109,8 +110,9 @@ def summarize(part: StructuredPart, name: str, inference: str, cluster: Any = No
     counts |= {
         "log-likelihood": f"{fit.log_likelihood:.2f}",
         "edf": f"{fit.edf.sum():.2f}",
-        "AIC": f"{fit.aic:.2f}",
     }
+    if part.shares[1] == 0:  # of networks no one knows how many parameters they spend
+        counts["AIC"] = f"{fit.aic:.2f}"
     how = {
         "inference": inference if cluster is None else f"{inference}, clusters of {cluster}",
         "orthogonalization": str(part.orthogonalization),
@@ -121,9 +123,11 @@ def summarize(part: StructuredPart, name: str, inference: str, cluster: Any = No
         _formatted(_coefficients(effects[~smooth], df_residual=fit.df_residual)),
         _formatted(effects[smooth].filter(["edf", "chi2", "p"])),
     ]
-    notes = [_interval_note(part, "robust" if cluster is not None else inference)]
+    notes = [_interval_note(part, inference, cluster)]
     if fit.ratio is not None:
-        notes.append(f"exp(coef) is the {fit.ratio} given all else in the model.")
+        notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
+    if part.shares[1] > 0:
+        notes.append(_meaning(part, inference))
     if np.isfinite(fit.df_residual):
         notes.append(f"t has {fit.df_residual:.1f} degrees of freedom.")
     if fit.runaway:
@@ -151,11 +155,25 @@ def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
     return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
 
 
-def _interval_note(part: StructuredPart, inference: str) -> str:
-    note = f"Standard errors and 95% intervals: {_INTERVALS.get(inference, inference)}"
-    if inference != "cross_fit" and part.shares[1] > 0:
+def _interval_note(part: StructuredPart, inference: str, cluster: Any) -> str:
+    deep = part.shares[1] > 0
+    key = "model" if inference == "cross_fit" and not deep else inference
+    note = f"Standard errors and 95% intervals: {_INTERVALS[key]}"
+    if cluster is not None and inference != "robust":
+        note += ", by the sandwich covariance"
+    if deep and inference in ("model", "robust"):
         return f"{note}, the deep part taken as known: it was learned, so they are too narrow."
     return f"{note}."
+
+
+def _meaning(part: StructuredPart, inference: str) -> str:
+    """Return which effect the coefficients are."""
+    if inference in ("cross_fit", "double_ml") or part.orthogonalization is None:
+        return "Effects are given all else in the model, the deep part included."
+    return (
+        "Effects are those of the classical model: what the deep part shares with the columns is "
+        "counted as theirs."
+    )
 
 
 def _formatted(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.objectives import Objective
+from mmfusion.structured import columns_read
 from mmfusion.training import Callback, TrainingResult, TrainingSettings, split_validation
 
 from ._auxiliary import check_auxiliary, check_same_modalities
@@ -118,7 +119,7 @@ class FusionEstimator(Saving):
         self._cluster(frame)
         columns = [] if self.cluster is None else [self.cluster]
         if self.inference == "double_ml" and isinstance(self.treatment, str):
-            columns += [self.treatment] if self.treatment in frame.columns else []
+            columns += [name for name in columns_read(self.treatment) if name in frame.columns]
         return columns
 
     def fit(
@@ -230,7 +231,7 @@ class FusionEstimator(Saving):
                 folded_eta = self._pool(folded.etas, folded.present, standardised=True)
         eta = self._pool(etas, present)
         if structured is not None and offsets is not None:
-            if validation is not None and self._shrinks:
+            if self._shrinks and validation is not None and head.informative(validation[1]):
                 held, held_target = validation
                 deep = torch.from_numpy(eta[held] if eval_frame is None else self._deep(eval_frame))
                 beside = offsets[0][held] if offsets[1] is None else offsets[1]

@@ -28,6 +28,7 @@ from ._parameters import (
     NestedModalities,
     check_choice,
     check_modalities,
+    check_names,
     check_number,
     training_settings,
 )
@@ -54,7 +55,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         Of `mmfusion.objectives`; their weights are relative. By default ``[Reconstruction()]``.
     dim : int, default=32
         Width of each modality's embedding (an encoder ``"raw"`` has its own).
-    modality_dropout : float, default=0.0
+    modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a row is hidden in a training step; one always stays.
     epochs : int, default=100
         Most passes over the training rows.
@@ -141,7 +142,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         objectives: Sequence[Objective] | None = None,
         *,
         dim: int = 32,
-        modality_dropout: float = 0.0,
+        modality_dropout: float | Mapping[str, float] = 0.0,
         epochs: int = 100,
         batch_size: int | None = 256,
         micro_batch_size: int | None = None,
@@ -199,7 +200,10 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         settings = self._settings()
         frame = check_frame(self, X, reset=True)
         modalities = self._resolve_modalities(frame, is_array=frame is not X)
-        objectives = check_objectives("objectives", self.objectives) or (Reconstruction(),)
+        if isinstance(self.modality_dropout, Mapping):
+            check_names("modality_dropout", self.modality_dropout, modalities)
+        objectives = check_objectives("objectives", self.objectives, pretraining=True)
+        objectives = objectives or (Reconstruction(),)
         for objective in objectives:
             self._check_objective(objective, modalities)
 

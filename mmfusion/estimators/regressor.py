@@ -39,12 +39,12 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         it adds one interpretable number a row; or of the formula's columns too, which then may
         interact with the modalities (the two models of Law, Paige & Russell 2019).
     orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_hoc"
-        "post_hoc" takes off the networks' predictor what lies in the formula's design, and gives
-        it to the coefficients (Ruegamer 2023, in the metric of the likelihood). "online" does so
-        within the network, batch by batch in training, for all training rows after it (the cell of
-        Ruegamer, Kolb & Klein 2023). "two_stage" holds the classical coefficients (Law, Paige &
-        Russell 2019). None leaves the networks' predictor as it is: a coefficient then says what
-        the networks happen not to.
+        "post_hoc" takes off the networks' predictor what lies in the formula's design, in the
+        metric of the likelihood (Ruegamer 2023): the coefficients are the classical ones. "online"
+        does so within the network, batch by batch in training, for all training rows after it (the
+        cell of Ruegamer, Kolb & Klein 2023). "two_stage" adds the networks to the classical model
+        as they are (Law, Paige & Russell 2019). None fits the coefficients beside the networks'
+        predictor as it is: they then say what the networks happen not to.
     inference : {"model", "robust", "cross_fit", "double_ml"}, default="model"
         Where the standard errors come from: the information of the likelihood given the networks;
         the sandwich; or the information beside the predictor, with a coefficient of its own, of
@@ -57,7 +57,8 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         The term of the formula that "double_ml" is about: a number, or a factor of two levels. No
         other term and no modality may read its column; modalities that are inferred leave it out.
     cluster : column name, optional
-        Rows that share a value of this column of `X` count as one in a robust covariance.
+        Rows that share a value of this column of `X` count as one in a robust covariance, which
+        is then used whatever `inference` says, and stay together in the folds of cross-fitting.
     modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
         A dict gives modalities their own chances, 0 to those it does not name.

@@ -134,14 +134,15 @@ class LateFusion(BaseEstimator):
     ----------
     how : {"mean", "weighted", "vote", "stack"}, default="mean"
         "mean": all alike. "weighted": weights, not negative and of sum 1, that minimise the loss of
-        out-of-fold predictions. "vote": the class most members hold most probable; of numbers and
-        log-hazards the median. "stack": a regression of the outcome on the members' out-of-fold
-        predictors with a small ridge penalty, one for each set of modalities a row may have.
+        out-of-fold predictions. "vote": the class most members hold most probable; of numbers,
+        log-hazards and the predictors of intervals the median. "stack": a regression of the outcome
+        on the members' out-of-fold predictors with a small ridge penalty, one for each set of
+        modalities a row may have; not of discrete time.
     combine : {"risk", "survival", "hazard"}, default="risk"
         Of a survival outcome, what is combined: log-hazards (a proportional hazards model again),
         survival curves (their mixture), or cumulative hazards (the weighted geometric mean of the
         curves); the last two for "mean" and "weighted". Of classes it is probabilities (in a
-        stack logits), of numbers means; these know "risk" alone.
+        stack logits), of numbers means, in discrete time the laws; these know "risk" alone.
     dim : int, default=32
         Width of each network's embedding.
     hidden : tuple of int, default=(32,)

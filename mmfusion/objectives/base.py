@@ -135,8 +135,11 @@ class Objective(BaseEstimator, ABC):
         first, then = self.weight if isinstance(self.weight, tuple | list) else (self.weight,) * 2
         return float(first if pretraining or epoch <= self.pretrain_epochs else then)
 
-    def check(self) -> None:
-        """Raise ValueError or TypeError unless the parameters are as they must be."""
+    def check(self, *, pretraining: bool = False) -> None:
+        """Raise ValueError or TypeError unless the parameters are as they must be.
+
+        Of `pretraining` all epochs are pretraining epochs.
+        """
         pair = isinstance(self.weight, tuple | list)
         weights = self.weight if pair else (self.weight,)
         if (pair and len(weights) != 2) or not all(is_number(w) and w >= 0 for w in weights):
@@ -145,7 +148,9 @@ class Objective(BaseEstimator, ABC):
                 f"least 0, or a pair of them. Got {self.weight!r}."
             )
         self._check_number("pretrain_epochs", 0, integer=True)
-        if not self.weight_at(1):  # in pretraining epochs there would be nothing to train
+        if not self.weight_at(
+            1, pretraining=pretraining
+        ):  # in pretraining epochs there would be nothing to train
             raise ValueError(
                 f"The weight parameter of {type(self).__name__} must be positive in the first "
                 f"epoch (pretrain_epochs={self.pretrain_epochs}). Got {self.weight!r}."
@@ -199,7 +204,9 @@ class Objective(BaseEstimator, ABC):
         """Return the module of this loss for these modalities and the encoders of a network."""
 
 
-def check_objectives(parameter: str, objectives: Any) -> tuple[Objective, ...]:
+def check_objectives(
+    parameter: str, objectives: Any, *, pretraining: bool = False
+) -> tuple[Objective, ...]:
     """Return the objectives of a parameter, each checked.
 
     Raises
@@ -217,7 +224,7 @@ def check_objectives(parameter: str, objectives: Any) -> tuple[Objective, ...]:
             f"(Similarity(), Correlation(), ...) or None. Got {objectives!r}."
         )
     for objective in objectives:
-        objective.check()
+        objective.check(pretraining=pretraining)
     return tuple(objectives)
 
 

@@ -64,8 +64,8 @@ class Contrastive(Objective):
     def needs_labels(self) -> bool:
         return self.kind == "supervised"
 
-    def check(self) -> None:
-        super().check()
+    def check(self, *, pretraining: bool = False) -> None:
+        super().check(pretraining=pretraining)
         self._check_choice("kind", tuple(_MODULES))
         self._check_number("temperature", 0.01)
 

@@ -56,8 +56,8 @@ class Correlation(Objective):
         self.shrinkage = shrinkage
         self.pretrain_epochs = pretrain_epochs
 
-    def check(self) -> None:
-        super().check()
+    def check(self, *, pretraining: bool = False) -> None:
+        super().check(pretraining=pretraining)
         self._check_choice("kind", ("dcca", "pearson"))
         self._check_number("shrinkage", 1e-8, 1)
 
@@ -81,7 +81,11 @@ class Correlation(Objective):
 
 
 class _PairwiseCorrelation(ObjectiveModule):
-    """Minus the mean correlation over the pairs of modalities that two rows or more have."""
+    """Minus a sum of correlations, the mean over the pairs of modalities that enough rows have."""
+
+    def fewest_rows(self, u: Tensor, v: Tensor) -> int:
+        """Return how many rows with both modalities a pair needs to count."""
+        return 2
 
     def forward(
         self,
@@ -93,7 +97,7 @@ class _PairwiseCorrelation(ObjectiveModule):
         total, count = zero(embeddings), 0
         for k, other in pairs(len(embeddings)):
             u, v = both(embeddings, present, k, other)
-            if len(u) >= 2:
+            if len(u) >= self.fewest_rows(u, v):
                 total = total - self.correlation(u.double(), v.double())
                 count += 1
         return total / max(count, 1)
@@ -119,12 +123,16 @@ class CanonicalCorrelation(_PairwiseCorrelation):
     -----
     Computed with Cholesky factors ``S = L L'`` in place of ``S^(1/2)``: L is ``S^(1/2)`` times a
     rotation, so the singular values are the same, and its gradient is finite where eigenvalues
-    coincide.
+    coincide. A pair of modalities that fewer rows have than 4 for each dimension is left out: its
+    correlations would be near 1 whatever it holds.
     """
 
     def __init__(self, shrinkage: float = 0.05) -> None:
         super().__init__()
         self.shrinkage = shrinkage
+
+    def fewest_rows(self, u: Tensor, v: Tensor) -> int:
+        return ROWS_PER_DIMENSION * max(u.shape[1], v.shape[1])
 
     def correlation(self, u: Tensor, v: Tensor) -> Tensor:
         u, v = u - u.mean(0), v - v.mean(0)

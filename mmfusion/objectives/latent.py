@@ -51,8 +51,8 @@ class LatentPrediction(Objective):
         self.hidden = hidden
         self.pretrain_epochs = pretrain_epochs
 
-    def check(self) -> None:
-        super().check()
+    def check(self, *, pretraining: bool = False) -> None:
+        super().check(pretraining=pretraining)
         self._check_number("momentum", 0, 1)
         self._check_number("hidden", 1, integer=True)
 

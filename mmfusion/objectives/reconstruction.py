@@ -67,8 +67,8 @@ class Reconstruction(Objective):
     def fewest(self) -> int:
         return 2 if self.cross else 1
 
-    def check(self) -> None:
-        super().check()
+    def check(self, *, pretraining: bool = False) -> None:
+        super().check(pretraining=pretraining)
         if not isinstance(self.cross, bool):
             raise ValueError(
                 f"The cross parameter of Reconstruction must be True or False. Got {self.cross!r}."

@@ -53,8 +53,8 @@ class Similarity(Objective):
         self.kind = kind
         self.pretrain_epochs = pretrain_epochs
 
-    def check(self) -> None:
-        super().check()
+    def check(self, *, pretraining: bool = False) -> None:
+        super().check(pretraining=pretraining)
         self._check_choice("kind", ("cosine_margin", "variance_ratio"))
         self._check_number("margin", 0, 2)
 

@@ -3,6 +3,12 @@
 Every docstring names the paper and each deviation from it. What a system leaves to its user is left
 here too: which columns belong to which modality, and their preprocessing. Keyword arguments beyond
 those named go to the estimator and win over the recipe's.
+
+Common to all that are trained, and a deviation from each paper: AdamW with clipped gradients, a
+linear warm-up and a cosine (one schedule over both steps of a system of two); a moving average of
+the weights; early stopping on a sixth or so of the rows, which are then not trained on; SiLU for
+other activations. Beside a formula only that share of the network is kept that validation rows
+support. The loss of a system with auxiliary losses is a sum of means, over subjects or pairs.
 """
 
 from mmfusion.recipes.autoencoders import concat_ae, cross_ae

@@ -28,7 +28,8 @@ def concat_ae(
 
     Deviations: after the first epochs one optimiser minimises the weighted sum, where the authors'
     code alternates steps of several; encoders and their dropout are those of the modalities
-    (theirs: two layers of 128); AdamW; Efron's ties. A modality that a row lacks is left out of its
+    (theirs: two layers of 128), decoders
+    have SiLU and no dropout; AdamW; Efron's ties. A modality that a row lacks is left out of its
     reconstruction and marked by a bit beside the codes; the paper has complete rows only.
 
     Parameters
@@ -68,7 +69,8 @@ def cross_ae(
     Tong, Mitchel, Chatlin & Wang (2020): as `concat_ae`, with reconstructions across modalities, so
     that the codes share a space; their mean enters the survival network.
 
-    Deviations: as `concat_ae`; the mean is that of the modalities a row has.
+    Deviations: as `concat_ae`; the mean is that of the modalities a row has, and each code has a
+    linear layer of its own before it, which the reconstructions do not see.
 
     Parameters
     ----------

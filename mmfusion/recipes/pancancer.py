@@ -29,7 +29,8 @@ def cheerla_gevaert(
     Deviations: this is the loss of the paper; the authors' code has a ratio of variances, a
     classification of vital status and another survival loss. Two hidden layers with dropout, where
     they have batch normalisation and ten highway layers; encoders are those of the modalities;
-    AdamW; Efron's ties.
+    AdamW; Efron's ties. Each embedding has a linear layer of its own before the mean, which the
+    similarity loss does not see.
 
     Parameters
     ----------
@@ -76,7 +77,8 @@ def multi_surv(
     a censored patient has survived an interval of which the first half was seen.
 
     Deviations: a modality that a patient lacks takes no part in the maximum (in the authors' code
-    its encoder's answer to zeros does); intervals are equal parts of the time to the last event,
+    its encoder's answer to zeros does); each embedding has a linear layer of its own before it;
+    intervals are equal parts of the time to the last event,
     where theirs are years; encoders are those of the modalities; no batch normalisation; AdamW with
     a cosine schedule for Adam with plateaus; the loss averages over patients.
 

@@ -87,6 +87,11 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                     f"The proxy parameter must name a column of X. Got {self.proxy!r}; "
                     f"X has {X.columns.tolist()[:10]}."
                 )
+            if self.image.freeze == "all":
+                raise ValueError(
+                    "The proxy parameter needs an image encoder that is trained. Got an Image "
+                    "with freeze='all'."
+                )
             known = X[X[self.proxy].notna()]
             model = FusionClassifier(
                 {"image": self.image},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmfusion.structured._parse import columns_read
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
 from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
@@ -24,6 +25,7 @@ __all__ = [
     "SeparationWarning",
     "StructuredFit",
     "Term",
+    "columns_read",
     "contrast_table",
     "effects_table",
     "effects_test",

@@ -20,7 +20,7 @@ from formulaic.utils.structured import Structured
 
 from mmfusion.structured._options import SmoothSpec, smooth_spec
 
-__all__ = ["ParsedFormula", "parse_formula"]
+__all__ = ["ParsedFormula", "columns_read", "parse_formula"]
 
 SMOOTHS = ("s", "te", "ti", "re")
 TRANSFORMS = ("poly", "bs", "center", "scale", "I", "log", "log2", "log10", "log1p", "exp", "sqrt")
@@ -66,6 +66,14 @@ class ParsedFormula:
 
 
 @lru_cache(maxsize=64)
+def columns_read(text: str) -> tuple[str, ...]:
+    """Return the columns that a formula, or one term of it, reads."""
+    parsed = parse_formula(text)
+    smooths = [(*smooth.variables, smooth.by) for smooth in parsed.smooths]
+    names = [name for group in (*parsed.parametric.values(), *smooths) for name in group]
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
 def parse_formula(text: str) -> ParsedFormula:
     """Return the terms of a formula.
 

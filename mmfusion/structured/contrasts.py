@@ -20,9 +20,9 @@ __all__ = ["contrast_table", "effects_test"]
 
 def effects_test(
     fit: StructuredFit,
-    likelihood: Likelihood,
-    design: np.ndarray,
     terms: Sequence[str],
+    likelihood: Likelihood | None = None,
+    design: np.ndarray | None = None,
     offset: np.ndarray | None = None,
     *,
     method: Literal["wald", "likelihood_ratio"] = "wald",
@@ -33,10 +33,10 @@ def effects_test(
     Parameters
     ----------
     fit : StructuredFit
-    likelihood, design, offset
-        What it was fitted to.
     terms : sequence of str
         Labels of terms, or names of coefficients.
+    likelihood, design, offset : optional
+        What it was fitted to: the likelihood ratio needs them.
     method : {"wald", "likelihood_ratio"}
         The likelihood ratio fits again without the terms; the smoothing parameters of the others
         stay, and the degrees of freedom are the difference of the effective ones.
@@ -56,7 +56,6 @@ def effects_test(
         smooth term in a Wald test (`effects_table` has one that knows the penalty).
     """
     columns = _columns(fit, terms)
-    design = np.asarray(design, dtype=np.float64)
     if method == "wald":
         for term in fit.terms:
             if term.penalties and columns[term.columns].any():
@@ -73,6 +72,9 @@ def effects_test(
         raise ValueError(
             f"The method parameter must be 'wald' or 'likelihood_ratio'. Got {method!r}."
         )
+    if likelihood is None or design is None:
+        raise ValueError("The likelihood ratio needs the likelihood and the design parameter.")
+    design = np.asarray(design, dtype=np.float64)
     kept = [j for j in range(len(columns)) if not columns[j]]
     smaller = fit_structured(
         likelihood,
@@ -110,6 +112,8 @@ def contrast_table(
     DataFrame
         ``estimate``, ``se``, ``lower``, ``upper``, ``z``, ``p``, as `effects_table`.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
     contrasts = np.asarray(contrasts, dtype=np.float64)
     if contrasts.ndim != 2 or contrasts.shape[1] != len(fit.coef):
         raise ValueError(
@@ -117,9 +121,10 @@ def contrast_table(
         )
     covariance = fit.covariance if covariance is None else np.asarray(covariance)
     estimate = contrasts @ fit.coef
-    se = np.sqrt(np.einsum("ij,jk,ik->i", contrasts, covariance, contrasts))
+    se = np.sqrt(np.einsum("ij,jk,ik->i", contrasts, covariance, contrasts).clip(min=0))
     reference = stats.t(fit.df_residual) if np.isfinite(fit.df_residual) else stats.norm()
-    quantile, z = reference.ppf(0.5 + level / 2), estimate / se
+    quantile = reference.ppf(0.5 + level / 2)
+    z = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)  # nothing to test
     return pd.DataFrame(
         {
             "estimate": estimate,

@@ -64,6 +64,9 @@ class StructuredFit:
     converged : bool
     runaway : tuple of str
         Coefficients that run to infinity: their values are where the iteration stopped.
+    n_beside : int
+        Coefficients that were fitted with these and are left out here; they cost degrees of
+        freedom.
     """
 
     names: tuple[str, ...]
@@ -81,6 +84,7 @@ class StructuredFit:
     n_iter: int
     converged: bool
     runaway: tuple[str, ...]
+    n_beside: int = 0
 
     @property
     def covariance(self) -> np.ndarray:
@@ -113,12 +117,13 @@ class StructuredFit:
     @property
     def df_residual(self) -> float:
         """Rows less effective degrees of freedom; infinite where no scale is estimated."""
-        return self.n_rows - float(self.edf.sum()) if self.has_scale else np.inf
+        return self.n_rows - float(self.edf.sum()) - self.n_beside if self.has_scale else np.inf
 
     @property
     def aic(self) -> float:
         """``2 (edf - log L)``, a scale counting as a parameter; conditional with smooth terms."""
-        return 2 * (float(self.edf.sum()) + self.has_scale - self.log_likelihood)
+        n_parameters = float(self.edf.sum()) + self.n_beside + self.has_scale
+        return 2 * (n_parameters - self.log_likelihood)
 
     def term_edf(self, label: str) -> float:
         """Return the effective degrees of freedom of a term."""

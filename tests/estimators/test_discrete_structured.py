@@ -12,6 +12,7 @@ import pytest
 import statsmodels.api as sm
 
 from mmfusion.estimators import FusionDiscreteTime
+from mmfusion.fusion import LateFusion
 from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
 
@@ -106,6 +107,13 @@ def test_beside_a_network(orthogonalization: str | None, tmp_path: Any) -> None:
     again = FusionDiscreteTime.load(tmp_path / "model")
     np.testing.assert_allclose(again.predict(frame), model.predict(frame), rtol=1e-6)
     pd.testing.assert_frame_equal(again.effects_, model.effects_)
+
+
+def test_a_stack_of_intervals_is_refused() -> None:
+    frame, y = draw(60)
+    inputs = {"one": Tabular(["dose"]), "two": Tabular(["z"])}
+    with pytest.raises(ValueError, match=r"FusionDiscreteTime knows 'mean'"):
+        FusionDiscreteTime(inputs, LateFusion("stack"), cuts=CUTS).fit(frame, y)
 
 
 def test_losses_of_masses_take_no_formula() -> None:

@@ -187,9 +187,7 @@ def test_saved_cloned_pickled(tmp_path: Path, fusion: Any) -> None:
     effect = loaded.smooth_effect("s(dose)", grid)
     pd.testing.assert_frame_equal(effect, model.smooth_effect("s(dose)", grid))
     assert (effect["lower"] < effect["effect"]).all()
-    with pytest.raises(ValueError, match="no training rows"):
-        loaded.effects_test(["sex"])
-    assert 0 <= model.effects_test(["sex"])["p"] <= 1
+    assert 0 <= loaded.effects_test(["sex"])["p"] <= 1
     assert str(loaded.summary()) == str(model.summary())
 
 
@@ -329,3 +327,82 @@ def test_a_contrast_is_the_hazard_ratio_of_two_profiles() -> None:
     assert table.loc["other", "exp(estimate)"] == pytest.approx(np.exp(2 * coef["dose"]))
     with pytest.raises(ValueError, match="one row or as many as X"):
         model.contrast(high, pd.concat([low, low, low]))
+
+
+def test_two_stages_are_tested_as_the_classical_model_they_are() -> None:
+    frame, y = draw(120)
+    classical = FusionCox({}, structured="dose + sex", inference="robust").fit(frame, y)
+    settings = {"structured": "dose + sex", "orthogonalization": "two_stage"} | QUICK
+    model = FusionCox(DEEP, inference="robust", **settings).fit(frame, y)
+    np.testing.assert_allclose(model.effects_["se"], classical.effects_["se"], rtol=1e-8)
+    ratio = FusionCox(DEEP, **settings).fit(frame, y).effects_test(["dose"], "likelihood_ratio")
+    plain = FusionCox({}, structured="dose + sex").fit(frame, y)
+    expected = plain.effects_test(["dose"], "likelihood_ratio")
+    assert ratio["statistic"] == pytest.approx(expected["statistic"], rel=1e-8)
+    ours = model.check_proportional_hazards(frame, y)
+    pd.testing.assert_frame_equal(ours, plain.check_proportional_hazards(frame, y), rtol=1e-6)
+
+
+def test_after_cross_fitting_tests_and_degrees_of_freedom_are_those_of_least_squares() -> None:
+    frame, _ = draw(150)
+    rng = np.random.default_rng(3)
+    y = frame["dose"] + 2 * frame["z0"] + rng.normal(size=150)
+    model = FusionRegressor(DEEP, structured="dose", inference="cross_fit", **QUICK).fit(frame, y)
+    fit, _, whole, _ = model._structured._tested
+    assert whole.shape[1] == 3  # a constant, the dose, what the networks say
+    theirs = sm.OLS(y.to_numpy(), whole).fit()
+    assert model._structured.reported.df_residual == pytest.approx(theirs.df_resid)
+    row = model.effects_.loc["dose"]
+    assert row["p"] == pytest.approx(theirs.pvalues[1], rel=1e-6)
+    np.testing.assert_allclose(row[["lower", "upper"]], theirs.conf_int()[1], rtol=1e-6)
+    smaller = sm.OLS(y.to_numpy(), whole[:, [0, 2]]).fit()
+    ratio = model.effects_test(["dose"], "likelihood_ratio")
+    assert ratio["statistic"] == pytest.approx(2 * (theirs.llf - smaller.llf), rel=1e-6)
+    assert fit.names[-1] == "(deep)"
+
+
+def test_an_eval_set_without_events_takes_nothing_from_the_network() -> None:
+    frame, y = draw(200)
+    held, its = frame[:20], surv(y["time"][:20], np.zeros(20, dtype=bool))
+    with pytest.warns(UserWarning, match="holds no events"):
+        model = FusionCox(DEEP, structured="dose", **QUICK).fit(frame, y, eval_set=(held, its))
+    assert model._structured.scale == 1.0
+    assert model.deep_share_ > 0.05
+
+
+def test_likelihood_ratios_are_refused_beside_a_sandwich() -> None:
+    frame, y = draw(80)
+    model = FusionCox({}, structured="dose", inference="robust").fit(frame, y)
+    with pytest.raises(ValueError, match=r"must be 'wald' with .*'robust'"):
+        model.effects_test(["dose"], "likelihood_ratio")
+    assert 0 <= model.effects_test(["dose"])["p"] <= 1
+
+
+def test_what_is_not_a_choice_is_refused_without_a_formula_too() -> None:
+    frame, y = draw(60)
+    with pytest.raises(ValueError, match="inference parameter must be one of"):
+        FusionCox(DEEP, inference="crossfit", **QUICK).fit(frame, y)
+
+
+@pytest.mark.parametrize("kind", ["cox", "regressor"])
+def test_without_penalties_the_projection_changes_no_prediction(kind: str) -> None:
+    frame, y = draw(200, copy=True)
+    estimator: Any = FusionCox if kind == "cox" else FusionRegressor
+    outcome = y if kind == "cox" else np.log(y["time"])
+    whole = [
+        estimator(DEEP, structured="dose + sex", orthogonalization=how, **QUICK)
+        .fit(frame, outcome)
+        .predict(frame)
+        for how in ("post_hoc", None)
+    ]
+    np.testing.assert_allclose(whole[0], whole[1], atol=1e-6)
+
+
+def test_wald_tests_need_no_training_rows(tmp_path: Path) -> None:
+    frame, y = draw(80)
+    model = FusionCox({}, structured="dose + sex").fit(frame, y)
+    model.save(tmp_path / "model")
+    loaded = FusionCox.load(tmp_path / "model")
+    pd.testing.assert_series_equal(loaded.effects_test(["dose"]), model.effects_test(["dose"]))
+    with pytest.raises(ValueError, match="no training rows"):
+        loaded.effects_test(["dose"], "likelihood_ratio")

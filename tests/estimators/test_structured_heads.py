@@ -148,3 +148,37 @@ def test_an_unknown_head_is_refused() -> None:
     frame, y = draw(60)
     with pytest.raises(ValueError, match="head parameter must be one of"):
         FusionClassifier(DEEP, structured="a", head="linear", **QUICK).fit(frame, y)
+
+
+def test_contrasts_of_three_classes_are_theirs() -> None:
+    frame, y = draw()
+    model = FusionClassifier({}, structured="a + b").fit(frame, y)
+    profile = pd.DataFrame({"a": [1.0], "b": [0.0]}, index=["p"])
+    table = model.contrast(profile, profile.assign(a=0.0))
+    assert list(table.index) == [("p", "B"), ("p", "C")]
+    coef = model.effects_["coef"]
+    np.testing.assert_allclose(table["estimate"], [coef["a", "B"], coef["a", "C"]])
+    same = model.contrast(profile, profile)
+    assert (same["estimate"] == 0).all()
+    with pytest.raises(ValueError, match="level parameter"):
+        model.contrast(profile, profile, level=95)
+
+
+def test_a_number_added_to_all_logits_is_no_deep_share() -> None:
+    frame, y = draw()
+    model = FusionClassifier(DEEP, structured="a", **(QUICK | {"patience": None})).fit(frame, y)
+    part = model._structured
+    deep = model._deep(frame)
+    head, target = model._head, model._encode(model._head.encode, frame, y, None)
+    part.fit_final(frame, deep, head, target)
+    share = part.shares[1]
+    part.fit_final(frame, deep + 3 * frame["b"].to_numpy()[:, None], head, target)
+    assert part.shares[1] == pytest.approx(share, abs=1e-3)
+
+
+def test_the_cell_takes_whole_batches() -> None:
+    frame, y = draw(100)
+    settings = QUICK | {"micro_batch_size": 32}
+    model = FusionClassifier(DEEP, structured="a", orthogonalization="online", **settings)
+    with pytest.raises(ValueError, match="micro_batch_size parameter must be None"):
+        model.fit(frame, y)

@@ -142,3 +142,6 @@ def test_image_features_refuse_what_they_cannot_read() -> None:
         recipes.ImageFeatures(SCAN, "night").fit(FRAME)
     with pytest.raises(ValueError, match="Rows without an image"):
         recipes.ImageFeatures(SCAN).fit(FRAME).transform(FRAME)
+    frozen = Image("image", size=8, channels="L", freeze="all")
+    with pytest.raises(ValueError, match="freeze='all'"):
+        recipes.ImageFeatures(frozen, "sex").fit(FRAME)

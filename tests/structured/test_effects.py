@@ -58,10 +58,10 @@ def test_wald_and_likelihood_ratio_are_statsmodels() -> None:
     y = problem._target.code.numpy()
     whole = sm.Logit(y, design).fit(disp=0, tol=1e-12)
     part = sm.Logit(y, design[:, :2]).fit(disp=0, tol=1e-12)
-    wald = effects_test(fit, problem, design, ["bc"])
+    wald = effects_test(fit, ["bc"], problem, design)
     theirs = whole.wald_test(np.eye(4)[2:], scalar=True, use_f=False)
     assert_allclose(wald, [theirs.statistic, 2, theirs.pvalue], rtol=1e-5)
-    ratio = effects_test(fit, problem, design, ["b", "c"], method="likelihood_ratio")
+    ratio = effects_test(fit, ["b", "c"], problem, design, method="likelihood_ratio")
     statistic = 2 * (whole.llf - part.llf)
     assert_allclose(ratio, [statistic, 2, stats.chi2.sf(statistic, 2)], rtol=1e-6)
 
@@ -72,7 +72,7 @@ def test_a_gaussian_wald_test_is_an_f_test() -> None:
     fit = fit_structured(problem, design, TERMS)
     y = problem._target.value.numpy()
     theirs = sm.OLS(y, design).fit().f_test(np.eye(4)[2:])
-    test = effects_test(fit, problem, design, ["bc"])
+    test = effects_test(fit, ["bc"], problem, design)
     assert test["p"] == pytest.approx(theirs.pvalue, rel=1e-6)
     assert test["statistic"] / 2 == pytest.approx(theirs.fvalue, rel=1e-6)
 
@@ -105,25 +105,25 @@ def test_tests_of_unknown_or_unsuitable_terms_are_refused() -> None:
         (["s(x)"], "in the table of effects"),
     ):
         with pytest.raises(ValueError, match=message):
-            effects_test(fit, problem, design, labels)
+            effects_test(fit, labels, problem, design)
     with pytest.raises(ValueError, match="method parameter"):
-        effects_test(fit, problem, design, ["z"], method="score")  # type: ignore[arg-type]
+        effects_test(fit, ["z"], problem, design, method="score")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="random effect"):
-        effects_test(fit_structured(problem, design, [random]), problem, design, ["re(x)"])
+        effects_test(fit_structured(problem, design, [random]), ["re(x)"])
 
 
 def test_a_likelihood_ratio_test_drops_a_smooth_term_or_stays_beside_it() -> None:
     problem, design, terms = wiggly("cox")
     fit = fit_structured(problem, design, terms, names=["z", *(f"s{j}" for j in range(8))])
     null = fit_structured(problem, design[:, :1])
-    test = effects_test(fit, problem, design, ["s(x)"], method="likelihood_ratio")
+    test = effects_test(fit, ["s(x)"], problem, design, method="likelihood_ratio")
     assert test["statistic"] == pytest.approx(2 * (fit.log_likelihood - null.log_likelihood))
     assert test["df"] == pytest.approx(fit.term_edf("s(x)"))
-    beside = effects_test(fit, problem, design, ["z"], method="likelihood_ratio")
-    wald = effects_test(fit, problem, design, ["z"])
+    beside = effects_test(fit, ["z"], problem, design, method="likelihood_ratio")
+    wald = effects_test(fit, ["z"], problem, design)
     assert beside["df"] == pytest.approx(1, abs=0.1)
     assert beside["statistic"] == pytest.approx(wald["statistic"], rel=0.2)
-    everything = effects_test(fit, problem, design, ["z", "s(x)"], method="likelihood_ratio")
+    everything = effects_test(fit, ["z", "s(x)"], problem, design, method="likelihood_ratio")
     assert everything["statistic"] > test["statistic"]
 
 
