@@ -198,9 +198,9 @@ def omics(cancer: str) -> Cohort:
 
 
 def digits() -> Cohort:
-    data = load_digits_cohort(n_genes=30, random_state=SEED)
+    data = load_digits_cohort(n=600, n_genes=30, random_state=SEED)
     return Cohort(
-        "Digit cohort (simulated survival): table, genes, images",
+        "Digit cohort (real scans, simulated survival): table, genes, images",
         data.frame,
         data.target,
         {

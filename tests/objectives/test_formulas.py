@@ -11,6 +11,19 @@ from tests.objectives.common import CASES, LABELS, SOURCES, N, build, evaluate, 
 cases = pytest.mark.parametrize("case", sorted(CASES))
 
 
+@pytest.fixture(autouse=True)
+def few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let canonical correlations be taken of these small batches."""
+    monkeypatch.setattr("mmfusion.objectives.correlation.ROWS_PER_DIMENSION", 1)
+
+
+def test_canonical_correlations_of_few_rows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, batch = build(CASES["dcca"][0]), make_batch(complete=True)
+    assert value(module, batch) < -1e-3
+    monkeypatch.setattr("mmfusion.objectives.correlation.ROWS_PER_DIMENSION", 1000)
+    assert value(module, batch) == 0.0
+
+
 @cases
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("seed", [0, 1])
