@@ -14,7 +14,7 @@ cases = pytest.mark.parametrize("case", sorted(CASES))
 @pytest.fixture(autouse=True)
 def few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let canonical correlations be taken of these small batches."""
-    monkeypatch.setattr("mmfusion.objectives.correlation.ROWS_PER_DIMENSION", 1)
+    monkeypatch.setattr("mmfusion.objectives.correlation.ROWS_PER_DIMENSION", 0.5)
 
 
 def test_canonical_correlations_of_few_rows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
