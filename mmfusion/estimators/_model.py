@@ -193,6 +193,16 @@ class FusionModel:
             encoders = self.network.encoders.values()
             self.objectives = WeightedObjectives(objectives, known, encoders, alone=alone)
 
+    def refuse_silence(self, head: Head, target: Target, rows: np.ndarray) -> None:
+        """Raise if the outcome of those `rows` that have any of the modalities says nothing."""
+        chosen = torch.from_numpy(rows)
+        chosen = chosen[self.data.present.cpu()[chosen].any(1)]
+        if not head.informative(target.take(chosen)):
+            raise ValueError(
+                f"The training rows that have {' or '.join(map(repr, self.modalities))} "
+                "hold no events: nothing can be learned from them."
+            )
+
     def train(
         self,
         head: Head,
@@ -215,11 +225,6 @@ class FusionModel:
             The structured predictor of all rows of the frame, and of `eval_frame`'s.
         """
         data, target, chosen = _present_rows(self.data, target, rows)
-        if not head.informative(target):
-            raise ValueError(
-                f"The training rows that have {' or '.join(map(repr, self.modalities))} "
-                "hold no events: nothing can be learned from them."
-            )
         offset = None if offsets is None else offsets[0][chosen]
         if self.linear:
             return fit_linear(self.network, head, data, target, offset)

@@ -211,6 +211,8 @@ class FusionEstimator(Saving):
                     objectives=objectives,
                     start=start,
                 )
+            for model in self._models.values():
+                model.refuse_silence(head, target, rows)
             treated = None
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)

@@ -285,3 +285,18 @@ def test_what_may_be_asked_for() -> None:
     lacking = without(frame, [2], GENES)
     with pytest.raises(ValueError, match=r"no modality present: 'patient_2'\. .* \['rna'\]"):
         model.predict(lacking, modalities=["rna"])
+
+
+def test_a_member_without_events_is_refused_before_any_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame, y = cohort_for("cox", 40)
+    genes = [column for column in frame if str(column).startswith("gene_")]
+    frame.loc[frame.index[y["event"]], genes] = np.nan
+
+    def trained(*_: object) -> None:
+        raise AssertionError("a network was trained")
+
+    monkeypatch.setattr("mmfusion.estimators._model.train", trained)
+    with pytest.raises(ValueError, match=r"that have 'rna' hold no events"):
+        make_model("cox", "late").fit(frame, y)
