@@ -245,7 +245,7 @@ def _cell(scenario: str, n: int, cell: pd.DataFrame) -> str:
     elif scenario in "bc":
         text += f"\nNetworks explain {share:.0%} of the prognosis in rows they did not see.\n"
     seconds = cell["seconds"].median()
-    return text + f"Median cost of a study: {seconds:.1f} processor seconds, all methods.\n"
+    return text + f"\nMedian cost of a study: {seconds:.1f} processor seconds, all methods.\n"
 
 
 def main() -> None:
