@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mmfusion.heads import CategoricalHead, GaussianHead
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
 from mmfusion.structured import Formula, PartialEffect, partially_linear, partially_logistic
 
+from ._folds import deal_folds
 from ._frame import take_outcome
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def double_ml(
 
     def one_split(seed: int) -> PartialEffect:
         outcome_mean, treatment_mean = np.zeros(len(frame)), np.zeros(len(frame))
-        for train, held in _folds(labels, cluster, seed):
+        for train, held in deal_folds(labels, cluster, FOLDS, seed):
             rest = frame.iloc[held]
             own = nuisance(type(estimator), train, take_outcome(y, train), seed)
             outcome_mean[held] = own.predict_proba(rest)[:, 1] if logistic else own.predict(rest)
@@ -205,10 +205,3 @@ def _labels(head: Head, target: Target, treatment: np.ndarray) -> np.ndarray:
     if len(values) > 2:
         return labels
     return 2 * labels + code if isinstance(head, CategoricalHead) else code
-
-
-def _folds(labels: np.ndarray, cluster: np.ndarray | None, seed: int) -> Any:
-    if cluster is None:
-        return StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels)
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    return folds.split(labels, labels, cluster)

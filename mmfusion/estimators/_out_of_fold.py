@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mmfusion.fusion import LateFusion
 from mmfusion.heads import CategoricalHead, DiscreteTimeHead
 from mmfusion.heads.base import Head, Target
 from mmfusion.heads.cox import CoxMixtureHead
 
+from ._folds import deal_folds
 from ._frame import take_outcome
 from ._late import OutOfFold
 
 if TYPE_CHECKING:
     from .base import FusionEstimator
 
-__all__ = ["check_combine", "deal_folds", "out_of_fold"]
+__all__ = ["check_combine", "late_folds", "out_of_fold"]
 
 
 def check_combine(estimator: FusionEstimator, strategy: LateFusion, head: Head) -> None:
@@ -47,7 +47,7 @@ def check_combine(estimator: FusionEstimator, strategy: LateFusion, head: Head) 
         )
 
 
-def deal_folds(
+def late_folds(
     estimator: FusionEstimator,
     frame: pd.DataFrame,
     head: Head,
@@ -63,12 +63,8 @@ def deal_folds(
             "Out-of-fold predictions need at least 2 rows of each class. "
             f"Class {rare!r} has 1; use LateFusion('mean')."
         )
-    groups = estimator._cluster(frame)
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = kind(n_folds, shuffle=True, random_state=seeds.randint(2**31 - 1))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        return list(splitter.split(labels, labels, groups))
+    seed = seeds.randint(2**31 - 1)
+    return deal_folds(labels, estimator._cluster(frame), n_folds, seed)
 
 
 def out_of_fold(

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mmfusion.fusion import JointFusion, check_fusion
 from mmfusion.heads.base import Head, Target
@@ -17,6 +16,7 @@ from mmfusion.modalities import Modality
 
 from ._double_ml import check_double_ml, check_rows, double_ml, find_treatment
 from ._effects import Effects
+from ._folds import deal_folds
 from ._frame import take_outcome
 from ._model import DesignUse
 from ._parameters import NestedModalities, check_choice
@@ -129,13 +129,10 @@ class SemiStructured(Effects, NestedModalities):
     def _cross_fitted(
         self, frame: pd.DataFrame, y: Any, sample_weight: Any, seed: int
     ) -> np.ndarray:
-        """Return the deep predictor of each row from networks that did not see it, (n,)."""
+        """Return the deep predictor of each row from networks that did not see it, (n, K)."""
         labels = self._head.stratify(self._encode(self._head.encode, frame, y, sample_weight))
-        groups = self._cluster(frame)  # rows of a cluster stay together
-        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-        folds = kind(CROSS_FIT_FOLDS, shuffle=True, random_state=seed % 2**32)
         deep = np.zeros((len(frame), len(self._head.predictors)))
-        for train, held in folds.split(labels, labels, groups):
+        for train, held in deal_folds(labels, self._cluster(frame), CROSS_FIT_FOLDS, seed):
             model = clone(self).set_params(inference="model", verbose=0, random_state=seed)
             model._shrinks = False  # the coefficient that it gets does so, with all rows to judge
             weight = None if sample_weight is None else np.asarray(sample_weight)[train]

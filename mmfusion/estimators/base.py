@@ -18,22 +18,25 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.objectives import Objective
 from mmfusion.structured import columns_read
-from mmfusion.training import Callback, TrainingResult, TrainingSettings, split_validation
+from mmfusion.training import (
+    MIN_VALIDATION_ROWS,
+    Callback,
+    TrainingResult,
+    TrainingSettings,
+    split_validation,
+)
 
 from ._auxiliary import check_auxiliary, check_same_modalities
 from ._frame import check_frame
 from ._late import OUT_OF_FOLD, LatePool
 from ._model import FusionModel, Start
-from ._out_of_fold import check_combine, deal_folds, out_of_fold
+from ._out_of_fold import check_combine, late_folds, out_of_fold
 from ._parameters import check_modalities, check_names, check_number, training_settings
 from ._predicting import refuse_empty, stack
 from ._saving import Saving
 from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionEstimator"]
-
-#: A validation part of fewer rows says nothing; all rows are then trained on, for all epochs.
-MIN_VALIDATION_ROWS = 8
 
 
 class FusionEstimator(Saving):
@@ -178,7 +181,7 @@ class FusionEstimator(Saving):
         if isinstance(strategy, LateFusion):
             check_combine(self, strategy, head)
             if modalities and strategy.how in OUT_OF_FOLD:
-                folds = deal_folds(self, frame, head, target, strategy.folds, seeds)
+                folds = late_folds(self, frame, head, target, strategy.folds, seeds)
         self._head = head
         # All of them keep their plan.
         whole = len(rows) == len(target)

@@ -20,7 +20,7 @@ from mmfusion.fusion import JointFusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.objectives import Objective, Reconstruction, check_objectives
-from mmfusion.training import Callback, TrainingSettings, split_validation
+from mmfusion.training import MIN_VALIDATION_ROWS, Callback, TrainingSettings, split_validation
 
 from ._frame import check_frame, name_rows
 from ._model import FusionModel
@@ -35,9 +35,6 @@ from ._parameters import (
 from ._persistence import load_estimator, save_estimator
 
 __all__ = ["FusionPretrainer"]
-
-#: A validation part of fewer rows says nothing; all rows are then trained on, for all epochs.
-MIN_VALIDATION_ROWS = 8
 
 
 class FusionPretrainer(TransformerMixin, NestedModalities):

@@ -1,6 +1,6 @@
 """The training loop, exact gradients of large risk sets, early stopping, devices."""
 
-from mmfusion.training.batches import deal, split_validation
+from mmfusion.training.batches import MIN_VALIDATION_ROWS, deal, split_validation
 from mmfusion.training.callbacks import Callback, ProgressBar, TrainingState
 from mmfusion.training.device import make_fabric
 from mmfusion.training.inference import predict_eta
@@ -9,6 +9,7 @@ from mmfusion.training.trainer import TrainingDivergedError, TrainingResult, tra
 from mmfusion.training.two_pass import two_pass_backward
 
 __all__ = [
+    "MIN_VALIDATION_ROWS",
     "Callback",
     "ProgressBar",
     "TrainingDivergedError",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["deal", "split_validation"]
+__all__ = ["MIN_VALIDATION_ROWS", "deal", "split_validation"]
+
+#: A validation part of fewer rows says nothing; all rows are then trained on, for all epochs.
+MIN_VALIDATION_ROWS = 8
 
 
 def deal(labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
