@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,36 @@ class SemiStructured(Effects, NestedModalities):
         at = find_treatment(self.treatment, structured.formula, fitted)
         check_rows(self._head, target, structured.formula.transform(frame)[:, at])
         return at
+
+    def _keep_nothing(self, structured: StructuredPart) -> None:
+        """Leave the networks out: there were no rows to show that they help."""
+        if not self._models:
+            return
+        structured.scale = 0.0
+        warnings.warn(
+            "There are too few rows, or events, to hold some out and judge the networks by them: "
+            "the model is its structured part alone. Give fit an eval_set, or say patience=None to "
+            "keep the networks unjudged.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+    def _warn_of_shared_columns(self) -> None:
+        """Warn where networks that are not projected read what the effects are of."""
+        if self._structured is None or self.inference != "cross_fit":
+            return
+        of_formula = set(self._structured.formula.columns_)
+        for model in self._models.values():
+            for name, modality in model.modalities.items():
+                shared = sorted(of_formula.intersection(modality.columns_))
+                if shared:
+                    warnings.warn(
+                        f"Modality {name!r} reads {shared}, which stand in the formula too: with "
+                        "inference='cross_fit' their effects are what the networks leave of them. "
+                        "Leave a treatment out of the modalities.",
+                        UserWarning,
+                        stacklevel=3,
+                    )
 
     def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
         if self.cluster is None:

@@ -216,6 +216,7 @@ class FusionEstimator(Saving):
                 )
             for model in self._models.values():
                 model.refuse_silence(head, target, rows)
+            self._warn_of_shared_columns()
             treated = None
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
@@ -236,7 +237,9 @@ class FusionEstimator(Saving):
                 folded_eta = self._pool(folded.etas, folded.present, standardised=True)
         eta = self._pool(etas, present)
         if structured is not None and offsets is not None:
-            if self._shrinks and validation is not None and head.informative(validation[1]):
+            if self._shrinks and validation is None and settings.patience is not None:
+                self._keep_nothing(structured)
+            elif self._shrinks and validation is not None and head.informative(validation[1]):
                 held, held_target = validation
                 deep = torch.from_numpy(eta[held] if eval_frame is None else self._deep(eval_frame))
                 beside = offsets[0][held] if offsets[1] is None else offsets[1]

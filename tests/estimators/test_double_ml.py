@@ -41,7 +41,7 @@ def draw(n: int = 300, seed: int = 0) -> pd.DataFrame:
     return frame
 
 
-def fixed_folds(labels: np.ndarray, cluster: Any, seed: int) -> Any:
+def fixed_folds(labels: np.ndarray, cluster: Any, n_folds: int, seed: int) -> Any:
     return KFold(5).split(labels)
 
 
@@ -54,7 +54,7 @@ def sandwich(shares: np.ndarray) -> float:
 def test_gaussian_against_scikit_learn(
     monkeypatch: pytest.MonkeyPatch, treatment: str, weighted: bool
 ) -> None:
-    monkeypatch.setattr(_double_ml, "_folds", fixed_folds)
+    monkeypatch.setattr(_double_ml, "deal_folds", fixed_folds)
     frame = draw()
     weight = np.random.default_rng(5).uniform(0.5, 2, size=len(frame)) if weighted else None
     model = FusionRegressor({}, structured=f"{treatment} + x + w", **DML)
@@ -86,7 +86,7 @@ def test_gaussian_against_scikit_learn(
 
 @pytest.mark.parametrize("treatment", ["arm", "dose"])
 def test_binomial_against_scikit_learn(monkeypatch: pytest.MonkeyPatch, treatment: str) -> None:
-    monkeypatch.setattr(_double_ml, "_folds", fixed_folds)
+    monkeypatch.setattr(_double_ml, "deal_folds", fixed_folds)
     frame = draw(400)
     model = FusionClassifier({}, structured=f"{treatment} + x", **DML)
     model.set_params(treatment=treatment).fit(frame, frame["ill"])
@@ -147,16 +147,16 @@ def test_a_cluster_counts_as_one_and_stays_in_one_fold(monkeypatch: pytest.Monke
     frame["site"] = np.arange(200)
     twice = pd.concat([frame, frame], ignore_index=True)
     groups = []
-    inner = _double_ml._folds
+    inner = _double_ml.deal_folds
 
-    def watched(labels: np.ndarray, cluster: Any, seed: int) -> Any:
-        for train, held in inner(labels, cluster, seed):
+    def watched(labels: np.ndarray, cluster: Any, n_folds: int, seed: int) -> Any:
+        for train, held in inner(labels, cluster, n_folds, seed):
             if cluster is None:
                 cluster = np.arange(len(labels))
             groups.append(set(cluster[train]) & set(cluster[held]))
             yield train, held
 
-    monkeypatch.setattr(_double_ml, "_folds", watched)
+    monkeypatch.setattr(_double_ml, "deal_folds", watched)
     settings = {"structured": "arm + x", "random_state": 0, **DML}
     one = FusionRegressor({}, **settings).fit(frame, frame["y"]).effects_.loc["arm", "se"]
     plain = FusionRegressor({}, cluster="site", **settings).fit(twice, twice["y"])

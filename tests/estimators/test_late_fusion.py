@@ -289,8 +289,8 @@ def test_members_of_a_fold_do_not_see_its_rows(monkeypatch: pytest.MonkeyPatch) 
     # By hand: the same folds, a member fitted without each.
     folds = []
     monkeypatch.setattr(
-        "mmfusion.estimators.base.deal_folds",
-        lambda *args: folds.extend(oof_module.deal_folds(*args)) or folds,
+        "mmfusion.estimators.base.late_folds",
+        lambda *args: folds.extend(oof_module.late_folds(*args)) or folds,
     )
     clone(model).fit(frame, y)
     train, held = folds[0]
@@ -313,7 +313,7 @@ def test_rows_of_a_cluster_are_in_one_fold() -> None:
     frame["ward"] = np.arange(60) // 4
     model = make_model("cox", LateFusion("stack", **SMALL), cluster="ward")
     head = CoxHead()
-    folds = oof_module.deal_folds(
+    folds = oof_module.late_folds(
         model, frame, head, head.fit_outcome(y), 3, np.random.RandomState(0)
     )
     for _, held in folds:

@@ -406,3 +406,22 @@ def test_wald_tests_need_no_training_rows(tmp_path: Path) -> None:
     pd.testing.assert_series_equal(loaded.effects_test(["dose"]), model.effects_test(["dose"]))
     with pytest.raises(ValueError, match="no training rows"):
         loaded.effects_test(["dose"], "likelihood_ratio")
+
+
+def test_of_networks_that_no_rows_can_judge_nothing_is_kept() -> None:
+    frame, y = draw(40)
+    with pytest.warns(UserWarning, match="too few rows, or events"):
+        model = FusionCox(DEEP, structured="dose", **QUICK).fit(frame, y)
+    classical = FusionCox({}, structured="dose").fit(frame, y)
+    np.testing.assert_allclose(model.predict(frame), classical.predict(frame), atol=1e-9)
+    assert model.deep_share_ == 0.0
+    unjudged = FusionCox(DEEP, structured="dose", **(QUICK | {"patience": None})).fit(frame, y)
+    assert unjudged.deep_share_ > 0.0
+
+
+def test_a_treatment_among_the_modalities_is_told_before_cross_fitting() -> None:
+    frame, y = draw(120)
+    inputs = {"table": Tabular(["dose", "z0"])}
+    model = FusionCox(inputs, structured="dose", inference="cross_fit", **QUICK)
+    with pytest.warns(UserWarning, match=r"Modality 'table' reads \['dose'\]"):
+        model.fit(frame, y)
