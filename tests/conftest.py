@@ -9,11 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.helpers import make_cohort
 
 # Small tensors: a second thread costs more than it brings (the Makefile does it for NumPy's BLAS).
 torch.set_num_threads(1)
+
+# The same examples in every run: what fails, fails for whoever looks.
+settings.register_profile("mmfusion", derandomize=True, deadline=None)
+settings.load_profile("mmfusion")
 
 
 @pytest.fixture(autouse=True)

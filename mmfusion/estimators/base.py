@@ -237,7 +237,7 @@ class FusionEstimator(Saving):
                 folded_eta = self._pool(folded.etas, folded.present, standardised=True)
         eta = self._pool(etas, present)
         if structured is not None and offsets is not None:
-            if self._shrinks and validation is None and settings.patience is not None:
+            if self._shrinks and validation is None and self._stops_early(settings):
                 self._keep_nothing(structured)
             elif self._shrinks and validation is not None and head.informative(validation[1]):
                 held, held_target = validation
@@ -281,13 +281,17 @@ class FusionEstimator(Saving):
                     stacklevel=3,
                 )
             return np.arange(len(frame)), (np.arange(len(eval_frame)), eval_target), eval_frame
-        linear = isinstance(self.fusion, EarlyFusion) and self.fusion.hidden is None
-        if settings.patience is not None and trains and not linear:
+        if trains and self._stops_early(settings):
             part, held = split_validation(head.stratify(target), self.validation_fraction, rng)
             held_target = target.take(torch.from_numpy(held))
             if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
                 return part, (held, held_target), None
         return np.arange(len(frame)), None, None
+
+    def _stops_early(self, settings: TrainingSettings) -> bool:
+        """Whether validation rows end the training; a ridge is fitted at once, to all rows."""
+        linear = isinstance(self.fusion, EarlyFusion) and self.fusion.hidden is None
+        return settings.patience is not None and not linear
 
     def _train_all(
         self,

@@ -69,8 +69,7 @@ def cross_ae(
     Tong, Mitchel, Chatlin & Wang (2020): as `concat_ae`, with reconstructions across modalities, so
     that the codes share a space; their mean enters the survival network.
 
-    Deviations: as `concat_ae`; the mean is that of the modalities a row has, and each code has a
-    linear layer of its own before it, which the reconstructions do not see.
+    Deviations: as `concat_ae`; the mean is that of the modalities a row has.
 
     Parameters
     ----------
@@ -106,8 +105,10 @@ def _autoencoder(
     objective = Reconstruction(
         weight, cross=cross, hidden=(128, 128), pretrain_epochs=pretrain_epochs
     )
+    # The codes themselves are averaged: those that the reconstructions see.
+    options = {"project": False} if operator == "mean" else None
     settings: dict[str, Any] = {
-        "fusion": JointFusion(operator, dim=dim, hidden=(128, 128), dropout=0.2),
+        "fusion": JointFusion(operator, dim, hidden=(128, 128), dropout=0.2, options=options),
         "auxiliary": [objective],
         "epochs": 100 + pretrain_epochs,
     }

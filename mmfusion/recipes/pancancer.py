@@ -29,8 +29,7 @@ def cheerla_gevaert(
     Deviations: this is the loss of the paper; the authors' code has a ratio of variances, a
     classification of vital status and another survival loss. Two hidden layers with dropout, where
     they have batch normalisation and ten highway layers; encoders are those of the modalities;
-    AdamW; Efron's ties. Each embedding has a linear layer of its own before the mean, which the
-    similarity loss does not see.
+    AdamW; Efron's ties.
 
     Parameters
     ----------
@@ -55,7 +54,9 @@ def cheerla_gevaert(
     0.25
     """
     settings: dict[str, Any] = {
-        "fusion": JointFusion("mean", dim=dim, hidden=(dim, dim), dropout=0.5),
+        "fusion": JointFusion(
+            "mean", dim, hidden=(dim, dim), dropout=0.5, options={"project": False}
+        ),
         "auxiliary": [Similarity(weight, margin=margin)],
         "modality_dropout": 0.25,
         "batch_size": 64,
@@ -77,8 +78,7 @@ def multi_surv(
     a censored patient has survived an interval of which the first half was seen.
 
     Deviations: a modality that a patient lacks takes no part in the maximum (in the authors' code
-    its encoder's answer to zeros does); each embedding has a linear layer of its own before it;
-    intervals are equal parts of the time to the last event,
+    its encoder's answer to zeros does); intervals are equal parts of the time to the last event,
     where theirs are years; encoders are those of the modalities; no batch normalisation; AdamW with
     a cosine schedule for Adam with plateaus; the loss averages over patients.
 
@@ -103,8 +103,9 @@ def multi_surv(
     >>> multi_surv({"rna": Genes("gene_*"), "clinic": Tabular(["age", "sex"])}, dim=64).loss
     'multisurv'
     """
+    options = {"project": False} if fusion in ("max", "sum", "product") else None
     settings: dict[str, Any] = {
-        "fusion": JointFusion(fusion, dim=dim, hidden=(dim,) * 4, dropout=0.5),
+        "fusion": JointFusion(fusion, dim, hidden=(dim,) * 4, dropout=0.5, options=options),
         "loss": "multisurv",
         "n_intervals": n_intervals,
         "scheme": "equidistant",

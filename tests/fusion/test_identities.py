@@ -29,6 +29,7 @@ from mmfusion.fusion.operators import (
     Modulation,
     Product,
     Similarity,
+    Sum,
     TensorProduct,
     Transformer,
 )
@@ -65,20 +66,30 @@ def rows(present: Tensor) -> list[tuple[int, list[int]]]:
 # Formulas ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("project", [True, False])
 @pytest.mark.parametrize(
     ("kind", "combine"),
     [
+        (Sum, lambda h: torch.stack(h).sum(0)),
         (Mean, lambda h: torch.stack(h).mean(0)),
         (Max, lambda h: torch.stack(h).max(0).values),
         (Product, lambda h: torch.stack(h).prod(0)),
     ],
 )
-def test_element_by_element(kind: type, combine: object) -> None:
-    operator, parts, present = kind(WIDTHS, DIM), embeddings(), masks()
-    nn.init.normal_(operator.projections[0].bias)
+def test_element_by_element(kind: type, combine: object, project: bool) -> None:
+    widths = WIDTHS if project else (DIM, DIM, DIM)
+    operator, parts, present = kind(widths, DIM, project=project), embeddings(widths), masks()
+    if project:
+        nn.init.normal_(operator.projections[0].bias)
+    else:
+        assert not list(operator.parameters())
     out = operator(parts, present)
+    unseen = [part.masked_fill(~present[:, k : k + 1], torch.nan) for k, part in enumerate(parts)]
+    assert torch.equal(operator(unseen, present), out)
+    assert torch.equal(operator(parts, present | True), operator(parts, None))
     for row, there in rows(present):
-        h = [linear(operator.projections[k], parts[k][row]) for k in there]
+        h = [linear(operator.projections[k], parts[k][row]) for k in there] if project else []
+        h = h or [parts[k][row] for k in there]
         empty = torch.ones(DIM) if kind is Product else torch.zeros(DIM)
         assert torch.allclose(out[row], combine(h) if h else empty)  # type: ignore[operator]
 

@@ -76,20 +76,18 @@ def test_rows_may_come_in_any_order_and_batch(name: str) -> None:
 
 
 @operators
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_masks_and_any_contents(name: str, data: st.DataObject) -> None:
     """A row's output is what it is by itself with zeros where absent, whoever lacks what."""
-    operator = build(name)
+    operator = build(name).double()  # a sum's rounding depends on the batch
     n = data.draw(st.integers(1, 5))
     flags = data.draw(st.lists(st.booleans(), min_size=3 * n, max_size=3 * n))
     present = torch.tensor(flags).reshape(n, 3)
     junk = data.draw(st.sampled_from([0.0, -3.5, 1e38, float("inf"), float("nan")]))
     torch.manual_seed(data.draw(st.integers(0, 99)))
-    clean = [torch.randn(n, width) for width in WIDTHS]
-    parts = [
-        torch.where(present[:, k : k + 1], part, torch.tensor(junk)) for k, part in enumerate(clean)
-    ]
+    clean = [torch.randn(n, width).double() for width in WIDTHS]
+    parts = [torch.where(present[:, k : k + 1], part, junk) for k, part in enumerate(clean)]
     out = operator(parts, present)
     assert torch.isfinite(out).all()
     for row in range(n):

@@ -53,6 +53,10 @@ def test_build_operator() -> None:
     assert early.width == 9
     low_rank = build_operator(JointFusion("low_rank_tensor", 8, options={"rank": 3}), [3, 4])
     assert low_rank.rank == 3
+    bare = JointFusion("mean", 8, options={"project": False})
+    assert build_operator(bare, [4, 4]).width == 4
+    with pytest.raises(ValueError, match=r"project option .* one width. Got widths \(3, 4\)"):
+        build_operator(bare, [3, 4])
     hidden = build_operator(JointFusion("tensor", 8, hidden=(5, 2), at="hidden"), [7, 7])
     assert hidden.width == 9  # of two hidden layers of width 2
 
@@ -93,7 +97,8 @@ def test_options_are_those_of_the_constructor() -> None:
             JointFusion("low_rank_bilinear", options={"ranks": 4}),
             r"may hold \['rank'\] with operator 'low_rank_b.* Got 'ranks'. Did you mean 'rank'",
         ),
-        (JointFusion("sum", options={"rank": 4}), "must be None or empty with operator 'sum'"),
+        (JointFusion("gated", options={"rank": 4}), "must be None or empty with operator 'gated'"),
+        (JointFusion("sum", options={"project": 1}), "project option of JointFusion .* Got 1"),
         (
             JointFusion("low_rank_tensor", options={"rank": 0}),
             "rank option of JointFusion must be a positive integer. Got 0",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mmfusion.metrics import cumulative_dynamic_auc
 from mmfusion.survival import censoring_distribution, surv
 
-quick = settings(max_examples=50, deadline=None, derandomize=True)
+quick = settings(max_examples=50)
 GRID = np.array([1.0, 2.0, 3.5, 5.0, 6.0])
 
 

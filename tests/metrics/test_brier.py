@@ -15,7 +15,7 @@ from mmfusion.metrics import brier_score, integrated_brier_score
 from mmfusion.survival import kaplan_meier, surv
 
 seeds = st.integers(0, 2**32 - 1)
-quick = settings(max_examples=50, deadline=None, derandomize=True)
+quick = settings(max_examples=50)
 GRID = np.array([1.0, 2.0, 3.5, 5.0, 6.0])
 CONVENTIONS = ("mmfusion", "sksurv", "pycox")
 

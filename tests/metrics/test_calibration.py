@@ -38,7 +38,7 @@ def looped(event, s, n_bins):
     return counts
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12))
 def test_against_a_loop(seed, n_bins):
     rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ from mmfusion.metrics._ranks import count_below
 from mmfusion.survival import check_survival, surv
 
 seeds = st.integers(0, 2**32 - 1)
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=60)
 
 
 def tied(seed, smallest=4):

@@ -46,7 +46,7 @@ table = arrays(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(table, st.sampled_from([0.0, 0.01, 0.1]))
 def test_moments_equal_one_column_at_a_time(values, tail):
     moments = column_moments(values, tail)

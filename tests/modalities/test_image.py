@@ -239,7 +239,7 @@ def test_several_columns_make_one_bag():
     np.testing.assert_array_equal(data.pixels.numpy(), np.stack([a, b, c]).transpose(0, 3, 1, 2))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8).filter(any))
 def test_bags_of_any_length(lengths):
     stamp = iter(range(100))

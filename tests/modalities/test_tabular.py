@@ -88,7 +88,7 @@ columns_of_numbers = arrays(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(columns_of_numbers)
 def test_numbers_equal_scikit_learn(values):
     kept = values[~np.isnan(values).all(axis=1)]
@@ -108,7 +108,7 @@ def test_numbers_equal_scikit_learn(values):
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(columns_of_numbers, st.integers(1, 5))
 def test_absent_rows_never_matter(values, n_absent):
     if np.isnan(values).all():

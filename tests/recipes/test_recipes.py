@@ -80,6 +80,11 @@ def test_two_step_systems_run_both_steps(name: str, column: str) -> None:
         assert np.isfinite(then[column])
 
 
+@pytest.mark.parametrize("name", ["cross_ae", "cheerla_gevaert", "multi_surv"])
+def test_what_is_pooled_is_the_embeddings_themselves(name: str) -> None:
+    assert not list(SURVIVAL[name]().fit(FRAME, Y).network_.operator.parameters())
+
+
 def test_cph_is_the_classical_model() -> None:
     ours = recipes.cph("age + treatment", ties="breslow").fit(FRAME, Y)
     same = FusionCox({}, structured="age + treatment", ties="breslow").fit(FRAME, Y)

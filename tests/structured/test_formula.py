@@ -166,7 +166,7 @@ def test_a_factor_has_one_smooth_a_level() -> None:
     order=st.integers(1, 3),
     bs=st.sampled_from(["ps", "cr"]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_null_space_of_a_smooth(seed: int, k: int, order: int, bs: str) -> None:
     frame = make_frame(seed=seed)
     option = f", m=(2, {order})" if bs == "ps" else ""

@@ -26,7 +26,7 @@ def bases() -> list[SplineBasis]:
 
 @pytest.mark.parametrize("basis", bases())
 @given(x=st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_basis_sums_to_one_everywhere(basis: SplineBasis, x: list[float]) -> None:
     # A constant lies in the span of both bases, with all coefficients 1.
     at = np.array(x)
@@ -91,7 +91,7 @@ def test_cubic_knots_stand_at_quantiles_of_distinct_values() -> None:
 
 
 @given(seed=st.integers(0, 1000), columns=st.integers(2, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_constraint_is_an_orthonormal_basis_of_what_sums_to_zero(
     seed: int, columns: int
 ) -> None:

@@ -115,7 +115,7 @@ def test_it_equals_one_pass(kind: str, head: str, dtype: torch.dtype, rtol: floa
     assert (found - exact).norm() <= rtol * exact.norm()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(micro=st.integers(1, N + 5), head=st.sampled_from(["cox", "gaussian"]))
 def test_it_equals_one_pass_for_any_chunking(micro: int, head: str) -> None:
     network, reference, _, _ = both("mlp", head, micro, torch.float64)
