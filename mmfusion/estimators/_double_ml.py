@@ -147,6 +147,10 @@ def double_ml(
     event = target.code.numpy() == 1 if logistic else None  # type: ignore[attr-defined]
     weight = None if sample_weight is None else np.asarray(sample_weight)
 
+    # Its levels and knots are those of all rows, so that a fold knows those of the rest.
+    others = Formula(_without(estimator))
+    others.fit_transform(frame, intercept=True)
+
     def nuisance(kind: Any, rows: np.ndarray, outcome: Any, seed: int) -> Any:
         params = clone(estimator).get_params(deep=False)
         model = kind(**{key: params[key] for key in kind._get_param_names()}).set_params(
@@ -161,6 +165,7 @@ def double_ml(
         # Noise in one function is not noise in the other; but where both are shrunk towards their
         # means, the product of the errors, which is the bias, has the sign of the confounding.
         model._shrinks = False
+        model._prepared = others
         return model.fit(frame.iloc[rows], outcome, None if weight is None else weight[rows])
 
     def one_split(seed: int) -> PartialEffect:

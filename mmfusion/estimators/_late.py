@@ -10,25 +10,20 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
 from mmfusion.fusion import LateFusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.heads.cox import CoxMixtureHead
-from mmfusion.structured import HeadLikelihood, Term, fit_structured
+
+from ._late_rows import SLOPE, LateRows, stacked_columns
 
 __all__ = ["OUT_OF_FOLD", "LatePool", "OutOfFold"]
 
 #: Ways of combining that learn from out-of-fold predictions.
 OUT_OF_FOLD = ("weighted", "stack")
-#: Penalty of a stack's coefficients: half of this times their squares, of a standardised outcome.
-RIDGE = 1.0
-#: Of fewer events (rows, where there is no censoring) a coefficient is not learned by itself.
-ENOUGH = 5
 #: Up to so many members every set of them has its own regression; else those that rows have.
 ALL_SETS = 5
-#: The largest slope of standardised log-hazards.
-SLOPE = 20.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +119,7 @@ class LatePool:
         beside = torch.zeros(len(some), etas.shape[2], dtype=torch.float64)
         if offset is not None:
             beside = offset[at]
-        data = _Rows(etas[some], present[some], head, target.take(at), beside)
+        data = LateRows(etas[some], present[some], head, target.take(at), beside)
         if isinstance(head, CoxMixtureHead):
             self._fit_curves(data, head)
         elif self.how == "stack":
@@ -140,7 +135,7 @@ class LatePool:
             return head.vote(etas, present)
         return head.pool(etas, present * np.ones(len(self.names)))
 
-    def _fit_weights(self, data: _Rows) -> None:
+    def _fit_weights(self, data: LateRows) -> None:
         """Find the weights (and, of log-hazards, slopes) of the lowest loss."""
         has_slope = not data.head.has_intercept
         m = len(self.names)
@@ -169,13 +164,13 @@ class LatePool:
                 pooled = part.head.pool(part.etas, self._shares(part.present, self.weights))
                 self.slopes[_key(members)] = part.slope(pooled)
 
-    def _fit_stacks(self, data: _Rows) -> None:
+    def _fit_stacks(self, data: LateRows) -> None:
         for members in self._sets(data):
             part = data.having(members)
             if part.enough(int(members.sum())):
                 self.stacks[_key(members)] = part.stack(members)
 
-    def _fit_curves(self, data: _Rows, head: CoxMixtureHead) -> None:
+    def _fit_curves(self, data: LateRows, head: CoxMixtureHead) -> None:
         """Calibrate each member's log-hazard, and weigh their curves."""
         if self.how == "weighted":
             for number, alone in enumerate(np.eye(len(self.names), dtype=bool)):
@@ -193,7 +188,7 @@ class LatePool:
         slopes = [self.slopes.get(_key(members), 1.0) for members in alone]
         return np.where(present, etas[:, :, 0] * slopes, np.nan)
 
-    def _sets(self, data: _Rows) -> list[np.ndarray]:
+    def _sets(self, data: LateRows) -> list[np.ndarray]:
         m = len(self.names)
         if m <= ALL_SETS:
             every = itertools.product([False, True], repeat=m)
@@ -239,14 +234,14 @@ class LatePool:
     def _stacked(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:
         m, k = etas.shape[1:]
         result = np.empty((len(etas), k))
-        centred = _columns(np.where(present[:, :, None], etas, 0.0))
+        logits = stacked_columns(np.where(present[:, :, None], etas, 0.0), head)
         patterns, which = np.unique(present, axis=0, return_inverse=True)
         for number, members in enumerate(patterns):
             rows = which.ravel() == number
             known = [self.stacks[key] for key in self._keys(members) if key in self.stacks]
             # A set that too few training rows had: the mean of what its members say alone.
             coef = np.mean(known, axis=0) if known else self._untaught(members, k, head)
-            result[rows] = np.tensordot(centred[rows], coef[:m], axes=(1, 0)) + coef[m:]
+            result[rows] = np.tensordot(logits[rows], coef[:m], axes=(1, 0)) + coef[m:]
         return result
 
     def _untaught(self, members: np.ndarray, k: int, head: Head) -> np.ndarray:
@@ -289,81 +284,6 @@ class LatePool:
         for name, value in state["arrays"].items():
             setattr(pool, name, value)
         return pool
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Predictors and outcome of the rows that a pool learns from."""
-
-    etas: np.ndarray
-    present: np.ndarray
-    head: Head
-    target: Target
-    offset: torch.Tensor
-
-    def having(self, members: np.ndarray) -> _Rows:
-        """Return the rows that have all of these members, with no others."""
-        rows = np.flatnonzero(self.present[:, members].all(1))
-        at = torch.from_numpy(rows)
-        present = np.broadcast_to(members, (len(rows), len(members)))
-        return _Rows(self.etas[rows], present, self.head, self.target.take(at), self.offset[at])
-
-    def enough(self, n_coefficients: int) -> bool:
-        """Return whether these rows say enough to learn so many coefficients from."""
-        if not len(self.target) or not self.head.informative(self.target):
-            return False
-        if self.head.has_intercept:  # a class that no row has would have no bound
-            k = self.etas.shape[2]
-            if len(np.unique(self.head.stratify(self.target))) < max(2, k):
-                return False
-        return self.head.total(self.target) >= ENOUGH * n_coefficients
-
-    def loss(self, pooled: np.ndarray) -> float:
-        return float(self.head.loss(self.offset + torch.from_numpy(pooled), self.target))
-
-    def slope(self, pooled: np.ndarray, high: float = SLOPE) -> float:
-        """Return what `pooled` is best multiplied by, not below 0."""
-        found = minimize_scalar(
-            lambda slope: self.loss(slope * pooled),
-            bounds=(0.0, high),
-            method="bounded",
-            options={"xatol": 1e-6},
-        )
-        return float(found.x)
-
-    def stack(self, members: np.ndarray) -> np.ndarray:
-        """Return coefficients of all members (0 outside `members`) and K constants."""
-        n, m, k = self.etas.shape
-        center, spread = self.head.units
-        columns = _columns(np.where(members[:, None], self.etas, 0.0))  # (n, m, K)
-        varies = members & (np.ptp(columns, axis=0) > 0).any(1)
-        used = int(varies.sum())
-        design = [columns[:, varies].transpose(0, 2, 1).reshape(n * k, used) * spread]
-        free = k if self.head.has_intercept else 0
-        first = 1 if free > 1 else 0  # of K logits one is the others' reference
-        design += [np.tile(np.eye(k)[:, first:free], (n, 1))]
-        coef = np.zeros(m + k)
-        matrix = np.hstack(design)
-        if not matrix.shape[1]:
-            return coef
-        ridge = Term("stack", slice(0, used), "random", (np.eye(used),), sp=(RIDGE * spread**2,))
-        names = [f"member {j}" for j in range(used)]
-        names += [f"constant {j}" for j in range(first, free)]
-        fit = fit_structured(
-            HeadLikelihood(self.head, self.target),
-            matrix,
-            (ridge,) if used else (),
-            (self.offset.numpy() * spread + center).reshape(-1),
-            names=names,
-        )
-        coef[:m][varies] = fit.coef[:used]
-        coef[m + first : m + free] = fit.coef[used:] / spread
-        return coef
-
-
-def _columns(etas: np.ndarray) -> np.ndarray:
-    """Return members' predictors as a stack reads them: K logits less their mean."""
-    return etas - etas.mean(2, keepdims=True) if etas.shape[2] > 1 else etas
 
 
 def _key(members: np.ndarray) -> str:

@@ -12,11 +12,11 @@ import torch
 from sklearn.base import clone
 
 from mmfusion.fusion import LateFusion
-from mmfusion.heads import CategoricalHead, DiscreteTimeHead
 from mmfusion.heads.base import Head, Target
 from mmfusion.heads.cox import CoxMixtureHead
+from mmfusion.structured import SeparationWarning
 
-from ._folds import deal_folds
+from ._folds import check_labels, deal_folds
 from ._frame import take_outcome
 from ._late import OutOfFold
 
@@ -28,11 +28,6 @@ __all__ = ["check_combine", "late_folds", "out_of_fold"]
 
 def check_combine(estimator: FusionEstimator, strategy: LateFusion, head: Head) -> None:
     """Raise where an estimator has nothing to combine in the way that is asked for."""
-    if strategy.how == "stack" and isinstance(head, DiscreteTimeHead):
-        raise ValueError(
-            "LateFusion('stack') has no regression of many intervals on many intervals. "
-            "FusionDiscreteTime knows 'mean', 'weighted' and 'vote'."
-        )
     if strategy.combine == "risk":
         return
     if not isinstance(head, CoxMixtureHead):
@@ -56,15 +51,9 @@ def late_folds(
     seeds: np.random.RandomState,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return training and held-out rows of each fold; rows of a cluster stay together."""
-    labels = head.stratify(target)
-    if isinstance(head, CategoricalHead) and np.bincount(labels).min() < 2:
-        rare = head.classes_[np.bincount(labels).argmin()].item()
-        raise ValueError(
-            "Out-of-fold predictions need at least 2 rows of each class. "
-            f"Class {rare!r} has 1; use LateFusion('mean')."
-        )
-    seed = seeds.randint(2**31 - 1)
-    return deal_folds(labels, estimator._cluster(frame), n_folds, seed)
+    groups = estimator._cluster(frame)
+    check_labels(head, target, groups, "LateFusion('mean')")
+    return deal_folds(head.stratify(target), groups, n_folds, seeds.randint(2**31 - 1))
 
 
 def out_of_fold(
@@ -88,11 +77,12 @@ def out_of_fold(
     offset = torch.zeros(len(frame), len(head.predictors), dtype=torch.float64)
     fusion = clone(estimator.fusion).set_params(how="mean", combine="risk")
     for train, held in folds:
-        model = clone(estimator).set_params(fusion=fusion, inference="model", verbose=0)
+        model = estimator._of_part().set_params(fusion=fusion)
         weight = None if sample_weight is None else np.asarray(sample_weight)[train]
         try:
             with warnings.catch_warnings():  # what is kept of a fold's networks is nothing
                 warnings.filterwarnings("ignore", r"(The t|T)raining was interrupted", UserWarning)
+                warnings.simplefilter("ignore", SeparationWarning)
                 model.fit(frame.iloc[train], take_outcome(y, train), weight)
         except KeyboardInterrupt:
             model.interrupted_ = True

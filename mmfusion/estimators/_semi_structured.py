@@ -14,10 +14,11 @@ from sklearn.base import clone
 from mmfusion.fusion import JointFusion, check_fusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
+from mmfusion.structured import Formula, SeparationWarning
 
 from ._double_ml import check_double_ml, check_rows, double_ml, find_treatment
 from ._effects import Effects
-from ._folds import deal_folds
+from ._folds import check_labels, deal_folds
 from ._frame import take_outcome
 from ._model import DesignUse
 from ._parameters import NestedModalities, check_choice
@@ -34,6 +35,15 @@ class SemiStructured(Effects, NestedModalities):
 
     #: Whether only that share of the deep predictor is kept that lowers the validation loss.
     _shrinks = True
+    #: The formula as all rows made it, where this is an estimator of a part of them.
+    _prepared: Formula | None = None
+
+    def _of_part(self) -> Any:
+        """Return an estimator like this one for a part of its rows."""
+        model = clone(self).set_params(inference="model", verbose=0)
+        if self._structured is not None:
+            model._prepared = self._structured.formula
+        return model
 
     def _design_use(self) -> DesignUse:
         """Return what the networks make of the structured design."""
@@ -75,7 +85,7 @@ class SemiStructured(Effects, NestedModalities):
                 "The head parameter may be 'nonlinear' only where hidden layers follow the fusion "
                 f"of the modalities. Got {strategy!r}."
             )
-        return StructuredPart(self.structured, self.orthogonalization)
+        return StructuredPart(self.structured, self.orthogonalization, self._prepared)
 
     def _find_treatment(
         self, structured: StructuredPart, frame: pd.DataFrame, target: Target
@@ -104,10 +114,11 @@ class SemiStructured(Effects, NestedModalities):
             stacklevel=3,
         )
 
-    def _warn_of_shared_columns(self) -> None:
-        """Warn where networks that are not projected read what the effects are of."""
-        if self._structured is None or self.inference != "cross_fit":
+    def _check_cross_fit(self, frame: pd.DataFrame, target: Target) -> None:
+        """Refuse folds without a class; warn where networks read what the effects are of."""
+        if self._structured is None or self.inference != "cross_fit" or not self._models:
             return
+        check_labels(self._head, target, self._cluster(frame), "inference='model'")
         of_formula = set(self._structured.formula.columns_)
         for model in self._models.values():
             for name, modality in model.modalities.items():
@@ -164,10 +175,12 @@ class SemiStructured(Effects, NestedModalities):
         labels = self._head.stratify(self._encode(self._head.encode, frame, y, sample_weight))
         deep = np.zeros((len(frame), len(self._head.predictors)))
         for train, held in deal_folds(labels, self._cluster(frame), CROSS_FIT_FOLDS, seed):
-            model = clone(self).set_params(inference="model", verbose=0, random_state=seed)
+            model = self._of_part().set_params(random_state=seed)
             model._shrinks = False  # the coefficient that it gets does so, with all rows to judge
             weight = None if sample_weight is None else np.asarray(sample_weight)[train]
-            model.fit(frame.iloc[train], take_outcome(y, train), weight)
+            with warnings.catch_warnings():  # of the coefficients of a part: nothing of it is kept
+                warnings.simplefilter("ignore", SeparationWarning)
+                model.fit(frame.iloc[train], take_outcome(y, train), weight)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
             every = model._deep(frame) * scale
             # Where the likelihood sees no constant, that of each network is arbitrary.

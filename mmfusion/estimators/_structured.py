@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmfusion.heads.base import Head, Target
 from mmfusion.structured import (
+    CollinearityError,
     Expansion,
     Formula,
     HeadLikelihood,
@@ -22,7 +23,7 @@ from mmfusion.structured import (
     StructuredFit,
     Term,
     effects_table,
-    fit_structured,
+    fit_identified,
     project,
     robust_covariance,
 )
@@ -82,26 +83,44 @@ class StructuredPart:
     n_events: int | None = None
     scale: float = 1.0
 
-    def __init__(self, formula: str, orthogonalization: str | None) -> None:
-        self.formula = Formula(formula)
+    def __init__(
+        self, formula: str, orthogonalization: str | None, prepared: Formula | None = None
+    ) -> None:
+        self.formula = Formula(formula) if prepared is None else prepared
         self.orthogonalization = orthogonalization
+        self._is_part = prepared is not None
         self._read: tuple[pd.DataFrame, np.ndarray] | None = None
 
     def fit_start(self, frame: pd.DataFrame, rows: np.ndarray, head: Head, target: Target) -> None:
-        """Fit the classical model on the training rows (`target` is theirs).
+        """Fit the classical model on the training `rows` of all.
 
         Knots, levels and constraints are those of all rows of `frame`, to which it is fitted again
-        in the end: they know nothing of the outcome.
+        in the end (of a fold, those of the rows it was dealt from): they know nothing of the
+        outcome. What the training rows alone do not identify starts at 0.
         """
         self._has_all = len(rows) == len(frame)
         intercept = head.has_intercept and not head.baseline
-        design = self.formula.fit_transform(frame, intercept=intercept)
+        if self._is_part:
+            design = self.formula.transform(frame)
+        else:
+            design = self.formula.fit_transform(frame, intercept=intercept)
         self.expansion = Expansion(*head.contrasts, head.baseline)
         self.center, self.spread = design.mean(0), design.std(0)
         # The rows of `fit` are asked for four times, and are half of the work of a large fit.
         self._read = (frame, design)
-        mine = design if self._has_all else design[rows]
-        self.start = self._fit(self.expansion.design(mine), head, target)
+        if self._has_all:
+            self.start = self._fit(self.expansion.design(design), head, target)
+            return
+        mine = self.expansion.design(design[rows])
+        train = target.take(torch.from_numpy(rows))
+        try:
+            self.start = self._fit(mine, head, train)
+        except CollinearityError:
+            # What all rows do not identify either is an error, before anything is trained.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._fit(self.expansion.design(design), head, target)
+            self.start = self._fit(mine, head, train, may_hold=True)
 
     def _columns(self, frame: pd.DataFrame) -> np.ndarray:
         """Return the formula's design of some rows; that of the rows of `fit` is kept till then."""
@@ -126,23 +145,33 @@ class StructuredPart:
         target: Target,
         offset: np.ndarray | None = None,
         more: tuple[str, ...] = (),
+        *,
+        may_hold: bool = False,
     ) -> StructuredFit:
-        """Fit the design, after whose columns there may be `more`."""
+        """Fit the design, after whose columns there may be `more`.
+
+        An interval in which no row is at risk has the baseline of the one before. Other
+        coefficients may be held at 0 in a fold, and if `may_hold`.
+        """
+        names = [*self.expansion.names(self.formula.names_), *more]
+        holds = np.full(len(names), may_hold or self._is_part)
+        holds[: len(self.expansion.baseline)] = True
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fit = fit_structured(
-                HeadLikelihood(head, target),
-                design,
-                self.terms(),
-                offset,
-                names=[*self.expansion.names(self.formula.names_), *more],
+            fit, held = fit_identified(
+                HeadLikelihood(head, target), design, self.terms(), offset, names, holds
             )
         for warning in caught:
             # A baseline's hazard of 1 at the last event is as right as Kaplan and Meier's.
             separates = issubclass(warning.category, SeparationWarning)
             if not (separates and set(fit.runaway) <= set(self.expansion.baseline)):
                 warnings.warn(warning.message, warning.category, stacklevel=2)
-        return fit
+        unseen = held[: len(self.expansion.baseline)]
+        known = np.flatnonzero(~unseen)
+        coef = fit.coef.copy()
+        for interval in np.flatnonzero(unseen):
+            coef[interval] = coef[known[max(int(np.searchsorted(known, interval)) - 1, 0)]]
+        return replace(fit, coef=coef)
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms of the design of all predictors."""

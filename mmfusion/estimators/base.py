@@ -188,7 +188,7 @@ class FusionEstimator(Saving):
         train_target = target if whole else target.take(torch.from_numpy(rows))
         offsets = None
         if structured is not None:
-            structured.fit_start(frame, rows, head, train_target)
+            structured.fit_start(frame, rows, head, target)
             held_offset = None if eval_frame is None else structured.offset(eval_frame, head)
             offsets = (structured.offset(frame, head), held_offset)
         self._structured = structured
@@ -216,7 +216,7 @@ class FusionEstimator(Saving):
                 )
             for model in self._models.values():
                 model.refuse_silence(head, target, rows)
-            self._warn_of_shared_columns()
+            self._check_cross_fit(frame, target)
             treated = None
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)

@@ -137,12 +137,13 @@ class LateFusion(BaseEstimator):
         out-of-fold predictions. "vote": the class most members hold most probable; of numbers,
         log-hazards and the predictors of intervals the median. "stack": a regression of the outcome
         on the members' out-of-fold predictors with a small ridge penalty, one for each set of
-        modalities a row may have; not of discrete time.
+        modalities a row may have; in discrete time one coefficient a member, for all intervals.
     combine : {"risk", "survival", "hazard"}, default="risk"
         Of a survival outcome, what is combined: log-hazards (a proportional hazards model again),
         survival curves (their mixture), or cumulative hazards (the weighted geometric mean of the
         curves); the last two for "mean" and "weighted". Of classes it is probabilities (in a
-        stack logits), of numbers means, in discrete time the laws; these know "risk" alone.
+        stack logits), of numbers means, in discrete time the laws (in a stack the predictors of
+        intervals); these know "risk" alone.
     dim : int, default=32
         Width of each network's embedding.
     hidden : tuple of int, default=(32,)

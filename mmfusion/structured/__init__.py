@@ -11,6 +11,7 @@ from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.expansion import Expansion
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.formula import Formula
+from mmfusion.structured.held import fit_identified
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
 from mmfusion.structured.projection import project
 from mmfusion.structured.terms import Term
@@ -29,6 +30,7 @@ __all__ = [
     "contrast_table",
     "effects_table",
     "effects_test",
+    "fit_identified",
     "fit_structured",
     "partially_linear",
     "partially_logistic",

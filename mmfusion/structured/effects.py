@@ -40,7 +40,8 @@ def effects_table(
         and p-value are its. With smooth terms also ``edf`` and ``chi2``, the statistic of
         `mmfusion.structured.wald.smooth_test`. A random effect has degrees of freedom and no test:
         its variance lies on the boundary under the hypothesis. A coefficient that runs to infinity
-        is reported as such, without standard error or p-value.
+        is reported as such, without standard error or p-value, one of which no row says anything
+        (`fit_identified`) as NaN.
     """
     if not 0 < level < 1:
         raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
@@ -59,6 +60,8 @@ def effects_table(
         coef, se = float(fit.coef[j]), float(np.sqrt(covariance[j, j]))
         if fit.names[j] in fit.runaway:
             coef, se = float(np.copysign(np.inf, coef)), float("nan")
+        elif fit.bread[j, j] == 0.0:
+            coef = se = float("nan")
         z = coef / se
         rows[int(j)] = {
             "term": fit.names[j],

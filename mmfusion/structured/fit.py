@@ -184,10 +184,10 @@ def fit_structured(
     Raises
     ------
     CollinearityError
-        A ValueError that names the columns that are redundant.
+        A ValueError that names the columns that are redundant, or constant and not the intercept.
     ValueError
-        For constant columns that are not the intercept, values that are not finite, shapes that do
-        not fit, and degrees of freedom that a term cannot have.
+        For values that are not finite, shapes that do not fit, and degrees of freedom that a term
+        cannot have.
 
     Warns
     -----

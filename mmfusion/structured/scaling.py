@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmfusion.structured.errors import CollinearityError
+
 __all__ = ["Scaled", "scale_design"]
 
 #: A column whose spread is below this share of its size is constant.
@@ -61,7 +63,7 @@ def scale_design(
 
     Raises
     ------
-    ValueError
+    CollinearityError
         For a column that is constant, where a constant is not identified.
     """
     p = design.shape[1]
@@ -82,7 +84,10 @@ def scale_design(
             else "a constant is the intercept's, and zeros say nothing"
         )
         what = ", ".join(f"{names[j]!r} (always {mean[j]:g})" for j in wrong)
-        raise ValueError(f"The structured part has constant columns: {what}; {reason}.")
+        raise CollinearityError(
+            f"The structured part has constant columns: {what}; {reason}.",
+            tuple(names[j] for j in wrong),
+        )
 
     if has_intercept and intercept is None:
         spread = np.sqrt(np.square(design).mean(0))

@@ -109,11 +109,31 @@ def test_beside_a_network(orthogonalization: str | None, tmp_path: Any) -> None:
     pd.testing.assert_frame_equal(again.effects_, model.effects_)
 
 
-def test_a_stack_of_intervals_is_refused() -> None:
-    frame, y = draw(60)
+def test_folds_take_the_intervals_of_all_rows() -> None:
+    """By default they are quantiles of the training rows: those of a fold would be others."""
+    frame, y = draw(150)
     inputs = {"one": Tabular(["dose"]), "two": Tabular(["z"])}
-    with pytest.raises(ValueError, match=r"FusionDiscreteTime knows 'mean'"):
-        FusionDiscreteTime(inputs, LateFusion("stack"), cuts=CUTS).fit(frame, y)
+    settings: dict[str, Any] = {"epochs": 2, "device": "cpu", "random_state": 0}
+    fusion = LateFusion("stack", dim=4, hidden=(), folds=3)
+    # So many that the last event of the training rows lies before the last interval.
+    stack = FusionDiscreteTime(inputs, fusion, n_intervals=60, **settings).fit(frame, y)
+    assert len(stack.cuts_) > 30
+    model = FusionDiscreteTime(
+        {"two": inputs["two"]}, structured="dose", inference="cross_fit", **settings
+    )
+    assert np.isfinite(model.fit(frame, y).effects_.loc["dose"]).all()
+
+
+def test_an_interval_that_nobody_reaches_has_no_estimate() -> None:
+    frame, y = draw(200)
+    last = float(y["time"].max())
+    within = FusionDiscreteTime({}, structured="dose", cuts=[*CUTS, last]).fit(frame, y)
+    beyond = FusionDiscreteTime({}, structured="dose", cuts=[*CUTS, last, 9 * last]).fit(frame, y)
+    assert beyond.effects_.iloc[-2].isna().all()
+    rest = beyond.effects_.drop(beyond.effects_.index[-2])
+    pd.testing.assert_frame_equal(rest, within.effects_, rtol=1e-6)
+    curves = [model.predict_survival_function(frame, times=CUTS) for model in (within, beyond)]
+    pd.testing.assert_frame_equal(*curves)
 
 
 def test_losses_of_masses_take_no_formula() -> None:

@@ -18,9 +18,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.estimators import _out_of_fold as oof_module
-from mmfusion.estimators._late import RIDGE, LatePool, OutOfFold
+from mmfusion.estimators._late import LatePool, OutOfFold
+from mmfusion.estimators._late_rows import RIDGE
 from mmfusion.fusion import JointFusion, LateFusion
-from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
+from mmfusion.heads import CategoricalHead, CoxHead, DiscreteTimeHead, GaussianHead
 from mmfusion.heads.cox import CoxMixtureHead
 from mmfusion.metrics import brier_score
 from mmfusion.modalities import Tabular
@@ -175,6 +176,49 @@ def test_noise_has_hardly_a_weight(kind: str) -> None:
     for pool in (weighted, stack) if kind == "cox" else (stack,):
         told = pool.pool(np.where(alone[:, :, None], np.nan_to_num(etas), np.nan), alone, head)
         assert told.std() < 0.15
+
+
+def test_a_stack_of_intervals_is_a_logistic_regression_of_person_periods() -> None:
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(400, 2))
+    time = rng.exponential(np.exp(-signal @ [1.0, 0.6]))
+    head = DiscreteTimeHead(cuts=[0.3, 0.8, 2.0])
+    event = time <= 2.0
+    time = np.minimum(time, 2.0)
+    target = head.fit_outcome((time, event))
+    baseline = np.array([-1.0, -0.5, 0.5])
+    etas = signal[:, :, None] + baseline + 0.2 * rng.normal(size=(400, 2, 3))
+    pool = fitted_pool("stack", head, target, etas, np.ones((400, 2), dtype=bool))
+    ended = np.searchsorted([0.3, 0.8, 2.0], time)
+    periods = [(i, j) for i in range(400) for j in range(ended[i] + 1)]
+    x = np.array([etas[i, :, j] for i, j in periods])
+    failed = np.array([event[i] and ended[i] == j for i, j in periods])
+    wanted = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(x, failed)
+    np.testing.assert_allclose(pool.stacks["11"][:2], wanted.coef_[0], rtol=1e-4)
+    np.testing.assert_allclose(pool.stacks["11"][2:], wanted.intercept_[0], rtol=1e-4)
+    shown = pool.pool(etas, np.ones((400, 2), dtype=bool), head)
+    np.testing.assert_allclose(
+        shown, np.einsum("nmk,m->nk", etas, wanted.coef_[0]) + wanted.intercept_, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("loss", ["pmf", "deephit", "mtlr", "pc_hazard"])
+def test_a_stack_of_intervals_is_the_lowest_point(loss: Any) -> None:
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(300, 2))
+    time, event = rng.exponential(np.exp(-signal @ [1.0, 0.6])), rng.random(300) < 0.8
+    head = DiscreteTimeHead(loss, n_intervals=4)
+    target = head.fit_outcome((time, event))
+    etas = head.initial(target).numpy() + signal[:, :, None] * np.linspace(0.5, -0.5, 4)
+    pool = fitted_pool("stack", head, target, etas, np.ones((300, 2), dtype=bool))
+
+    def objective(coef: np.ndarray) -> float:
+        eta = torch.from_numpy(np.einsum("nmk,m->nk", etas, coef[:2]) + coef[2])
+        return 300 * float(head.loss(eta, target)) + 0.5 * float(coef[:2] @ coef[:2])
+
+    best = pool.stacks["11"][:3]
+    for step in 0.02 * np.vstack([np.eye(3), -np.eye(3), rng.normal(size=(6, 3))]):
+        assert objective(best) <= objective(best + step) + 1e-6
 
 
 def test_a_stack_of_one_is_the_member_calibrated() -> None:
@@ -355,12 +399,7 @@ def test_with_a_formula_members_add_to_what_it_says(how: str) -> None:
 
 # --- estimators -----------------------------------------------------------------------------------
 
-LATE = [
-    (kind, how, "risk")
-    for kind in ESTIMATORS
-    for how in HOWS
-    if (kind, how) != ("discrete", "stack")
-]
+LATE = [(kind, how, "risk") for kind in ESTIMATORS for how in HOWS]
 LATE += [("cox", how, mix) for how in ("mean", "weighted") for mix in ("survival", "hazard")]
 
 

@@ -15,8 +15,9 @@ from sklearn.base import clone
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.fusion import JointFusion, LateFusion
-from mmfusion.modalities import Tabular
+from mmfusion.modalities import Genes, Tabular
 from mmfusion.survival import surv
+from tests.estimators.common import cohort_for, make_model
 
 DEEP = {"deep": Tabular(["z0", "z1", "z2"], hidden=(8,))}
 QUICK: dict[str, Any] = {
@@ -425,3 +426,41 @@ def test_a_treatment_among_the_modalities_is_told_before_cross_fitting() -> None
     model = FusionCox(inputs, structured="dose", inference="cross_fit", **QUICK)
     with pytest.warns(UserWarning, match=r"Modality 'table' reads \['dose'\]"):
         model.fit(frame, y)
+
+
+@pytest.mark.filterwarnings("ignore::mmfusion.structured.SeparationWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_a_level_that_only_validation_rows_have_starts_at_nothing(seed: int) -> None:
+    """Whether the one row of a site is trained on, held out, or left out of a fold."""
+    frame, y = cohort_for("cox", 80, missing=0.0)
+    frame["site"] = np.resize(["b", "c"], 80)
+    frame.iloc[7 * seed, frame.columns.get_loc("site")] = "a"  # the reference
+    frame.iloc[7 * seed + 1, frame.columns.get_loc("site")] = "z"
+    shared: dict[str, Any] = {"epochs": 1, "device": "cpu", "random_state": seed}
+    inputs = {"rna": Genes("gene_*", hidden=(4,)), "age": Tabular(["age"], hidden=(4,))}
+    classical = FusionCox({}, structured="C(site)").fit(frame, y)
+    for fusion, params in (
+        ("concat", {}),
+        ("concat", {"inference": "cross_fit", "head": "nonlinear"}),
+        (LateFusion("weighted", dim=4, hidden=(), folds=4), {}),
+    ):
+        model = FusionCox(inputs, fusion, structured="C(site)", **params, **shared).fit(frame, y)
+        assert model.effects_.index.tolist() == classical.effects_.index.tolist()
+        assert np.isfinite(model.predict(frame)).all()
+    constant = frame.assign(site="b", dose=1.0)
+    with pytest.raises(ValueError, match=r"constant columns: 'dose' \(always 1\)"):
+        FusionCox(inputs, structured="dose + age", **shared).fit(constant, y)
+
+
+def test_a_class_that_a_fold_would_lack_is_named_before_training() -> None:
+    frame, _ = cohort_for("classifier", 60, missing=0.0)
+    labels = np.resize(["p", "q"], 60)
+    labels[5] = "r"
+    model = make_model("classifier", "concat", structured="age", inference="cross_fit")
+    with pytest.raises(ValueError, match=r"2 rows of each class\. Class 'r' has 1; use inf"):
+        model.fit(frame, labels)
+    labels[6] = "r"
+    frame["ward"] = np.resize(np.repeat(np.arange(30), 2), 60) + 1
+    frame.loc[frame.index[[5, 6]], "ward"] = 0
+    with pytest.raises(ValueError, match=r"2 clusters of each class\. Class 'r' has 1"):
+        model.set_params(cluster="ward").fit(frame, labels)

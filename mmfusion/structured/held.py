@@ -1,0 +1,90 @@
+"""A fit of some coefficients of a design, the others held at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mmfusion.structured.errors import CollinearityError
+from mmfusion.structured.fit import StructuredFit, fit_structured
+from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.terms import Term
+
+__all__ = ["fit_identified"]
+
+
+def fit_identified(
+    likelihood: Likelihood,
+    design: np.ndarray,
+    terms: Sequence[Term],
+    offset: np.ndarray | None,
+    names: Sequence[str],
+    may_hold: np.ndarray,
+) -> tuple[StructuredFit, np.ndarray]:
+    """Fit what the rows identify; hold at zero what only other rows do.
+
+    Of a part of the rows (the training rows, a fold) a rare level may be absent, so that its
+    coefficient is not identified although that of all rows is.
+
+    Parameters
+    ----------
+    likelihood, design, terms, offset, names
+        As for `fit_structured`.
+    may_hold : ndarray of bool, shape (p,)
+        Which coefficients may be held; those of penalised terms never are.
+
+    Returns
+    -------
+    fit : StructuredFit
+        Of all p columns. A held coefficient has no variance and no information.
+    held : ndarray of bool, shape (p,)
+
+    Raises
+    ------
+    CollinearityError
+        Where others than these would have to be.
+    """
+    labels, p = np.asarray(names, dtype=object), design.shape[1]
+    may_hold = may_hold.copy()
+    for term in terms:
+        if term.penalties:
+            may_hold[term.columns] = False
+    held = np.zeros(p, dtype=bool)
+    while True:
+        kept = np.flatnonzero(~held)
+        moved = [
+            replace(term, columns=slice(start, start + term.columns.stop - term.columns.start))
+            for term in terms
+            if term.penalties
+            for start in [int(np.searchsorted(kept, term.columns.start))]
+        ]
+        try:
+            fit = fit_structured(
+                likelihood, design[:, kept], moved, offset, names=labels[kept].tolist()
+            )
+            break
+        except CollinearityError as error:
+            redundant = ~held & np.isin(labels, error.columns)
+            if not redundant.any() or not may_hold[redundant].all():
+                raise
+            held |= redundant
+    coef, square = np.zeros(p), np.ix_(kept, kept)
+    coef[kept] = fit.coef
+
+    def whole(matrix: np.ndarray) -> np.ndarray:
+        padded = np.zeros((p, p))
+        padded[square] = matrix
+        return padded
+
+    fit = replace(
+        fit,
+        names=tuple(names),
+        terms=tuple(terms),
+        coef=coef,
+        bread=whole(fit.bread),
+        information=whole(fit.information),
+        penalty=whole(fit.penalty),
+    )
+    return fit, held
