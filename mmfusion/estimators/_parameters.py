@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, Self
 
+import torch
 from sklearn.base import BaseEstimator
 
+from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, build_operator
 from mmfusion.modalities.base import Modality
 from mmfusion.training.callbacks import Callback
 from mmfusion.training.settings import TrainingSettings
@@ -16,8 +18,10 @@ from mmfusion.training.settings import TrainingSettings
 __all__ = [
     "NestedModalities",
     "check_choice",
+    "check_modalities",
     "check_names",
     "check_number",
+    "check_widths",
     "training_settings",
 ]
 
@@ -204,3 +208,18 @@ def check_modalities(modalities: Mapping[str, Modality]) -> None:
                 f"Modality {name!r} must be a Tabular, Genes, Image or Points object. "
                 f"Got {modality!r}."
             )
+
+
+def check_widths(
+    strategy: JointFusion | EarlyFusion | LateFusion, modalities: Mapping[str, Modality]
+) -> None:
+    """Raise ValueError where an operator cannot join so many embeddings of the strategy's width.
+
+    Embeddings that have a width of their own (``encoder="raw"``) are known with the data only.
+    """
+    if not isinstance(strategy, JointFusion):
+        return
+    if any(getattr(modality, "encoder", None) == "raw" for modality in modalities.values()):
+        return
+    with torch.device("meta"):  # nothing is allocated or drawn
+        build_operator(strategy, [strategy.dim] * len(modalities))

@@ -19,7 +19,7 @@ from mmfusion.structured import Formula, SeparationWarning
 from ._double_ml import check_double_ml, check_rows, double_ml, find_treatment
 from ._effects import Effects
 from ._folds import check_labels, deal_folds
-from ._frame import take_outcome
+from ._frame import name_rows, take_outcome
 from ._model import DesignUse
 from ._parameters import NestedModalities, check_choice
 from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
@@ -41,6 +41,7 @@ class SemiStructured(Effects, NestedModalities):
     def _of_part(self) -> Any:
         """Return an estimator like this one for a part of its rows."""
         model = clone(self).set_params(inference="model", verbose=0)
+        model.treatment = None
         if self._structured is not None:
             model._prepared = self._structured.formula
         return model
@@ -71,6 +72,11 @@ class SemiStructured(Effects, NestedModalities):
             )
         if self.inference == "double_ml":
             check_double_ml(self, head)
+        elif self.treatment is not None:
+            raise ValueError(
+                "The treatment parameter is read with inference='double_ml' alone: elsewhere every "
+                f"term of the formula has its effect. Got {self.treatment!r}."
+            )
         if self.structured is None:
             return None
         if not isinstance(self.structured, str):
@@ -140,7 +146,18 @@ class SemiStructured(Effects, NestedModalities):
                 f"The cluster parameter must name a column of X. Got {self.cluster!r}; "
                 f"X has {frame.columns.tolist()[:10]}."
             )
-        return frame[self.cluster].to_numpy()
+        labels = frame[self.cluster]
+        if labels.isna().any():
+            raise ValueError(
+                f"The cluster column {self.cluster!r} must have a label for each row. It is "
+                f"missing in {name_rows(frame, labels.isna().to_numpy())}."
+            )
+        if labels.nunique() < 2:
+            raise ValueError(
+                f"The cluster column {self.cluster!r} must have two labels or more. "
+                f"Got {labels.tolist()[0]!r} alone."
+            )
+        return labels.to_numpy()
 
     def _fit_effects(
         self,

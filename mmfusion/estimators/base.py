@@ -31,7 +31,13 @@ from ._frame import check_frame
 from ._late import OUT_OF_FOLD, LatePool
 from ._model import FusionModel, Start
 from ._out_of_fold import check_combine, late_folds, out_of_fold
-from ._parameters import check_modalities, check_names, check_number, training_settings
+from ._parameters import (
+    check_modalities,
+    check_names,
+    check_number,
+    check_widths,
+    training_settings,
+)
 from ._predicting import refuse_empty, stack
 from ._saving import Saving
 from .pretrainer import FusionPretrainer
@@ -106,8 +112,19 @@ class FusionEstimator(Saving):
 
     def _validate_params(self) -> None:
         """Check what can be checked without data, under scikit-learn's name for it."""
-        training_settings(self)
-        check_fusion(self.fusion)
+        settings = training_settings(self)
+        strategy = check_fusion(self.fusion)
+        head = self._make_head()
+        self._make_structured(head)
+        self._make_start(strategy)
+        if isinstance(strategy, LateFusion):
+            check_combine(self, strategy, head)
+        if self.modalities:
+            check_modalities(self.modalities)
+            check_widths(strategy, self.modalities)
+            check_auxiliary(self.auxiliary, strategy, self.modalities, settings.epochs)
+            if isinstance(self.modality_dropout, Mapping):
+                check_names("modality_dropout", self.modality_dropout, self.modalities)
 
     @abstractmethod
     def _make_head(self) -> Head:
@@ -282,7 +299,9 @@ class FusionEstimator(Saving):
                 )
             return np.arange(len(frame)), (np.arange(len(eval_frame)), eval_target), eval_frame
         if trains and self._stops_early(settings):
-            part, held = split_validation(head.stratify(target), self.validation_fraction, rng)
+            part, held = split_validation(
+                head.stratify(target), self.validation_fraction, rng, self._cluster(frame)
+            )
             held_target = target.take(torch.from_numpy(held))
             if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
                 return part, (held, held_target), None

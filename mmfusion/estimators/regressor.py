@@ -58,7 +58,8 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         other term and no modality may read its column; modalities that are inferred leave it out.
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance, which
-        is then used whatever `inference` says, and stay together in the folds of cross-fitting.
+        is then used whatever `inference` says, and stay together in folds and in the validation
+        part.
     modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
         A dict gives modalities their own chances, 0 to those it does not name.

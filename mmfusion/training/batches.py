@@ -45,7 +45,10 @@ def deal(labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[
 
 
 def split_validation(
-    labels: np.ndarray, fraction: float, rng: np.random.Generator
+    labels: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split rows into a training and a validation part with the same share of each label.
 
@@ -55,13 +58,30 @@ def split_validation(
     fraction : float
         Share of the rows in the validation part.
     rng : numpy Generator
+    groups : ndarray, shape (n,), optional
+        Rows of a group (a cluster) stay together; the label of a group is the largest of its rows'.
 
     Returns
     -------
     train, validation : ndarray of int64, sorted
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ward = np.array(["a", "a", "b", "b", "b", "c", "c"])
+    >>> _, held = split_validation(np.zeros(7, int), 0.4, np.random.default_rng(0), ward)
+    >>> ward[held].tolist()
+    ['b', 'b', 'b']
     """
-    held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        held_out[rows[: round(fraction * len(rows))]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    n = len(labels)
+    group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    size = np.bincount(group)
+    label_of = np.full(len(size), np.min(labels, initial=0))
+    np.maximum.at(label_of, group, labels)
+    held_out = np.zeros(len(size), dtype=bool)
+    for label in np.unique(label_of):
+        dealt = rng.permutation(np.flatnonzero(label_of == label))
+        rows = size[dealt]
+        # A group is held out if at least half of it lies within the share.
+        held_out[dealt] = rows.cumsum() - rows / 2 <= round(fraction * rows.sum())
+    return np.flatnonzero(~held_out[group]), np.flatnonzero(held_out[group])

@@ -239,3 +239,10 @@ def test_other_outcomes_and_rare_treatments_are_refused() -> None:
     frame["arm"] = 2 * frame["x"] + 1
     with pytest.raises(ValueError, match=r"collinear|arm"):
         FusionRegressor({}, structured="arm + x", **DML).fit(frame, frame["y"])
+
+
+def test_a_treatment_is_for_double_machine_learning_alone() -> None:
+    frame = pd.DataFrame({"dose": [0.0, 1.0] * 20, "y": np.arange(40.0)})
+    model = FusionRegressor({}, structured="dose", treatment="dose")
+    with pytest.raises(ValueError, match=r"read with inference='double_ml' alone.* Got 'dose'"):
+        model.fit(frame, frame["y"])

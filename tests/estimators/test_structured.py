@@ -14,7 +14,9 @@ from lifelines import CoxPHFitter
 from sklearn.base import clone
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
+from mmfusion.estimators._parameters import training_settings
 from mmfusion.fusion import JointFusion, LateFusion
+from mmfusion.heads import CoxHead
 from mmfusion.modalities import Genes, Tabular
 from mmfusion.survival import surv
 from tests.estimators.common import cohort_for, make_model
@@ -464,3 +466,23 @@ def test_a_class_that_a_fold_would_lack_is_named_before_training() -> None:
     frame.loc[frame.index[[5, 6]], "ward"] = 0
     with pytest.raises(ValueError, match=r"2 clusters of each class\. Class 'r' has 1"):
         model.set_params(cluster="ward").fit(frame, labels)
+
+
+def test_clusters_are_checked_before_training_and_never_cut() -> None:
+    frame, y = draw(80)
+    frame["ward"] = np.repeat(np.arange(20), 4)
+    model = FusionCox(DEEP, structured="dose", cluster="ward", **QUICK)
+    head = CoxHead()
+    settings, rng = training_settings(model), np.random.default_rng(0)
+    part, held, _ = model._deal_validation(
+        head, frame, head.fit_outcome(y), None, settings, trains=True, rng=rng
+    )
+    assert held is not None
+    wards = frame["ward"].to_numpy()
+    assert not set(wards[part]) & set(wards[held[0]])
+    for change, message in (
+        ({"ward": frame["ward"].where(frame["ward"] > 0)}, r"It is missing in 0, 1, 2, 3\."),
+        ({"ward": 7}, r"two labels or more\. Got 7 alone"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(frame.assign(**change), y)

@@ -29,6 +29,7 @@ from mmfusion.evaluation import (
 )
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.metrics import concordance_index, make_survival_scorer
+from mmfusion.objectives import Reconstruction
 from mmfusion.survival import kaplan_meier
 from tests.helpers import make_cohort
 
@@ -342,6 +343,29 @@ def test_nothing_is_printed_where_nothing_is_asked_for(capsys) -> None:
         ({"operators": "gated"}, TypeError, "The operators parameter.*'gated'"),
         ({"operators": ["gatd"]}, ValueError, "Did you mean 'gated'"),
         ({"strategies": [3]}, TypeError, "The fusion parameter"),
+        (
+            {"strategies": [JointFusion("tensor", dim=2000)]},
+            ValueError,
+            "'tensor' would make 4,004,001 features",
+        ),
+        (
+            {"estimator": cox(structured="age"), "strategies": [LateFusion(combine="survival")]},
+            ValueError,
+            "structured= goes with combine='risk'",
+        ),
+        (
+            {
+                "estimator": cox(fusion=JointFusion(dim=4), structured="age", head="nonlinear"),
+                "strategies": {"linear": FUSION},
+            },
+            ValueError,
+            "may be 'nonlinear' only where hidden layers follow",
+        ),
+        (
+            {"estimator": cox(auxiliary=[Reconstruction(pretrain_epochs=9)]), "operators": ["sum"]},
+            ValueError,
+            "must leave epochs for the likelihood",
+        ),
         ({"strategies": "late"}, TypeError, "The strategies parameter"),
         (
             {"strategies": [LateFusion(), LateFusion(dim=4)]},
@@ -364,7 +388,12 @@ def test_nothing_is_printed_where_nothing_is_asked_for(capsys) -> None:
         ({"classical": False, "single": False}, ValueError, "At least two models"),
     ],
 )
-def test_errors_come_before_any_fit(settings, kind, message) -> None:
+def test_errors_come_before_any_fit(settings, kind, message, monkeypatch) -> None:
+    def never(*args: object) -> None:
+        raise AssertionError("fitted")
+
+    monkeypatch.setattr(FusionCox, "fit", never)
+
     class Never(Constant):
         def fit(self, X, y):
             raise AssertionError("fitted")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,20 @@ def test_a_validation_part_has_its_share_of_each_label(
     for label in np.unique(labels):
         count = np.sum(labels == label)
         assert abs(np.sum(labels[held] == label) - fraction * count) <= 0.5 + 1e-9
+
+
+@given(labels=labelled, fraction=st.floats(0.01, 0.99), seed=seeds, size=st.integers(1, 4))
+def test_groups_are_held_out_whole(
+    labels: np.ndarray, fraction: float, seed: int, size: int
+) -> None:
+    groups = np.random.default_rng(seed + 1).permutation(np.arange(len(labels)) // size)
+    train, held = split_validation(labels, fraction, np.random.default_rng(seed), groups)
+    np.testing.assert_array_equal(np.sort(np.r_[train, held]), np.arange(len(labels)))
+    assert not set(groups[train]) & set(groups[held])
+    largest = pd.Series(labels).groupby(groups).transform("max").to_numpy()
+    for label in np.unique(largest):
+        mine = largest == label
+        assert abs(mine[held].sum() - fraction * mine.sum()) <= 0.5 + size
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3])
