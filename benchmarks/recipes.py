@@ -347,7 +347,7 @@ def run(name: str, output: Path, n_folds: int, n_jobs: int | None) -> None:
 
 def table(scores: pd.DataFrame) -> str:
     """Return mean (sd) a model and paired differences to joint fusion; of one fold the scores."""
-    shared = [c for c in scores if scores[c].notna().any() and c != "ibs"]
+    shared = [c for c in scores if scores[c].notna().any() and c not in ("ibs", "seconds")]
     comparison = Comparison(scores[shared], pd.DataFrame(), reference="joint fusion, concat")
     several = len(scores[["repeat", "fold"]].drop_duplicates()) > 1
     if several:
