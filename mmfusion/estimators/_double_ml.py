@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,12 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
 from mmfusion.structured import Formula, PartialEffect, partially_linear, partially_logistic
 
-from ._folds import deal_folds
-from ._frame import take_outcome
+from ._folds import Folds, deal_taught, fit_quietly, needs
 
 if TYPE_CHECKING:
     from .base import FusionEstimator
 
-__all__ = ["check_double_ml", "check_rows", "double_ml", "find_treatment"]
+__all__ = ["check_double_ml", "check_rows", "deal_splits", "double_ml", "find_treatment"]
 
 FOLDS = 5
 #: Splits of the rows into folds. With few rows the networks of one split and of the next differ
@@ -105,14 +104,51 @@ def check_rows(head: Head, target: Target, treatment: np.ndarray) -> None:
         )
 
 
+def deal_splits(
+    head: Head,
+    target: Target,
+    treatment: np.ndarray,
+    groups: np.ndarray | None,
+    seed: int,
+    instead: str,
+) -> list[Folds]:
+    """Return the folds of each split of the rows; rows of a cluster stay together.
+
+    Parameters
+    ----------
+    treatment : ndarray, shape (n,)
+        Its column of the design.
+    groups, seed, instead
+        As for `deal_taught`.
+    """
+    required = needs(head, target)
+    at_risk = np.ones(len(target), dtype=bool)
+    if isinstance(head, CategoricalHead):  # the treatment is learned from the first class
+        at_risk = target.code.numpy() == 0  # type: ignore[attr-defined]
+    values = np.unique(treatment)
+    if len(values) == 2:
+        required |= {
+            f"treatment {value:g}": at_risk & (treatment == value) for value in values.tolist()
+        }
+    labels = _labels(head, target, treatment)
+    return [
+        deal_taught(labels, required, groups, FOLDS, number, instead)
+        for number in _split_seeds(seed)
+    ]
+
+
+def _split_seeds(seed: int) -> list[int]:
+    return np.random.default_rng(seed).integers(2**31 - 1, size=SPLITS).tolist()
+
+
 def double_ml(
     estimator: FusionEstimator,
     modalities: Mapping[str, Modality],
     frame: pd.DataFrame,
     y: Any,
-    sample_weight: Any,
-    target: Target,
+    sample_weight: np.ndarray | None,
     treatment: np.ndarray,
+    splits: Sequence[Folds],
     seed: int,
 ) -> PartialEffect:
     """Return the treatment's effect given everything else the estimator reads.
@@ -131,11 +167,16 @@ def double_ml(
         What the networks read; unfitted.
     frame, y, sample_weight
         As given to ``fit``.
-    target : Target
-        Of `y`.
     treatment : ndarray, shape (n,)
         Its column of the design.
+    splits : sequence of Folds
+        Of `deal_splits`, with the same `seed`.
     seed : int
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where Ctrl-C ended the training of one of them.
     """
     from .classifier import FusionClassifier  # they are built on this module's caller
     from .regressor import FusionRegressor
@@ -144,18 +185,21 @@ def double_ml(
     logistic = isinstance(head, CategoricalHead)
     low, high = treatment.min(), treatment.max()
     binary = bool(np.isin(treatment, (low, high)).all())
-    event = target.code.numpy() == 1 if logistic else None  # type: ignore[attr-defined]
-    weight = None if sample_weight is None else np.asarray(sample_weight)
+    event = None
+    if logistic:
+        encoded: Any = estimator._encode(head.encode, frame, y, None)
+        event = encoded.code.numpy() == 1
 
     # Its levels and knots are those of all rows, so that a fold knows those of the rest.
-    others = Formula(_without(estimator))
+    without = _without(estimator, frame)
+    others = Formula(without)
     others.fit_transform(frame, intercept=True)
 
     def nuisance(kind: Any, rows: np.ndarray, outcome: Any, seed: int) -> Any:
         params = clone(estimator).get_params(deep=False)
         model = kind(**{key: params[key] for key in kind._get_param_names()}).set_params(
             modalities=dict(modalities),
-            structured=_without(estimator),
+            structured=without,
             inference="model",
             cluster=None,
             treatment=None,
@@ -166,41 +210,41 @@ def double_ml(
         # means, the product of the errors, which is the bias, has the sign of the confounding.
         model._shrinks = False
         model._prepared = others
-        return model.fit(frame.iloc[rows], outcome, None if weight is None else weight[rows])
+        fit_quietly(model, frame, outcome, sample_weight, rows)
+        return model
 
-    def one_split(seed: int) -> PartialEffect:
+    def one_split(folds: Folds, seed: int) -> PartialEffect:
         outcome_mean, treatment_mean = np.zeros(len(frame)), np.zeros(len(frame))
-        for train, held in deal_folds(labels, cluster, FOLDS, seed):
+        for train, held in folds:
             rest = frame.iloc[held]
-            own = nuisance(type(estimator), train, take_outcome(y, train), seed)
+            own = nuisance(type(estimator), train, y, seed)
             outcome_mean[held] = own.predict_proba(rest)[:, 1] if logistic else own.predict(rest)
             if event is not None:
                 train = train[~event[train]]
             if binary:
-                chance = nuisance(
-                    FusionClassifier, train, (treatment[train] == high).astype(int), seed
-                )
+                chance = nuisance(FusionClassifier, train, (treatment == high).astype(int), seed)
                 treatment_mean[held] = low + (high - low) * chance.predict_proba(rest)[:, 1]
             else:
-                level = nuisance(FusionRegressor, train, treatment[train], seed)
+                level = nuisance(FusionRegressor, train, treatment, seed)
                 treatment_mean[held] = level.predict(rest)
         if event is not None:
-            return partially_logistic(event, outcome_mean, treatment, treatment_mean, weight)
+            return partially_logistic(event, outcome_mean, treatment, treatment_mean, sample_weight)
         outcome = np.asarray(y, dtype=np.float64).ravel()
-        return partially_linear(outcome - outcome_mean, treatment - treatment_mean, weight)
+        return partially_linear(outcome - outcome_mean, treatment - treatment_mean, sample_weight)
 
-    labels, cluster = _labels(head, target, treatment), estimator._cluster(frame)
-    seeds = np.random.default_rng(seed).integers(2**31 - 1, size=SPLITS)
-    return PartialEffect.mean([one_split(int(seed)) for seed in seeds])
+    return PartialEffect.mean(
+        [one_split(folds, own) for folds, own in zip(splits, _split_seeds(seed), strict=True)]
+    )
 
 
-def _without(estimator: FusionEstimator) -> str:
+def _without(estimator: FusionEstimator, frame: pd.DataFrame) -> str:
     """Return the formula without the treatment: the intercept remains."""
     formula, treatment = estimator.structured, estimator.treatment
     assert formula is not None
     assert treatment is not None
-    bare = treatment.isidentifier() or "(" in treatment
-    return f"{formula} - {treatment if bare else f'`{treatment}`'} + 1"
+    factors = [treatment] if treatment in frame.columns else treatment.split(":")
+    quoted = [f"`{name}`" if name in frame.columns else name for name in factors]
+    return f"{formula} - {':'.join(quoted)} + 1"
 
 
 def _labels(head: Head, target: Target, treatment: np.ndarray) -> np.ndarray:

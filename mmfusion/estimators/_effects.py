@@ -178,7 +178,7 @@ class Effects:
                 method=method,  # type: ignore[arg-type]
                 covariance=part.covariance,
             )
-        inference, cluster = self.inference, self.cluster  # type: ignore[attr-defined]
+        inference, cluster = self._inferred, self.cluster  # type: ignore[attr-defined]
         if inference in ("double_ml", "robust") or cluster is not None:
             raise ValueError(
                 "The method parameter must be 'wald' with inference='double_ml' or 'robust' and "
@@ -202,6 +202,6 @@ class Effects:
         return summarize(
             self._part(),
             type(self).__name__,
-            self.inference,  # type: ignore[attr-defined]
+            self._inferred,  # type: ignore[attr-defined]
             self.cluster,  # type: ignore[attr-defined]
         )

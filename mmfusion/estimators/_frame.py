@@ -9,6 +9,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from mmfusion.survival import Survival
+
 __all__ = ["check_frame", "name_rows", "take_outcome"]
 
 
@@ -60,6 +62,8 @@ def name_rows(frame: pd.DataFrame, rows: np.ndarray, most: int = 5) -> str:
 
 def take_outcome(y: Any, rows: np.ndarray) -> Any:
     """Return the outcome of `rows` in the form that the user gave it."""
+    if isinstance(y, Survival):
+        return y.take(rows)
     if isinstance(y, tuple | list) and len(y) in (2, 3) and np.ndim(y[0]) == 1:
         return tuple(np.asarray(part)[rows] for part in y)
     return y.iloc[rows] if isinstance(y, pd.DataFrame | pd.Series) else np.asarray(y)[rows]

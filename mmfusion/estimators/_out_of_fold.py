@@ -14,16 +14,14 @@ from sklearn.base import clone
 from mmfusion.fusion import LateFusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.heads.cox import CoxMixtureHead
-from mmfusion.structured import SeparationWarning
 
-from ._folds import check_labels, deal_folds
-from ._frame import take_outcome
+from ._folds import Folds, Part, deal_taught, fit_quietly, needs
 from ._late import OutOfFold
 
 if TYPE_CHECKING:
     from .base import FusionEstimator
 
-__all__ = ["check_combine", "late_folds", "out_of_fold"]
+__all__ = ["check_combine", "check_entry", "late_folds", "out_of_fold"]
 
 
 def check_combine(estimator: FusionEstimator, strategy: LateFusion, head: Head) -> None:
@@ -42,6 +40,17 @@ def check_combine(estimator: FusionEstimator, strategy: LateFusion, head: Head) 
         )
 
 
+def check_entry(strategy: LateFusion, target: Target) -> None:
+    """Raise where weights of curves are to be learned from rows that entered late."""
+    entry = getattr(target, "entry", None)
+    learns = strategy.how == "weighted" and strategy.combine != "risk"
+    if learns and entry is not None and bool((entry > 0).any()):
+        raise ValueError(
+            f"LateFusion('weighted', combine={strategy.combine!r}) learns its weights by the Brier "
+            "score, which is not defined for delayed entry. Use how='mean', or combine='risk'."
+        )
+
+
 def late_folds(
     estimator: FusionEstimator,
     frame: pd.DataFrame,
@@ -49,19 +58,24 @@ def late_folds(
     target: Target,
     n_folds: int,
     seeds: np.random.RandomState,
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> Folds:
     """Return training and held-out rows of each fold; rows of a cluster stay together."""
-    groups = estimator._cluster(frame)
-    check_labels(head, target, groups, "LateFusion('mean')")
-    return deal_folds(head.stratify(target), groups, n_folds, seeds.randint(2**31 - 1))
+    return deal_taught(
+        head.stratify(target),
+        needs(head, target),
+        estimator._cluster(frame),
+        n_folds,
+        seeds.randint(2**31 - 1),
+        "LateFusion('mean') or fewer folds",
+    )
 
 
 def out_of_fold(
     estimator: FusionEstimator,
     frame: pd.DataFrame,
     y: Any,
-    sample_weight: Any,
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    sample_weight: np.ndarray | None,
+    folds: Sequence[Part],
 ) -> OutOfFold | None:
     """Return the members' predictors of rows they did not see; None without folds.
 
@@ -72,21 +86,16 @@ def out_of_fold(
         return None
     head, structured = estimator._head, estimator._structured
     center, spread = head.units
-    shape = (len(frame), len(estimator._models), len(head.predictors))
+    names = list(estimator._models)
+    shape = (len(frame), len(names), len(head.predictors))
     etas, present = np.full(shape, np.nan), np.zeros(shape[:2], dtype=bool)
     offset = torch.zeros(len(frame), len(head.predictors), dtype=torch.float64)
     fusion = clone(estimator.fusion).set_params(how="mean", combine="risk")
-    for train, held in folds:
-        model = estimator._of_part().set_params(fusion=fusion)
-        weight = None if sample_weight is None else np.asarray(sample_weight)[train]
+    for train, held, taught in folds:
+        model = estimator._of_part(taught).set_params(fusion=fusion)
         try:
-            with warnings.catch_warnings():  # what is kept of a fold's networks is nothing
-                warnings.filterwarnings("ignore", r"(The t|T)raining was interrupted", UserWarning)
-                warnings.simplefilter("ignore", SeparationWarning)
-                model.fit(frame.iloc[train], take_outcome(y, train), weight)
+            fit_quietly(model, frame, y, sample_weight, train)
         except KeyboardInterrupt:
-            model.interrupted_ = True
-        if model.interrupted_:
             estimator.interrupted_ = True
             warnings.warn(
                 "The training was interrupted before the out-of-fold predictions were there: the "
@@ -96,12 +105,15 @@ def out_of_fold(
             )
             return None
         part = frame.iloc[held]
-        found, present[held] = model._member_predictors(part)
+        found, there = model._member_predictors(part)
         found = model._late.standardised(found, head)
+        members = np.array([names.index(name) for name in model._models])
+        at = np.ix_(held, members)
+        present[at] = there
         their_center, their_spread = model._head.units
         if structured is None:
-            etas[held] = (found * their_spread + their_center - center) / spread
+            etas[at] = (found * their_spread + their_center - center) / spread
         else:  # what is added to the structured predictor
-            etas[held] = found * their_spread / spread
+            etas[at] = found * their_spread / spread
             offset[held] = model._structured.offset(part, head)
     return OutOfFold(etas, present, None if structured is None else offset)

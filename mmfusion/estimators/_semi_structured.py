@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,12 @@ from sklearn.base import clone
 from mmfusion.fusion import JointFusion, check_fusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
-from mmfusion.structured import Formula, SeparationWarning
+from mmfusion.structured import Formula
 
-from ._double_ml import check_double_ml, check_rows, double_ml, find_treatment
+from ._double_ml import check_double_ml, check_rows, deal_splits, double_ml, find_treatment
 from ._effects import Effects
-from ._folds import check_labels, deal_folds
-from ._frame import name_rows, take_outcome
+from ._folds import Folds, Part, deal_taught, fit_quietly, needs, parts
+from ._frame import name_rows
 from ._model import DesignUse
 from ._parameters import NestedModalities, check_choice
 from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
@@ -35,16 +35,32 @@ class SemiStructured(Effects, NestedModalities):
 
     #: Whether only that share of the deep predictor is kept that lowers the validation loss.
     _shrinks = True
+    interrupted_: bool
     #: The formula as all rows made it, where this is an estimator of a part of them.
     _prepared: Formula | None = None
 
-    def _of_part(self) -> Any:
-        """Return an estimator like this one for a part of its rows."""
-        model = clone(self).set_params(inference="model", verbose=0)
+    def _of_part(self, modalities: Sequence[str]) -> Any:
+        """Return an estimator like this one for a part of its rows, with some of its modalities."""
+        chosen = {
+            name: clone(modality)
+            for model in self._models.values()
+            for name, modality in model.modalities.items()
+            if name in modalities
+        }
+        model = clone(self).set_params(inference="model", verbose=0, modalities=chosen)
+        if isinstance(self.modality_dropout, Mapping):
+            rates = {name: r for name, r in self.modality_dropout.items() if name in chosen}
+            model.set_params(modality_dropout=rates)
         model.treatment = None
         if self._structured is not None:
             model._prepared = self._structured.formula
         return model
+
+    @property
+    def _inferred(self) -> str:
+        """How the reported standard errors were made: Ctrl-C leaves those of the model."""
+        of_folds = self.inference in ("cross_fit", "double_ml")
+        return "model" if of_folds and self.interrupted_ else self.inference
 
     def _design_use(self) -> DesignUse:
         """Return what the networks make of the structured design."""
@@ -93,19 +109,32 @@ class SemiStructured(Effects, NestedModalities):
             )
         return StructuredPart(self.structured, self.orthogonalization, self._prepared)
 
-    def _find_treatment(
-        self, structured: StructuredPart, frame: pd.DataFrame, target: Target
-    ) -> int:
-        """Return the treatment's column in the design; refuse what double ML cannot do."""
-        fitted = {
-            name: modality
-            for model in self._models.values()
-            for name, modality in model.modalities.items()
-        }
-        assert self.treatment is not None
-        at = find_treatment(self.treatment, structured.formula, fitted)
-        check_rows(self._head, target, structured.formula.transform(frame)[:, at])
-        return at
+    def _plan_inference(
+        self,
+        structured: StructuredPart,
+        frame: pd.DataFrame,
+        target: Target,
+        seeds: np.random.RandomState,
+    ) -> _Plan | None:
+        """Return the folds that the inference asks for; refuse what cannot be dealt."""
+        groups, instead = self._cluster(frame), "inference='model'"
+        models = list(self._models.values())
+        if self.inference == "cross_fit" and models:
+            self._warn_of_shared_columns()
+            seed = seeds.randint(2**31 - 1)
+            labels, required = self._head.stratify(target), needs(self._head, target)
+            folds = deal_taught(labels, required, groups, CROSS_FIT_FOLDS, seed, instead)
+            return _Plan(seed, parts(models, target, folds))
+        if self.inference == "double_ml":
+            assert self.treatment is not None
+            modalities = {k: m for model in models for k, m in model.modalities.items()}
+            treated = find_treatment(self.treatment, structured.formula, modalities)
+            column = structured.design(frame)[:, treated]
+            check_rows(self._head, target, column)
+            seed = seeds.randint(2**31 - 1)
+            splits = deal_splits(self._head, target, column, groups, seed, instead)
+            return _Plan(seed, splits=splits, treated=treated)
+        return None
 
     def _keep_nothing(self, structured: StructuredPart) -> None:
         """Leave the networks out: there were no rows to show that they help."""
@@ -120,11 +149,9 @@ class SemiStructured(Effects, NestedModalities):
             stacklevel=3,
         )
 
-    def _check_cross_fit(self, frame: pd.DataFrame, target: Target) -> None:
-        """Refuse folds without a class; warn where networks read what the effects are of."""
-        if self._structured is None or self.inference != "cross_fit" or not self._models:
-            return
-        check_labels(self._head, target, self._cluster(frame), "inference='model'")
+    def _warn_of_shared_columns(self) -> None:
+        """Warn where networks that are not projected read what the effects are of."""
+        assert self._structured is not None
         of_formula = set(self._structured.formula.columns_)
         for model in self._models.values():
             for name, modality in model.modalities.items():
@@ -163,43 +190,72 @@ class SemiStructured(Effects, NestedModalities):
         self,
         frame: pd.DataFrame,
         y: Any,
-        sample_weight: Any,
+        sample_weight: np.ndarray | None,
         target: Target,
         deep: np.ndarray,
         modalities: Mapping[str, Modality],
-        treated: int | None,
-        seeds: np.random.RandomState,
+        plan: _Plan | None,
     ) -> np.ndarray:
         """Fit and report the coefficients beside the deep predictor (n, K); return the whole."""
         structured, head, cluster = self._part(), self._head, self._cluster(frame)
         structured.fit_final(frame, deep, head, target)
         eta = structured.predictor(frame, deep, head)
-        if self.inference == "cross_fit" and self._models:
-            unseen = self._cross_fitted(frame, y, sample_weight, seeds.randint(2**31 - 1))
-            structured.cross_fit(frame, unseen, head, target)
-        structured.report(self.inference, cluster)
-        if treated is not None:
-            column = structured.design(frame)[:, treated]
-            seed = seeds.randint(2**31 - 1)
-            effect = double_ml(self, modalities, frame, y, sample_weight, target, column, seed)
-            structured.replace_effect(treated, effect, cluster)
+        effect = None
+        try:
+            if plan is not None and self.interrupted_:
+                raise KeyboardInterrupt
+            if plan is not None and plan.treated is None:
+                unseen = self._cross_fitted(frame, y, sample_weight, plan)
+                structured.cross_fit(frame, unseen, head, target)
+            elif plan is not None:
+                column = structured.design(frame)[:, plan.treated]
+                effect = double_ml(
+                    self, modalities, frame, y, sample_weight, column, plan.splits, plan.seed
+                )
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+            warnings.warn(
+                f"The training was interrupted before inference={self.inference!r} was done: the "
+                "effects are those of inference='model'.",
+                UserWarning,
+                stacklevel=3,
+            )
+        structured.report(self._inferred, cluster)
+        if effect is not None and plan is not None and plan.treated is not None:
+            structured.replace_effect(plan.treated, effect, cluster)
         return eta
 
     def _cross_fitted(
-        self, frame: pd.DataFrame, y: Any, sample_weight: Any, seed: int
+        self, frame: pd.DataFrame, y: Any, sample_weight: np.ndarray | None, plan: _Plan
     ) -> np.ndarray:
         """Return the deep predictor of each row from networks that did not see it, (n, K)."""
-        labels = self._head.stratify(self._encode(self._head.encode, frame, y, sample_weight))
         deep = np.zeros((len(frame), len(self._head.predictors)))
-        for train, held in deal_folds(labels, self._cluster(frame), CROSS_FIT_FOLDS, seed):
-            model = self._of_part().set_params(random_state=seed)
+        for train, held, taught in plan.parts:
+            model = self._of_part(taught).set_params(random_state=plan.seed)
             model._shrinks = False  # the coefficient that it gets does so, with all rows to judge
-            weight = None if sample_weight is None else np.asarray(sample_weight)[train]
-            with warnings.catch_warnings():  # of the coefficients of a part: nothing of it is kept
-                warnings.simplefilter("ignore", SeparationWarning)
-                model.fit(frame.iloc[train], take_outcome(y, train), weight)
+            fit_quietly(model, frame, y, sample_weight, train)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
             every = model._deep(frame) * scale
             # Where the likelihood sees no constant, that of each network is arbitrary.
             deep[held] = every[held] - (0.0 if self._head.has_intercept else every.mean(0))
         return deep
+
+
+class _Plan(NamedTuple):
+    """What an inference by folds needs, drawn before training.
+
+    Attributes
+    ----------
+    seed : int
+    parts : list of Part
+        Of cross-fitting.
+    splits : list of Folds
+        Of double machine learning, in each of its splits.
+    treated : int or None
+        The treatment's column in the design.
+    """
+
+    seed: int
+    parts: Sequence[Part] = ()
+    splits: Sequence[Folds] = ()
+    treated: int | None = None

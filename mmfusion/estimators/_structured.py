@@ -258,16 +258,17 @@ class StructuredPart:
         self, design: np.ndarray, deep: np.ndarray, head: Head, target: Target
     ) -> tuple[StructuredFit, np.ndarray]:
         """Return the fit beside a deep predictor in units of the outcome, and its projection."""
-        nothing = np.zeros(design.shape[1])
-        if not deep.any():
-            return self.start if self._has_all else self._fit(design, head, target), nothing
-        if self.orthogonalization == "two_stage":  # of all rows, as every other is
-            return self.start if self._has_all else self._fit(design, head, target), nothing
-        projection = nothing
+        projection = np.zeros(design.shape[1])
+        if not deep.any() or self.orthogonalization == "two_stage":
+            return self._classical(design, head, target), projection
         if self.orthogonalization == "post_hoc":
-            eta = design @ self.start.coef
+            eta = design @ self._classical(design, head, target).coef
             projection = project(HeadLikelihood(head, target), eta, design, deep)
         return self._fit(design, head, target, deep - design @ projection), projection
+
+    def _classical(self, design: np.ndarray, head: Head, target: Target) -> StructuredFit:
+        """Return the classical model of all rows."""
+        return self.start if self._has_all else self._fit(design, head, target)
 
     def report(self, inference: str, cluster: Any = None) -> None:
         """Make the table of effects and its covariance."""

@@ -27,10 +27,11 @@ from mmfusion.training import (
 )
 
 from ._auxiliary import check_auxiliary, check_same_modalities
+from ._folds import Folds, parts
 from ._frame import check_frame
 from ._late import OUT_OF_FOLD, LatePool
 from ._model import FusionModel, Start
-from ._out_of_fold import check_combine, late_folds, out_of_fold
+from ._out_of_fold import check_combine, check_entry, late_folds, out_of_fold
 from ._parameters import (
     check_modalities,
     check_names,
@@ -187,6 +188,8 @@ class FusionEstimator(Saving):
         start = self._make_start(strategy)
         head = self._make_head()
         target = self._encode(head.fit_outcome, frame, y, sample_weight)
+        if sample_weight is not None:  # one number was given where all rows count alike
+            sample_weight = np.broadcast_to(np.asarray(sample_weight), len(frame))
         structured = self._make_structured(head)
 
         seeds = check_random_state(self.random_state)
@@ -194,9 +197,10 @@ class FusionEstimator(Saving):
         rows, validation, eval_frame = self._deal_validation(
             head, frame, target, eval_set, settings, trains=bool(modalities), rng=rng
         )
-        folds: list[tuple[np.ndarray, np.ndarray]] = []
+        folds: Folds = []
         if isinstance(strategy, LateFusion):
             check_combine(self, strategy, head)
+            check_entry(strategy, target)
             if modalities and strategy.how in OUT_OF_FOLD:
                 folds = late_folds(self, frame, head, target, strategy.folds, seeds)
         self._head = head
@@ -233,12 +237,12 @@ class FusionEstimator(Saving):
                 )
             for model in self._models.values():
                 model.refuse_silence(head, target, rows)
-            self._check_cross_fit(frame, target)
-            treated = None
+            late_parts = parts(list(self._models.values()), target, folds)
+            plan = None
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
-            elif self.inference == "double_ml":
-                treated = self._find_treatment(structured, frame, target)
+            else:
+                plan = self._plan_inference(structured, frame, target, seeds)
             results = self._train_all(head, target, rows, validation, settings, rng, offsets)
         self._keep(results)
         members = [model.predict_prepared(settings) for model in self._models.values()]
@@ -247,7 +251,7 @@ class FusionEstimator(Saving):
         folded_eta = None
         if isinstance(strategy, LateFusion) and self._models:
             offset = None if offsets is None else offsets[0]
-            folded = out_of_fold(self, frame, y, sample_weight, folds)
+            folded = out_of_fold(self, frame, y, sample_weight, late_parts)
             self._late = LatePool(strategy, list(self._models))
             self._late.fit(etas, present, head, target, offset, folded)
             if folded is not None and structured is None:
@@ -261,9 +265,7 @@ class FusionEstimator(Saving):
                 deep = torch.from_numpy(eta[held] if eval_frame is None else self._deep(eval_frame))
                 beside = offsets[0][held] if offsets[1] is None else offsets[1]
                 structured.choose_scale(deep, beside, head, held_target)
-            eta = self._fit_effects(
-                frame, y, sample_weight, target, eta, modalities, treated, seeds
-            )
+            eta = self._fit_effects(frame, y, sample_weight, target, eta, modalities, plan)
         # What was predicted out of fold is as far from the truth as a new row's prediction will be.
         head.finish(torch.from_numpy(eta if folded_eta is None else folded_eta), target)
         return self

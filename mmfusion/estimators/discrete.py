@@ -289,8 +289,8 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             sigma=self.sigma,
         )
 
-    def _of_part(self) -> Any:
-        return super()._of_part().set_params(cuts=self._head.cuts_)
+    def _of_part(self, modalities: Sequence[str]) -> Any:
+        return super()._of_part(modalities).set_params(cuts=self._head.cuts_)
 
     def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
         return {"index": frame.index}

@@ -162,6 +162,10 @@ class LateFusion(BaseEstimator):
     standardise each member's and learn weights, slopes and the baseline from out-of-fold
     predictions; the slope of "weighted" is that of the set of modalities that a row has.
 
+    Beside a formula members are networks that add to its predictor: what they add is combined as
+    above, as if it stood alone (of classes the probabilities that it gives by itself), and added to
+    the formula's predictor then; weights and stacks are learned with the formula in the loss.
+
     Stacking is Wolpert's (1992); of what is out of fold, van der Laan, Polley & Hubbard (2007). A
     regression a set of modalities is the pattern submodel of Fletcher Mercaldo & Blume (2020),
     fitted on all rows that have the set.

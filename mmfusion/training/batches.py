@@ -71,7 +71,7 @@ def split_validation(
     >>> ward = np.array(["a", "a", "b", "b", "b", "c", "c"])
     >>> _, held = split_validation(np.zeros(7, int), 0.4, np.random.default_rng(0), ward)
     >>> ward[held].tolist()
-    ['b', 'b', 'b']
+    ['a', 'a', 'c', 'c']
     """
     n = len(labels)
     group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import KFold
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _double_ml
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _folds
 from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
 
@@ -42,7 +42,7 @@ def draw(n: int = 300, seed: int = 0) -> pd.DataFrame:
 
 
 def fixed_folds(labels: np.ndarray, cluster: Any, n_folds: int, seed: int) -> Any:
-    return KFold(5).split(labels)
+    return list(KFold(5).split(labels))
 
 
 def sandwich(shares: np.ndarray) -> float:
@@ -54,7 +54,7 @@ def sandwich(shares: np.ndarray) -> float:
 def test_gaussian_against_scikit_learn(
     monkeypatch: pytest.MonkeyPatch, treatment: str, weighted: bool
 ) -> None:
-    monkeypatch.setattr(_double_ml, "deal_folds", fixed_folds)
+    monkeypatch.setattr(_folds, "deal_folds", fixed_folds)
     frame = draw()
     weight = np.random.default_rng(5).uniform(0.5, 2, size=len(frame)) if weighted else None
     model = FusionRegressor({}, structured=f"{treatment} + x + w", **DML)
@@ -86,7 +86,7 @@ def test_gaussian_against_scikit_learn(
 
 @pytest.mark.parametrize("treatment", ["arm", "dose"])
 def test_binomial_against_scikit_learn(monkeypatch: pytest.MonkeyPatch, treatment: str) -> None:
-    monkeypatch.setattr(_double_ml, "deal_folds", fixed_folds)
+    monkeypatch.setattr(_folds, "deal_folds", fixed_folds)
     frame = draw(400)
     model = FusionClassifier({}, structured=f"{treatment} + x", **DML)
     model.set_params(treatment=treatment).fit(frame, frame["ill"])
@@ -147,7 +147,7 @@ def test_a_cluster_counts_as_one_and_stays_in_one_fold(monkeypatch: pytest.Monke
     frame["site"] = np.arange(200)
     twice = pd.concat([frame, frame], ignore_index=True)
     groups = []
-    inner = _double_ml.deal_folds
+    inner = _folds.deal_folds
 
     def watched(labels: np.ndarray, cluster: Any, n_folds: int, seed: int) -> Any:
         for train, held in inner(labels, cluster, n_folds, seed):
@@ -156,7 +156,7 @@ def test_a_cluster_counts_as_one_and_stays_in_one_fold(monkeypatch: pytest.Monke
             groups.append(set(cluster[train]) & set(cluster[held]))
             yield train, held
 
-    monkeypatch.setattr(_double_ml, "deal_folds", watched)
+    monkeypatch.setattr(_folds, "deal_folds", watched)
     settings = {"structured": "arm + x", "random_state": 0, **DML}
     one = FusionRegressor({}, **settings).fit(frame, frame["y"]).effects_.loc["arm", "se"]
     plain = FusionRegressor({}, cluster="site", **settings).fit(twice, twice["y"])

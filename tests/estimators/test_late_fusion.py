@@ -452,7 +452,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="structured= goes with combine='risk'"):
         make_model("cox", LateFusion(combine="hazard"), structured="age").fit(frame, y)
     labels = np.array(["a"] * 39 + ["b"])
-    with pytest.raises(ValueError, match=r"at least 2 rows of each class\. Class 'b' has 1"):
+    with pytest.raises(ValueError, match=r"in at least 2 rows .* Got class 'b' in 1"):
         make_model("classifier", LateFusion("stack")).fit(frame, labels)
     model = make_model("cox", "concat", epochs=1).fit(frame, y)
     with pytest.raises(AttributeError, match="not fused late"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from lifelines import CoxPHFitter
 from sklearn.base import clone
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
+from mmfusion.estimators._folds import Part
 from mmfusion.estimators._parameters import training_settings
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.heads import CoxHead
 from mmfusion.modalities import Genes, Tabular
 from mmfusion.survival import surv
-from tests.estimators.common import cohort_for, make_model
+from tests.estimators.common import cohort_for
 
 DEEP = {"deep": Tabular(["z0", "z1", "z2"], hidden=(8,))}
 QUICK: dict[str, Any] = {
@@ -98,13 +100,15 @@ def test_projection_is_exact(kind: str) -> None:
     assert deep.std() > 0.01
     np.testing.assert_allclose(rest, deep - design @ part.projection, atol=1e-6)
     # Orthogonal in the mean metric of the likelihood on the way from the structured predictor ...
-    base = design @ part.start.coef
+    classical = type(model)({}, structured="dose + sex").fit(frame, y)._structured.final.coef
+    np.testing.assert_allclose(part.final.coef, classical, atol=1e-8)
+    base = design @ classical
     change = likelihood.gradient(base + rest) - likelihood.gradient(base)
     joint = likelihood.information(base + rest / 2, design)
     length = np.sqrt(np.diag(joint) * (rest @ change))
     assert np.abs(design.T @ change / length).max() < 1e-8
     # ... and what was taken off is given to the coefficients: nothing is lost.
-    given = design @ (part.start.coef + part.projection) + rest
+    given = design @ (classical + part.projection) + rest
     np.testing.assert_allclose(given, base + deep, atol=1e-6)
 
 
@@ -269,10 +273,15 @@ def test_constants_of_the_cross_fitted_networks_say_nothing(
     # The partial likelihood sees no constant, so each fold's network has one of its own.
     frame, y = draw(100)
     model = FusionCox(DEEP, structured="dose", **(QUICK | {"epochs": 2})).fit(frame, y)
-    seen = model._cross_fitted(frame, y, None, 0)
+    every = np.arange(100)
+    plan: Any = SimpleNamespace(
+        seed=0,
+        parts=[Part(every[every % 5 != k], every[every % 5 == k], ["deep"]) for k in range(5)],
+    )
+    seen = model._cross_fitted(frame, y, None, plan)
     inner, shifts = FusionCox._deep, iter(range(5))
     monkeypatch.setattr(FusionCox, "_deep", lambda self, X: inner(self, X) + next(shifts))
-    np.testing.assert_allclose(model._cross_fitted(frame, y, None, 0), seen, atol=1e-9)
+    np.testing.assert_allclose(model._cross_fitted(frame, y, None, plan), seen, atol=1e-9)
 
 
 def test_a_row_with_nothing_present_gets_its_structured_prediction() -> None:
@@ -452,20 +461,6 @@ def test_a_level_that_only_validation_rows_have_starts_at_nothing(seed: int) -> 
     constant = frame.assign(site="b", dose=1.0)
     with pytest.raises(ValueError, match=r"constant columns: 'dose' \(always 1\)"):
         FusionCox(inputs, structured="dose + age", **shared).fit(constant, y)
-
-
-def test_a_class_that_a_fold_would_lack_is_named_before_training() -> None:
-    frame, _ = cohort_for("classifier", 60, missing=0.0)
-    labels = np.resize(["p", "q"], 60)
-    labels[5] = "r"
-    model = make_model("classifier", "concat", structured="age", inference="cross_fit")
-    with pytest.raises(ValueError, match=r"2 rows of each class\. Class 'r' has 1; use inf"):
-        model.fit(frame, labels)
-    labels[6] = "r"
-    frame["ward"] = np.resize(np.repeat(np.arange(30), 2), 60) + 1
-    frame.loc[frame.index[[5, 6]], "ward"] = 0
-    with pytest.raises(ValueError, match=r"2 clusters of each class\. Class 'r' has 1"):
-        model.set_params(cluster="ward").fit(frame, labels)
 
 
 def test_clusters_are_checked_before_training_and_never_cut() -> None:
