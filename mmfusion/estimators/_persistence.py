@@ -42,6 +42,8 @@ TRUSTED = {
     if isinstance(kind, type)
     and issubclass(kind, EarlyFusion | JointFusion | LateFusion | Modality | Objective)
 }
+#: Levels of a formula's factor that is made by pandas.cut.
+TRUSTED.add(f"{pd.Interval.__module__}.{pd.Interval.__qualname__}")
 
 
 def save_estimator(estimator: Any, folder: Path) -> None:
@@ -124,9 +126,11 @@ def _dump_state(state: dict[str, Any], path: Path) -> None:
         ) from error
     if unknown:
         raise ValueError(
-            "The estimator cannot be saved without executable code: its parameters hold "
-            f"{unknown}. An encoder given as a Module or a function is code; pickle the "
-            "estimator instead, and load the pickle only where you trust its writer."
+            "The estimator cannot be saved without executable code: its parameters, or the levels "
+            f"of its formula, hold {unknown}. Levels must be text, numbers or intervals of "
+            "numbers: turn them into text with .astype(str). An encoder given as a Module or a "
+            "function is code; pickle the estimator instead, and load the pickle only where you "
+            "trust its writer."
         )
 
 

@@ -64,7 +64,7 @@ def test_hidden_must_be_widths(hidden: Any) -> None:
 
 @pytest.mark.parametrize("dropout", ["a", 1.0, -0.1, True, None, float("nan")])
 def test_dropout_must_be_a_share(dropout: Any) -> None:
-    with pytest.raises(ValueError, match=r"dropout parameter of Tabular must be a number in \[0, 1"):
+    with pytest.raises(ValueError, match="dropout parameter of Tabular must be a number"):
         build_encoder(Tabular(["age"], dropout=dropout).fit(FRAME), 5)
     for modality in (Genes("g*", dropout=dropout), Image("i", dropout=dropout)):
         with pytest.raises(ValueError, match=rf"of {type(modality).__name__} must be a number"):

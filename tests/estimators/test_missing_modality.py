@@ -287,6 +287,20 @@ def test_what_may_be_asked_for() -> None:
         model.predict(lacking, modalities=["rna"])
 
 
+@pytest.mark.parametrize("collection", [np.array, pd.Index, pd.Series, tuple, set, dict.fromkeys])
+def test_any_collection_of_names_may_be_asked_for(collection: Any) -> None:
+    frame, y = cohort_for("regressor", missing=0.0)
+    model = three("regressor", "concat").fit(frame, y)
+    names = ["clinic", "rna"]
+    np.testing.assert_array_equal(
+        model.predict(frame, modalities=collection(names)), model.predict(frame, modalities=names)
+    )
+    with pytest.raises(ValueError, match="Got 'clinc'"):
+        model.predict(frame, modalities=collection(["rna", "clinc"]))
+    with pytest.raises(ValueError, match="empty only beside a formula"):
+        model.predict(frame, modalities=collection([]))
+
+
 def test_a_member_without_events_is_refused_before_any_is_trained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
