@@ -70,7 +70,7 @@ class Predicting(SemiStructured):
                 "The modalities parameter must be a list of names of modalities, or None for all. "
                 f"Got {modalities!r}."
             )
-        modalities = list(modalities)
+        modalities = [str(name) for name in modalities]  # of an array, numpy.str_
         check_names("modalities", modalities, self.modalities_)
         if not modalities and self._structured is None:
             raise ValueError(
