@@ -17,6 +17,7 @@ import sklearn
 import skops.io
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.base import clone
 
 import mmfusion
 from mmfusion import modalities, objectives
@@ -57,8 +58,10 @@ def save_estimator(estimator: Any, folder: Path) -> None:
             )
     params = estimator.get_params(deep=False)
     params["callbacks"] = None  # code, not state
-    if "pretrained" in params:
+    if params.get("pretrained") is not None:
         params["pretrained"] = None  # a model of its own, with a `save` of its own
+        if params["modalities"] is None:  # they were its own
+            params["modalities"] = {n: clone(m) for n, m in estimator.modalities_.items()}
     state = {
         "params": {**params, "modalities": _with_plain_paths(params["modalities"])},
         "models": {
