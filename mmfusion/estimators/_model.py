@@ -198,6 +198,29 @@ class FusionModel:
             encoders = self.network.encoders.values()
             self.objectives = WeightedObjectives(objectives, known, encoders, alone=alone)
 
+    def refuse_blind(self, rows: np.ndarray, settings: TrainingSettings) -> None:
+        """Raise ValueError if the held-out `rows` can judge none of the auxiliary losses.
+
+        Each would be zero in every epoch, and the first one kept.
+        """
+        assert self.objectives is not None
+        known = sources(self.network, self.modalities)
+        present = self.data.present.cpu()[torch.from_numpy(rows)]
+        present = present[present.any(1)].double()
+        n_batches = max(1, -(-len(present) // (settings.batch_size or len(rows))))
+        together = present.T @ present / n_batches
+        for objective in self.objectives.objectives:
+            try:
+                objective.check_pairs(known, together, "held-out")
+            except ValueError as error:
+                found = error
+            else:
+                return
+        raise ValueError(
+            f"The {len(rows)} held-out rows cannot say when to stop. {found} Or train all epochs "
+            "on all rows: patience=None."
+        )
+
     def refuse_silence(self, head: Head, target: Target, rows: np.ndarray) -> None:
         """Raise if the outcome of those `rows` that have any of the modalities says nothing."""
         chosen = torch.from_numpy(rows)

@@ -74,8 +74,10 @@ class Correlation(Objective):
                 f"{batch_rows}: raise batch_size, lower dim, or use kind='pearson'."
             )
 
-    def check_pairs(self, sources: Sequence[Source], together: Tensor) -> None:
-        super().check_pairs(sources, together)
+    def check_pairs(
+        self, sources: Sequence[Source], together: Tensor, part: str = "training"
+    ) -> None:
+        super().check_pairs(sources, together, part)
         if self.kind == "pearson":
             return
         found = {
@@ -90,7 +92,7 @@ class Correlation(Objective):
             raise ValueError(
                 f"{self!r} needs batches with at least {ROWS_PER_DIMENSION} rows for each "
                 "dimension of an embedding that have both modalities of a pair. Expected in a "
-                f"batch of the training rows: {told}. Raise batch_size, lower dim or "
+                f"batch of the {part} rows: {told}. Raise batch_size, lower dim or "
                 "modality_dropout, or use kind='pearson'."
             )
 

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from mmfusion.estimators import FusionCox, FusionPretrainer
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Genes, Image
-from mmfusion.objectives import Contrastive, Reconstruction, Similarity
+from mmfusion.objectives import Contrastive, Correlation, Reconstruction, Similarity
 from mmfusion.survival import surv
 from tests.estimators.common import cohort_for, make_model, modalities, predictions
 
@@ -171,6 +171,21 @@ def test_early_stopping_judges_held_out_rows() -> None:
     for prefix in ("", "val_"):
         total = 2.0 * history[f"{prefix}contrastive"] + 0.5 * history[f"{prefix}reconstruction"]
         assert np.allclose(history[f"{prefix}loss"], total)
+
+
+def test_held_out_rows_that_can_judge_nothing_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"{view}_{i}" for view in ("rna", "ct") for i in range(3)]
+    frame = pd.DataFrame(rng.normal(size=(100, 6)), columns=names)
+    given = {"modalities": two_views(), "epochs": 2, "patience": 5, "batch_size": None}
+    few = pretrainer([Correlation()], **given)
+    message = r"The 15 held-out rows cannot say .* of the held-out rows: 15\.0 of 24 for"
+    with pytest.raises(ValueError, match=message):
+        few.fit(frame)
+    few.set_params(patience=None).fit(frame)
+    beside = pretrainer([Correlation(), Reconstruction()], **given).fit(frame)
+    assert beside.history_["val_correlation"].eq(0).all()  # the other loss says when to stop
+    assert beside.history_["val_reconstruction"].ne(0).all()
 
 
 def test_the_same_seed_gives_the_same_embeddings_and_leaves_the_users_objects() -> None:
