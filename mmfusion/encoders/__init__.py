@@ -1,7 +1,12 @@
 """Encoders: one modality's tensors in, an embedding out."""
 
 from mmfusion.encoders.base import Encoder, TokenEncoder
-from mmfusion.encoders.build import TABLE_ENCODERS, build_encoder, build_reduced_encoder
+from mmfusion.encoders.build import (
+    TABLE_ENCODERS,
+    build_encoder,
+    build_reduced_encoder,
+    check_layers,
+)
 from mmfusion.encoders.cnn import SmallCNN
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
 from mmfusion.encoders.pointnet import PointNet
@@ -28,4 +33,5 @@ __all__ = [
     "VisionTokenEncoder",
     "build_encoder",
     "build_reduced_encoder",
+    "check_layers",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from numbers import Real
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
@@ -21,7 +21,7 @@ from mmfusion.encoders.table_tokens import TableTokenEncoder
 from mmfusion.encoders.vision import VisionEncoder
 from mmfusion.encoders.vision_tokens import VisionTokenEncoder, token_shape
 
-__all__ = ["TABLE_ENCODERS", "build_encoder", "build_reduced_encoder"]
+__all__ = ["TABLE_ENCODERS", "build_encoder", "build_reduced_encoder", "check_layers"]
 
 #: Encoders of tables by name, called with n_numeric, cardinalities, width, hidden and dropout.
 TABLE_ENCODERS: dict[str, Callable[..., Encoder]] = {
@@ -78,6 +78,7 @@ def build_encoder(modality: Any, width: int | None, *, tokens: bool = False) -> 
     (4, 16)
     """
     check_is_fitted(modality, "columns_")
+    check_layers(modality)
     if modality.kind == "table":
         return _table_encoder(modality, width)
     if modality.kind == "points":
@@ -112,6 +113,31 @@ def build_reduced_encoder(modality: Any, reduce: str, n_components: int | float)
             f"Got {modality!r}, whose encoder is."
         )
     return ReducedEncoder(source, reduce, n_components)
+
+
+def check_layers(modality: Any) -> None:
+    """Raise ValueError unless `hidden` and `dropout`, where a modality has them, are as they must.
+
+    Parameters
+    ----------
+    modality : Modality
+        Fitted or not.
+    """
+    kind = type(modality).__name__
+    hidden: Any = getattr(modality, "hidden", ())
+    if not isinstance(hidden, Sequence) or not all(map(_is_width, hidden)):
+        raise ValueError(
+            f"The hidden parameter of {kind} must be a tuple of positive integers. Got {hidden!r}."
+        )
+    dropout: Any = getattr(modality, "dropout", 0.0)
+    if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= float(dropout) < 1:
+        raise ValueError(
+            f"The dropout parameter of {kind} must be a number in [0, 1). Got {dropout!r}."
+        )
+
+
+def _is_width(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _table_encoder(modality: Any, width: int | None) -> Encoder:

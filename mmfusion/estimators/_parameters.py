@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from sklearn.base import BaseEstimator
 
+from mmfusion.encoders import check_layers
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, build_operator
 from mmfusion.modalities.base import Modality
 from mmfusion.training.callbacks import Callback
@@ -190,7 +191,7 @@ def check_names(parameter: str, names: Iterable[str], known: Iterable[str]) -> N
 
 
 def check_modalities(modalities: Mapping[str, Modality]) -> None:
-    """Raise unless `modalities` maps names to Modality objects."""
+    """Raise unless `modalities` maps names to Modality objects with layers that can be built."""
     if not isinstance(modalities, Mapping):
         raise TypeError(
             "The modalities parameter must be a dict of name to Tabular, Genes, Image or Points, "
@@ -208,6 +209,10 @@ def check_modalities(modalities: Mapping[str, Modality]) -> None:
                 f"Modality {name!r} must be a Tabular, Genes, Image or Points object. "
                 f"Got {modality!r}."
             )
+        try:
+            check_layers(modality)
+        except ValueError as error:
+            raise ValueError(f"Modality {name!r}: {error}") from None
 
 
 def check_widths(

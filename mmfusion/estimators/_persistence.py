@@ -17,6 +17,7 @@ import sklearn
 import skops.io
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.base import clone
 
 import mmfusion
 from mmfusion import modalities, objectives
@@ -42,6 +43,8 @@ TRUSTED = {
     if isinstance(kind, type)
     and issubclass(kind, EarlyFusion | JointFusion | LateFusion | Modality | Objective)
 }
+#: Levels of a formula's factor that is made by pandas.cut.
+TRUSTED.add(f"{pd.Interval.__module__}.{pd.Interval.__qualname__}")
 
 
 def save_estimator(estimator: Any, folder: Path) -> None:
@@ -55,8 +58,10 @@ def save_estimator(estimator: Any, folder: Path) -> None:
             )
     params = estimator.get_params(deep=False)
     params["callbacks"] = None  # code, not state
-    if "pretrained" in params:
+    if params.get("pretrained") is not None:
         params["pretrained"] = None  # a model of its own, with a `save` of its own
+        if params["modalities"] is None:  # they were its own
+            params["modalities"] = {n: clone(m) for n, m in estimator.modalities_.items()}
     state = {
         "params": {**params, "modalities": _with_plain_paths(params["modalities"])},
         "models": {
@@ -124,9 +129,11 @@ def _dump_state(state: dict[str, Any], path: Path) -> None:
         ) from error
     if unknown:
         raise ValueError(
-            "The estimator cannot be saved without executable code: its parameters hold "
-            f"{unknown}. An encoder given as a Module or a function is code; pickle the "
-            "estimator instead, and load the pickle only where you trust its writer."
+            "The estimator cannot be saved without executable code: its parameters, or the levels "
+            f"of its formula, hold {unknown}. Levels must be text, numbers or intervals of "
+            "numbers: turn them into text with .astype(str). An encoder given as a Module or a "
+            "function is code; pickle the estimator instead, and load the pickle only where you "
+            "trust its writer."
         )
 
 

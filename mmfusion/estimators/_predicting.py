@@ -48,7 +48,7 @@ class Predicting(SemiStructured):
         return nn.ModuleDict({name: model.network for name, model in self._models.items()})
 
     def _predictors(
-        self, X: Any, modalities: Sequence[str] | None = None
+        self, X: Any, modalities: Collection[str] | None = None
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the checked frame and the predictors of its rows, float64 of shape (n, K).
 
@@ -56,26 +56,28 @@ class Predicting(SemiStructured):
         """
         check_is_fitted(self)
         frame = check_frame(self, X, reset=False)
-        self._check_asked(modalities)
-        eta = self._deep(frame, modalities)
+        eta = self._deep(frame, self._check_asked(modalities))
         if self._structured is not None:
             eta = self._structured.predictor(frame, eta, self._head)
         return frame, eta
 
-    def _check_asked(self, modalities: Sequence[str] | None) -> None:
+    def _check_asked(self, modalities: Collection[str] | None) -> list[str] | None:
+        """Return the names as a list: an array has no truth value, a Series looks in its index."""
         if modalities is None:
-            return
+            return None
         if isinstance(modalities, str) or not isinstance(modalities, Collection):
             raise TypeError(
                 "The modalities parameter must be a list of names of modalities, or None for all. "
                 f"Got {modalities!r}."
             )
+        modalities = [str(name) for name in modalities]  # of an array, numpy.str_
         check_names("modalities", modalities, self.modalities_)
         if not modalities and self._structured is None:
             raise ValueError(
                 "The modalities parameter may be empty only beside a formula (structured=): "
                 f"nothing else is left to predict from. Name some of {list(self.modalities_)}."
             )
+        return modalities
 
     def _deep(self, frame: pd.DataFrame, modalities: Sequence[str] | None = None) -> np.ndarray:
         """Return the networks' predictor of each row, (n, K); beside a formula, zero for none."""

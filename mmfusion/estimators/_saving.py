@@ -49,7 +49,9 @@ class Saving(Predicting):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Save the fitted estimator into `folder`: JSON, safetensors and skops, nothing executable.
 
-        The folder appears whole or not at all: a save that fails leaves what was there.
+        The folder appears whole or not at all: a save that fails leaves what was there. Of the
+        parameters, `pretrained` and `callbacks` are not kept; where `modalities` were those of
+        the pretrainer, they are.
 
         Parameters
         ----------
@@ -62,7 +64,7 @@ class Saving(Predicting):
             If the estimator is not fitted.
         ValueError
             If `folder` holds something else, or a parameter cannot be saved without executable
-            code (an encoder given as a Module or a function).
+            code (an encoder given as a Module or a function), or a level of the formula (a date).
         """
         check_is_fitted(self)
         save_estimator(self, Path(folder))
@@ -78,7 +80,8 @@ class Saving(Predicting):
         Returns
         -------
         estimator
-            Fitted, equal in its predictions.
+            Fitted, equal in its predictions; with `pretrained` and `callbacks` None, so that to
+            fit it again starts anew.
 
         Raises
         ------

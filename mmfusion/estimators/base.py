@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -45,6 +46,9 @@ from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionEstimator"]
 
+#: What nested parameters of the pretrainer would begin with.
+_OF_PRETRAINER = "pretrained__"
+
 
 class FusionEstimator(Saving):
     """Base of the estimators; a subclass names its head and what it predicts.
@@ -65,7 +69,7 @@ class FusionEstimator(Saving):
         cluster: Any = None,
         modality_dropout: float | Mapping[str, float] = 0.0,
         auxiliary: Sequence[Objective] | None = None,
-        pretrained: FusionPretrainer | None = None,
+        pretrained: FusionPretrainer | FrozenEstimator | None = None,
         pretrained_lr_scale: float = 0.1,
         epochs: int = 100,
         batch_size: int | None = 256,
@@ -349,20 +353,40 @@ class FusionEstimator(Saving):
 
     def _make_start(self, strategy: JointFusion | EarlyFusion | LateFusion) -> Start | None:
         check_number("pretrained_lr_scale", self.pretrained_lr_scale, 0)
-        if self.pretrained is None:
+        pretrainer = self._pretrainer()
+        if pretrainer is None:
             return None
-        check_is_fitted(self.pretrained)
         if isinstance(strategy, EarlyFusion):
             raise ValueError(
                 "The pretrained parameter needs encoders of the modalities, which EarlyFusion has "
                 "not: use JointFusion or LateFusion."
             )
-        if strategy.dim != self.pretrained.dim:
+        if strategy.dim != pretrainer.dim:
             raise ValueError(
                 f"The dim parameter of {type(strategy).__name__} must be that of the pretrained "
-                f"encoders, {self.pretrained.dim}. Got {strategy.dim}."
+                f"encoders, {pretrainer.dim}. Got {strategy.dim}."
             )
-        return Start(self.pretrained.model_, float(self.pretrained_lr_scale))
+        return Start(pretrainer.model_, float(self.pretrained_lr_scale))
+
+    def _pretrainer(self) -> FusionPretrainer | None:
+        """Return the pretrainer that was given, frozen or not, checked to be a fitted one."""
+        given = self.pretrained
+        if given is None:
+            return None
+        if isinstance(given, FrozenEstimator):
+            given = given.estimator
+        if not isinstance(given, FusionPretrainer):
+            raise TypeError(
+                "The pretrained parameter must be a fitted FusionPretrainer or None. "
+                f"Got {self.pretrained!r}."
+            )
+        check_is_fitted(
+            given,
+            msg="The pretrained parameter must be fitted: this %(name)s instance is not fitted "
+            "yet. A search over pretrained= clones its candidates, and a clone is not fitted: "
+            "wrap them in sklearn.frozen.FrozenEstimator.",
+        )
+        return given
 
     def _encode(self, encode: Any, frame: pd.DataFrame, y: Any, sample_weight: Any) -> Target:
         target = encode(y, sample_weight, **self._outcome_context(frame))
@@ -374,18 +398,13 @@ class FusionEstimator(Saving):
         return target
 
     def _resolve_modalities(self, frame: pd.DataFrame, *, is_array: bool) -> Mapping[str, Modality]:
-        if self.pretrained is not None:
-            if not isinstance(self.pretrained, FusionPretrainer):
-                raise TypeError(
-                    "The pretrained parameter must be a fitted FusionPretrainer or None. "
-                    f"Got {self.pretrained!r}."
-                )
-            check_is_fitted(self.pretrained)
+        pretrainer = self._pretrainer()
+        if pretrainer is not None:
             if self.modalities is None:
-                return self.pretrained.modalities_
+                return pretrainer.modalities_
             if self.modalities:
                 check_modalities(self.modalities)
-                check_same_modalities(self.modalities, self.pretrained.modalities_)
+                check_same_modalities(self.modalities, pretrainer.modalities_)
         if self.modalities is None and is_array:  # a bare array has no names to go by
             return {"table": Tabular()}
         if self.modalities is None:
@@ -413,6 +432,46 @@ class FusionEstimator(Saving):
         if eval_frame is not None:
             held = [model.eval_data.present.any(1) for model in models if model.eval_data]
             refuse_empty(eval_frame, torch.stack(held).any(0).numpy(), names)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with `deep`, also those of each modality and of the fusion.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict
+            Without those of `pretrained`, which is fitted and shared.
+        """
+        params = super().get_params(deep=deep)
+        return {key: value for key, value in params.items() if not key.startswith(_OF_PRETRAINER)}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, nested ones too: ``modalities__ct__size=128``, ``fusion__dim=64``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter or a modality is unknown, or is one of `pretrained`.
+        """
+        for key in params:
+            if key.startswith(_OF_PRETRAINER):
+                raise ValueError(
+                    f"Invalid parameter {key!r}: the pretrainer is fitted, and clones share it. "
+                    "Fit another FusionPretrainer and give it as pretrained=, in a grid within "
+                    "sklearn.frozen.FrozenEstimator."
+                )
+        return super().set_params(**params)
 
     def __sklearn_clone__(self) -> Self:
         copy = super().__sklearn_clone__()

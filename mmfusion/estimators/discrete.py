@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
@@ -98,8 +99,9 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         `mmfusion.objectives`. They do not enter the validation loss.
     pretrained : FusionPretrainer, optional
         Fitted: where the encoders start, and the preprocessing. Its modalities must be these (or
-        more; by default they are its own) and its `dim` the fusion's. A clone shares it; it is not
-        saved with the model.
+        more; by default they are its own) and its `dim` the fusion's. A clone shares it, so its
+        parameters are none of the estimator's; it is not saved with the model. In a grid of
+        candidates, which are cloned too, wrap it: ``sklearn.frozen.FrozenEstimator(pretrainer)``.
     pretrained_lr_scale : float, default=0.1
         Learning rate of pretrained encoders as a multiple of their usual one; 0 freezes them.
     epochs : int, default=100
@@ -211,7 +213,7 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         cluster: Any = None,
         modality_dropout: float | Mapping[str, float] = 0.0,
         auxiliary: Sequence[Objective] | None = None,
-        pretrained: FusionPretrainer | None = None,
+        pretrained: FusionPretrainer | FrozenEstimator | None = None,
         pretrained_lr_scale: float = 0.1,
         epochs: int = 100,
         batch_size: int | None = 256,

@@ -220,6 +220,8 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         with torch.random.fork_rng(devices=gpus):
             torch.manual_seed(int(rng.integers(2**31)))
             model.prepare(frame, rows, head, target, settings, objectives=objectives, alone=True)
+            if validation is not None:
+                model.refuse_blind(validation[0], settings)
             result = model.train(head, target, rows, validation, settings, rng)
         model.forget()
         self._head, self._models = head, {"model": model}

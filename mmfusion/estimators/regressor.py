@@ -68,8 +68,9 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         `mmfusion.objectives`. They do not enter the validation loss.
     pretrained : FusionPretrainer, optional
         Fitted: where the encoders start, and the preprocessing. Its modalities must be these (or
-        more; by default they are its own) and its `dim` the fusion's. A clone shares it; it is not
-        saved with the model.
+        more; by default they are its own) and its `dim` the fusion's. A clone shares it, so its
+        parameters are none of the estimator's; it is not saved with the model. In a grid of
+        candidates, which are cloned too, wrap it: ``sklearn.frozen.FrozenEstimator(pretrainer)``.
     pretrained_lr_scale : float, default=0.1
         Learning rate of pretrained encoders as a multiple of their usual one; 0 freezes them.
     epochs : int, default=100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -67,7 +68,8 @@ class Tabular(Modality):
         Imputed value, centre and divisor of each numeric column; a divisor of ``inf`` stands for
         a constant column.
     categories_ : list of list
-        The categories of each categorical column; the code is the position counted from 1.
+        The categories of each categorical column, those that are neither text nor numbers
+        (intervals of ``pd.cut``, dates) as text; the code is the position counted from 1.
     n_numeric_ : int
         Width of the numeric tensor: numbers, then indicators, then one-hot columns.
     cardinalities_ : list of int
@@ -289,6 +291,7 @@ class Tabular(Modality):
         for i, column in enumerate(_columns(frame, self.categorical_columns_)):
             there = column.notna().to_numpy(bool)
             cells = _hashable(column[there])
+            cells = pd.Series([_plain(cell) for cell in cells], dtype=object)
             found = pd.Index(self.categories_[i], dtype=object).get_indexer(cells)
             codes[there, i] = found + 1
             unseen = cells[found < 0].unique()
@@ -318,10 +321,17 @@ def _hashable(column: pd.Series) -> pd.Series:
 
 
 def _categories(column: pd.Series) -> list[Any]:
-    """Return the distinct values of a column as sorted plain Python objects."""
+    """Return the distinct values of a column, sorted, as plain Python objects."""
     found = _hashable(column.dropna()).unique()
-    values = [value.item() if isinstance(value, np.generic) else value for value in found]
     try:
-        return sorted(values)
+        values = sorted(found)
     except TypeError:  # numbers and text
-        return sorted(values, key=str)
+        values = sorted(found, key=str)
+    return list(dict.fromkeys(map(_plain, values)))
+
+
+def _plain(cell: Any) -> Any:
+    """Return a category as what a saved model can hold: text, a number, or a tuple of these."""
+    if isinstance(cell, np.generic):
+        cell = cell.item()
+    return cell if isinstance(cell, str | Real | tuple) else str(cell)

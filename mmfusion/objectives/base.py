@@ -191,6 +191,25 @@ class Objective(BaseEstimator, ABC):
                 f"Got {[source.name for source in sources]}."
             )
 
+    def check_pairs(
+        self, sources: Sequence[Source], together: Tensor, part: str = "training"
+    ) -> None:
+        """Raise ValueError unless enough rows have two modalities that it could compare.
+
+        Parameters
+        ----------
+        sources : sequence of Source
+        together : Tensor, shape (n_modalities, n_modalities)
+            How many rows a batch is expected to hold with both modalities.
+        part : str, default="training"
+            Which rows these are.
+        """
+        if self.fewest > 1 and not together.triu(1).any():
+            raise ValueError(
+                f"{self!r} compares modalities of a row, and no {part} row has two of "
+                f"{[source.name for source in sources]}."
+            )
+
     def _check_one_width(self, sources: Sequence[Source]) -> None:
         widths = {source.name: source.width for source in sources}
         if len(set(widths.values())) > 1:

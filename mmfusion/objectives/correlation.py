@@ -74,6 +74,28 @@ class Correlation(Objective):
                 f"{batch_rows}: raise batch_size, lower dim, or use kind='pearson'."
             )
 
+    def check_pairs(
+        self, sources: Sequence[Source], together: Tensor, part: str = "training"
+    ) -> None:
+        super().check_pairs(sources, together, part)
+        if self.kind == "pearson":
+            return
+        found = {
+            (sources[k].name, sources[other].name): (
+                round(float(together[k, other]), 1),
+                ROWS_PER_DIMENSION * max(sources[k].width, sources[other].width),
+            )
+            for k, other in pairs(len(sources))
+        }
+        if all(rows < needed for rows, needed in found.values()):
+            told = ", ".join(f"{n} of {m} for {pair}" for pair, (n, m) in found.items())
+            raise ValueError(
+                f"{self!r} needs batches with at least {ROWS_PER_DIMENSION} rows for each "
+                "dimension of an embedding that have both modalities of a pair. Expected in a "
+                f"batch of the {part} rows: {told}. Raise batch_size, lower dim or "
+                "modality_dropout, or use kind='pearson'."
+            )
+
     def build(self, sources: Sequence[Source], encoders: Sequence[nn.Module]) -> ObjectiveModule:
         if self.kind == "pearson":
             return PearsonCorrelation()

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from mmfusion import Genes, Tabular
+from mmfusion import Genes, Image, Points, Tabular
 from mmfusion.encoders import (
     TABLE_ENCODERS,
     MLPEncoder,
     SNNEncoder,
     TableEncoder,
     build_encoder,
+    check_layers,
 )
 
 FRAME = pd.DataFrame(
@@ -48,6 +50,32 @@ def test_early_fusion_reads_the_table_as_it_is() -> None:
 def test_unknown_table_encoder(encoder: Any, hint: str) -> None:
     with pytest.raises(ValueError, match=rf"encoder parameter of Tabular must be .*{hint}"):
         build_encoder(Tabular(["age"], encoder=encoder).fit(FRAME), 5)
+
+
+@pytest.mark.parametrize("hidden", [8, None, (8.0,), (0,), (-1,), (True,), "8", (8, None)])
+def test_hidden_must_be_widths(hidden: Any) -> None:
+    for modality in (Tabular(hidden=hidden), Genes("g*", hidden=hidden)):
+        kind = type(modality).__name__
+        with pytest.raises(ValueError, match=rf"hidden parameter of {kind} must be a tuple of pos"):
+            build_encoder(modality.fit(FRAME), 5)
+    with pytest.raises(ValueError, match=r"hidden parameter of Points must be a tuple of pos"):
+        check_layers(Points("organ", hidden=hidden))
+
+
+@pytest.mark.parametrize("dropout", ["a", 1.0, -0.1, True, None, float("nan")])
+def test_dropout_must_be_a_share(dropout: Any) -> None:
+    with pytest.raises(ValueError, match="dropout parameter of Tabular must be a number"):
+        build_encoder(Tabular(["age"], dropout=dropout).fit(FRAME), 5)
+    for modality in (Genes("g*", dropout=dropout), Image("i", dropout=dropout)):
+        with pytest.raises(ValueError, match=rf"of {type(modality).__name__} must be a number"):
+            check_layers(modality)
+    with pytest.raises(ValueError, match="of Points must be a number"):
+        check_layers(Points("organ", dropout=dropout))
+
+
+def test_layers_that_can_be_built() -> None:
+    check_layers(Tabular(hidden=(), dropout=0))
+    check_layers(Genes("g*", hidden=[np.int64(3)], dropout=np.float32(0.5)))
 
 
 def test_unfitted_modality() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 
+from mmfusion.estimators import FusionPretrainer, FusionRegressor
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Genes, TableData, Tabular
 from mmfusion.objectives import (
@@ -116,6 +118,78 @@ def test_one_modality_has_none_to_be_compared_with() -> None:
     one = make_model().modalities["rna"]
     with pytest.raises(ValueError, match=r"at least 2 modalities in one network. Got \['rna'\]"):
         make_model(modalities={"rna": one}, auxiliary=[Contrastive()]).fit(frame, y)
+
+
+ACROSS = ["similarity", "variance_ratio", "correlation", "reconstruction", "contrastive", "latent"]
+
+
+def views(n: int, both: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return rows with two modalities, 3 columns each, of which the first `both` rows have both."""
+    rng = np.random.default_rng(0)
+    names = [f"{view}_{i}" for view in "ab" for i in range(3)]
+    frame = pd.DataFrame(rng.normal(size=(n, 6)), columns=names)
+    half = (n - both) // 2
+    frame.iloc[both : both + half, 3:] = np.nan
+    frame.iloc[both + half :, :3] = np.nan
+    return frame, rng.normal(size=n)
+
+
+def two(**params: Any) -> dict[str, Any]:
+    inputs = {view: Genes(f"{view}_*", encoder="mlp", hidden=(6,)) for view in "ab"}
+    given = {"epochs": 3, "patience": None, "device": "cpu", "random_state": 0}
+    return {"modalities": inputs, **given, **params}
+
+
+@pytest.mark.parametrize("name", [*ACROSS, "nt_xent", "dcca"])
+def test_rows_that_nothing_pairs_are_refused_before_training(name: str) -> None:
+    more = {"nt_xent": Contrastive(kind="nt_xent"), "dcca": Correlation()}
+    objective = (LOSSES | more)[name]
+    frame, y = views(40, 0)
+    given = two(epochs=1)
+    message = rf"{type(objective).__name__}.* no training row has two of \['a', 'b'\]"
+    small = JointFusion("concat", 4)
+    for model in (
+        FusionRegressor(auxiliary=[objective], fusion=small, **given),
+        FusionPretrainer(objectives=[objective], dim=4, **given),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(frame, y)
+        assert not hasattr(model, "history_")
+    # One pair of three modalities is enough.
+    given["modalities"] = {**given["modalities"], "c": Genes("a_*", encoder="mlp", hidden=(6,))}
+    model = FusionPretrainer(objectives=[objective], dim=4, **given).fit(frame)
+    assert model.history_["loss"].ne(0).all()
+
+
+@pytest.mark.parametrize("name", ["supervised", "own"])
+def test_losses_that_need_no_pairs_are_trained_without(name: str) -> None:
+    frame, y = views(40, 0)
+    objective = (LOSSES | {"own": Reconstruction()})[name]
+    model = FusionRegressor(auxiliary=[objective], **two(fusion=JointFusion("concat", 4)))
+    assert model.fit(frame, y).history_[objective.name].ne(0).all()
+
+
+def test_canonical_correlations_need_enough_rows_with_both() -> None:
+    frame, y = views(200, 41)
+    needed = r"41\.0 of 128 for \('a', 'b'\)"
+    staged = Correlation(weight=(1.0, 0.0), pretrain_epochs=2)
+    for model in (
+        FusionRegressor(auxiliary=[staged], **two(fusion=JointFusion("concat", 32))),
+        FusionPretrainer(objectives=[Correlation()], **two(dim=32)),
+    ):
+        with pytest.raises(ValueError, match=needed):
+            model.fit(frame, y)
+        assert not hasattr(model, "history_")
+    enough = two(fusion=JointFusion("concat", 8))
+    history = FusionRegressor(auxiliary=[staged], **enough).fit(frame, y).history_
+    assert history["correlation"][:2].lt(0).all()
+    # Batches and modality dropout leave fewer: 41 in two batches, 0.5 * 0.8 of 41.
+    for params, found in (
+        ({"batch_size": 100}, "20.5"),
+        ({"modality_dropout": {"a": 0.5, "b": 0.2}}, "16.4"),
+    ):
+        with pytest.raises(ValueError, match=rf"{found} of 32 for"):
+            FusionRegressor(auxiliary=[staged], **enough, **params).fit(frame, y)
 
 
 def test_something_else_is_refused() -> None:

@@ -366,6 +366,17 @@ def test_a_device_that_is_not_there(data: tuple[pd.DataFrame, np.ndarray], devic
         table(device=device).fit(*data)
 
 
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_layers_of_a_modality_name_it(data: tuple[pd.DataFrame, np.ndarray], fusion: str) -> None:
+    clinic = Tabular(["age", "sex"], hidden=8)  # type: ignore[arg-type]
+    model = make_model(fusion=fusion, modalities={"clinic": clinic})
+    message = r"Modality 'clinic': The hidden parameter of Tabular must be .* Got 8\."
+    with pytest.raises(ValueError, match=message):
+        model.fit(*data)
+    with pytest.raises(ValueError, match=message):
+        model._validate_params()
+
+
 def test_unknown_nested_parameters() -> None:
     model = make_model()
     with pytest.raises(ValueError, match=r"no modality 'ct'; there are .*'clinic', 'rna', 'scan'"):

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
+from mmfusion.estimators import FusionPretrainer
 from mmfusion.fusion import EarlyFusion, LateFusion
 from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Genes, Image, Tabular
-from mmfusion.training import predict_eta
+from mmfusion.training import predict_eta, split_validation
 from tests.estimators.common import FUSIONS, cohort_for, make_model, modalities, predictions
 
 GENES = [f"gene_{i}" for i in range(10)]
@@ -136,6 +137,43 @@ def test_an_image_that_no_training_row_has_is_refused() -> None:
     frame = without(frame, slice(None), ["image"])
     with pytest.raises(ValueError, match=r"column 'image' is missing in all of the 40 rows"):
         make_model().fit(frame, y)
+
+
+@pytest.mark.parametrize("fusion", ["concat", "late"])
+def test_a_modality_that_only_held_out_rows_have_is_said_to_be_held_out(fusion: str) -> None:
+    frame, y = cohort_for("regressor", n=90, missing=0.0)
+    given = {"patience": 5, "modalities": {"rna": Genes("gene_*"), "lab": Tabular(["age", "sex"])}}
+    model = make_model("regressor", fusion, **given)
+    fitted_on: dict[str, Any] = {}
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        fitted_on["held"] = split_validation(*args, **kwargs)
+        return fitted_on["held"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmfusion.estimators.base.split_validation", spy)
+        model.fit(frame, y)
+    train, held = fitted_on["held"]
+    lacking = without(frame, train, ["age", "sex"])
+    message = (
+        rf"missing in all of the {len(train)} rows. These are the {len(train)} of 90 rows .* all "
+        r"that modality 'lab' needs .*\(patience=None\), give .*\(eval_set\) or leave"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.fit(lacking, y)
+    model.set_params(patience=None).fit(lacking, y)
+    model.set_params(patience=5).fit(lacking, y, eval_set=(frame, y))
+    # Where the held-out rows are not to blame, they are not named.
+    with pytest.raises(ValueError, match=r"missing in all of the \d+ rows\.$"):
+        model.fit(without(frame, slice(None), ["age", "sex"]), y)
+    pretrainer = FusionPretrainer(given["modalities"], epochs=1, device="cpu", random_state=0)
+    one = without(frame, slice(None), ["age", "sex"])
+    one[["age", "sex"]] = one[["age", "sex"]].astype(object)
+    rng = np.random.default_rng(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+    held = split_validation(np.zeros(90), 0.15, rng)[1]
+    one.iloc[held[0], one.columns.get_loc("sex")] = "f"
+    with pytest.raises(ValueError, match=r"76 of 90 rows .*\(patience=None\) or leave"):
+        pretrainer.fit(one)
 
 
 def test_late_fusion_averages_the_members_that_are_there() -> None:
@@ -285,6 +323,20 @@ def test_what_may_be_asked_for() -> None:
     lacking = without(frame, [2], GENES)
     with pytest.raises(ValueError, match=r"no modality present: 'patient_2'\. .* \['rna'\]"):
         model.predict(lacking, modalities=["rna"])
+
+
+@pytest.mark.parametrize("collection", [np.array, pd.Index, pd.Series, tuple, set, dict.fromkeys])
+def test_any_collection_of_names_may_be_asked_for(collection: Any) -> None:
+    frame, y = cohort_for("regressor", missing=0.0)
+    model = three("regressor", "concat").fit(frame, y)
+    names = ["clinic", "rna"]
+    np.testing.assert_array_equal(
+        model.predict(frame, modalities=collection(names)), model.predict(frame, modalities=names)
+    )
+    with pytest.raises(ValueError, match="Got 'clinc'"):
+        model.predict(frame, modalities=collection(["rna", "clinc"]))
+    with pytest.raises(ValueError, match="empty only beside a formula"):
+        model.predict(frame, modalities=collection([]))
 
 
 def test_a_member_without_events_is_refused_before_any_is_trained(

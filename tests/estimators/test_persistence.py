@@ -327,6 +327,31 @@ def test_an_encoder_that_is_code_is_refused_but_pickles(encoder: Any, tmp_path: 
     np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
 
 
+def with_bands_and_days() -> tuple[pd.DataFrame, Any]:
+    frame, y = cohort_for("cox", n=60, missing=0.0)
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(60) % 3, unit="D")
+    band = pd.cut(frame["age"], [0, 55, 65, 120])
+    return frame.assign(band=band, day=pd.Categorical(days)), y
+
+
+@pytest.mark.parametrize("structured", [None, "~ C(band)"])
+def test_categories_that_are_intervals_or_dates(structured: str | None, tmp_path: Path) -> None:
+    frame, y = with_bands_and_days()
+    table = Tabular(["age", "day"] if structured else ["age", "band", "day"], hidden=(4,))
+    model = make_model(modalities={"table": table}, structured=structured, epochs=1).fit(frame, y)
+    model.save(tmp_path / "model")
+    again = FusionCox.load(tmp_path / "model")
+    assert again.modalities_["table"].categories_ == model.modalities_["table"].categories_
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+def test_dates_as_levels_of_a_formula_are_said_to_be_at_fault(tmp_path: Path) -> None:
+    frame, y = with_bands_and_days()
+    model = make_model(modalities={}, structured="~ C(day)").fit(frame, y)
+    with pytest.raises(ValueError, match=r"levels of its formula, hold .*Timestamp.*astype\(str"):
+        model.save(tmp_path / "model")
+
+
 class Stop(Callback):
     pass
 

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -19,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from mmfusion.estimators import FusionCox, FusionPretrainer
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Genes, Image
-from mmfusion.objectives import Contrastive, Reconstruction, Similarity
+from mmfusion.objectives import Contrastive, Correlation, Reconstruction, Similarity
 from mmfusion.survival import surv
 from tests.estimators.common import cohort_for, make_model, modalities, predictions
 
@@ -171,6 +173,21 @@ def test_early_stopping_judges_held_out_rows() -> None:
         assert np.allclose(history[f"{prefix}loss"], total)
 
 
+def test_held_out_rows_that_can_judge_nothing_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"{view}_{i}" for view in ("rna", "ct") for i in range(3)]
+    frame = pd.DataFrame(rng.normal(size=(100, 6)), columns=names)
+    given = {"modalities": two_views(), "epochs": 2, "patience": 5, "batch_size": None}
+    few = pretrainer([Correlation()], **given)
+    message = r"The 15 held-out rows cannot say .* of the held-out rows: 15\.0 of 24 for"
+    with pytest.raises(ValueError, match=message):
+        few.fit(frame)
+    few.set_params(patience=None).fit(frame)
+    beside = pretrainer([Correlation(), Reconstruction()], **given).fit(frame)
+    assert beside.history_["val_correlation"].eq(0).all()  # the other loss says when to stop
+    assert beside.history_["val_reconstruction"].ne(0).all()
+
+
 def test_the_same_seed_gives_the_same_embeddings_and_leaves_the_users_objects() -> None:
     frame, y = cohort_for()
     state = torch.get_rng_state()
@@ -242,6 +259,39 @@ def test_the_pretrainer_is_neither_changed_nor_cloned() -> None:
     assert all(torch.equal(value, before[key]) for key, value in encoder_weights(start).items())
 
 
+def test_its_parameters_are_none_of_the_estimators() -> None:
+    frame, y = cohort_for()
+    start = pretrainer().fit(frame)
+    for given in (start, FrozenEstimator(start)):
+        model = make_model(pretrained=given)
+        nested = [key for key in model.get_params() if key.startswith("pretrained_")]
+        assert nested == ["pretrained_lr_scale"]
+        assert model.get_params()["pretrained"] is given
+        with pytest.raises(ValueError, match="'pretrained__dim': the pretrainer is fitted"):
+            clone(model).set_params(epochs=2, pretrained__dim=16)
+    grid = GridSearchCV(make_model(pretrained=start), {"pretrained__epochs": [1, 50]}, cv=2)
+    with pytest.raises(ValueError, match="Invalid parameter 'pretrained__epochs'"):
+        grid.fit(frame, y)
+    assert (start.dim, start.epochs) == (6, 2)
+
+
+def test_a_search_chooses_among_frozen_pretrainers() -> None:
+    frame, y = cohort_for()
+    start = pretrainer().fit(frame)
+    frozen = FrozenEstimator(start)
+    plain, wrapped = (make_model(pretrained=p).fit(frame, y) for p in (start, frozen))
+    assert np.array_equal(predictions(plain, frame), predictions(wrapped, frame))
+    assert clone(wrapped).pretrained is frozen
+    grid = {"pretrained": [None, frozen]}
+    search = GridSearchCV(make_model(epochs=1), grid, cv=2, error_score="raise").fit(frame, y)
+    assert len(set(search.cv_results_["mean_test_score"])) == 2
+    bare = GridSearchCV(make_model(), {"pretrained": [start]}, cv=2, error_score="raise")
+    with pytest.raises(NotFittedError, match=r"wrap them in sklearn\.frozen\.FrozenEstimator"):
+        bare.fit(frame, y)
+    with pytest.raises(TypeError, match=r"must be a fitted FusionPretrainer or None. Got Frozen"):
+        make_model(pretrained=FrozenEstimator(Ridge())).fit(frame, y)
+
+
 @pytest.mark.parametrize("fusion", ["sum", "gated", "late"])
 def test_other_fusions_start_from_it_too(fusion: str) -> None:
     frame, _ = cohort_for()
@@ -258,7 +308,10 @@ def test_a_model_that_was_pretrained_saves_without_it(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     loaded = FusionCox.load(tmp_path / "model")
     assert loaded.pretrained is None
+    assert model.modalities is None
     assert np.array_equal(predictions(loaded, frame), predictions(model, frame))
+    assert repr(loaded.modalities) == repr(modalities())
+    assert repr(clone(loaded).fit(frame, y).modalities_) == repr(model.modalities_)
 
 
 def test_frozen_image_features_and_their_components() -> None:

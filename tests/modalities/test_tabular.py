@@ -394,3 +394,20 @@ def test_fitted_state_is_plain(patients):
     stored = skops_io.dumps(state)
     assert skops_io.get_untrusted_types(data=stored) == []
     assert skops_io.loads(stored)["categories_"] == state["categories_"]
+
+
+def test_intervals_and_dates_are_categories_with_plain_state():
+    days = pd.to_datetime(["2020-01-02", "2020-01-01", None, "2020-01-02"])
+    frame = pd.DataFrame(
+        {"band": pd.cut([5.0, 105.0, 15.0, np.nan], [0, 10, 20, 110]), "day": pd.Categorical(days)}
+    )
+    table = Tabular().fit(frame)
+    assert table.categories_ == [
+        ["(0, 10]", "(10, 20]", "(20, 110]"],
+        ["2020-01-01 00:00:00", "2020-01-02 00:00:00"],
+    ]
+    codes = [[1, 2], [3, 1], [2, 0], [0, 2]]
+    assert table.transform(frame).categories.tolist() == codes
+    assert table.transform(frame.astype(object)).categories.tolist() == codes
+    stored = skops_io.dumps({k: v for k, v in vars(table).items() if k.endswith("_")})
+    assert skops_io.get_untrusted_types(data=stored) == []
