@@ -69,7 +69,7 @@ def overlap(model: FusionCox) -> float:
     part = model._structured
     assert part is not None
     likelihood, design, rest = part._fitted_to
-    base = design @ part.start.coef
+    base = design @ part.final.coef
     change = likelihood.gradient(base + rest) - likelihood.gradient(base)
     information = likelihood.information(base + rest / 2, design)
     length = np.sqrt(np.diag(information) * max(rest @ change, 1e-300))

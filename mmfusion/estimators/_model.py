@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -30,6 +29,7 @@ from mmfusion.training import (
 from mmfusion.training.inference import chunk_size
 
 from ._auxiliary import sources
+from ._checks import check_batches, expected_together, fit_modality
 from ._features import frozen_features
 from ._linear import fit_linear
 
@@ -142,7 +142,7 @@ class FusionModel:
             )
         for name, modality in self.modalities.items():
             if start is None:
-                _fit_modality(name, modality, frame, rows, alone)
+                fit_modality(name, modality, frame, rows, alone)
             else:
                 self.modalities[name] = copy.deepcopy(start.model.modalities[name])
         device = make_fabric(settings.device, settings.precision).device
@@ -191,45 +191,12 @@ class FusionModel:
             present = self.data.present.cpu()[torch.from_numpy(rows)]
             present = present[present.any(1)]  # the others are not trained on
             n_batches = max(1, -(-len(present) // (settings.batch_size or len(rows))))
-            together = _expected_together(present, list(self.modalities), settings) / n_batches
+            together = expected_together(present, list(self.modalities), settings) / n_batches
             for objective in objectives:
                 objective.check_sources(known, len(present) // n_batches)
                 objective.check_pairs(known, together)
             encoders = self.network.encoders.values()
             self.objectives = WeightedObjectives(objectives, known, encoders, alone=alone)
-
-    def refuse_blind(self, rows: np.ndarray, settings: TrainingSettings) -> None:
-        """Raise ValueError if the held-out `rows` can judge none of the auxiliary losses.
-
-        Each would be zero in every epoch, and the first one kept.
-        """
-        assert self.objectives is not None
-        known = sources(self.network, self.modalities)
-        present = self.data.present.cpu()[torch.from_numpy(rows)]
-        present = present[present.any(1)].double()
-        n_batches = max(1, -(-len(present) // (settings.batch_size or len(rows))))
-        together = present.T @ present / n_batches
-        for objective in self.objectives.objectives:
-            try:
-                objective.check_pairs(known, together, "held-out")
-            except ValueError as error:
-                found = error
-            else:
-                return
-        raise ValueError(
-            f"The {len(rows)} held-out rows cannot say when to stop. {found} Or train all epochs "
-            "on all rows: patience=None."
-        )
-
-    def refuse_silence(self, head: Head, target: Target, rows: np.ndarray) -> None:
-        """Raise if the outcome of those `rows` that have any of the modalities says nothing."""
-        chosen = torch.from_numpy(rows)
-        chosen = chosen[self.data.present.cpu()[chosen].any(1)]
-        if not head.informative(target.take(chosen)):
-            raise ValueError(
-                f"The training rows that have {' or '.join(map(repr, self.modalities))} "
-                "hold no events: nothing can be learned from them."
-            )
 
     def train(
         self,
@@ -268,7 +235,7 @@ class FusionModel:
                     of_source = offsets[0] if self.eval_data is None else offsets[1]
                     held_offset = of_source[held_rows]  # type: ignore[index]
         if self.design_use.orthogonal:
-            _check_batches(self.network.cell.coefficients.shape[0], len(data), settings)  # type: ignore[union-attr]
+            check_batches(self.network.cell.coefficients.shape[0], len(data), settings)  # type: ignore[union-attr]
         result = train(
             self.network,
             head,
@@ -461,73 +428,11 @@ class FusionModel:
         return eta.cpu().numpy(), data.present.any(1).cpu().numpy()
 
 
-def _fit_modality(
-    name: str, modality: Modality, frame: pd.DataFrame, rows: np.ndarray, alone: bool
-) -> None:
-    """Fit a modality to the training `rows`; say so where only the others have what it needs.
-
-    `alone` is without a likelihood: then there is no ``eval_set``.
-    """
-    try:
-        modality.fit(frame.iloc[rows])
-    except ValueError as error:
-        if len(rows) == len(frame) or not _fits(modality, frame):
-            raise
-        own = "" if alone else ", give validation rows of your own (eval_set)"
-        raise ValueError(
-            f"{error} These are the {len(rows)} of {len(frame)} rows that are trained on; "
-            f"validation_fraction holds the others out, and all that modality {name!r} needs is "
-            f"among them. Train on all rows (patience=None){own} or leave the modality out."
-        ) from error
-
-
-def _fits(modality: Modality, frame: pd.DataFrame) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            clone(modality).fit(frame)
-    except Exception:  # then the held-out rows are not to blame
-        return False
-    return True
-
-
-def _expected_together(
-    present: torch.Tensor, names: Sequence[str], settings: TrainingSettings
-) -> torch.Tensor:
-    """Return how many rows are expected to show both of two modalities, (n, n).
-
-    Modality dropout hides them independently where it leaves two.
-    """
-    rates = settings.modality_dropout
-    kept = torch.tensor(
-        [1 - (rates.get(name, 0.0) if isinstance(rates, Mapping) else rates) for name in names],
-        dtype=torch.float64,
-    )
-    there = present.double()
-    return (there.T @ there) * kept[:, None] * kept[None, :]
-
-
 def _without_pretrained(modality: Modality) -> Modality:
     if not getattr(modality, "pretrained", False):
         return modality
     modality = copy.copy(modality)
     return modality.set_params(pretrained=False)
-
-
-def _check_batches(n_columns: int, n_rows: int, settings: TrainingSettings) -> None:
-    """Refuse batches of which a projection on the design would leave nothing."""
-    size = min(settings.batch_size or n_rows, n_rows)
-    if size < 2 * n_columns:
-        raise ValueError(
-            f"The batch_size parameter must be at least {2 * n_columns} with "
-            f"orthogonalization='online': twice the {n_columns} columns of the structured design, "
-            f"which else explain all a batch holds. Got {size}."
-        )
-    if settings.micro_batch_size is not None and settings.micro_batch_size < size:
-        raise ValueError(
-            "The micro_batch_size parameter must be None with orthogonalization='online', which "
-            f"projects whole batches. Got {settings.micro_batch_size}."
-        )
 
 
 def _present_rows(

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
@@ -28,29 +27,27 @@ from mmfusion.training import (
 )
 
 from ._auxiliary import check_auxiliary, check_same_modalities
+from ._checks import refuse_silence
 from ._folds import Folds, parts
 from ._frame import check_frame
 from ._late import OUT_OF_FOLD, LatePool
-from ._model import FusionModel, Start
+from ._model import FusionModel
 from ._out_of_fold import check_combine, check_entry, late_folds, out_of_fold
 from ._parameters import (
     check_modalities,
     check_names,
-    check_number,
     check_widths,
     training_settings,
 )
 from ._predicting import refuse_empty, stack
+from ._pretrained import Pretrained
 from ._saving import Saving
 from .pretrainer import FusionPretrainer
 
 __all__ = ["FusionEstimator"]
 
-#: What nested parameters of the pretrainer would begin with.
-_OF_PRETRAINER = "pretrained__"
 
-
-class FusionEstimator(Saving):
+class FusionEstimator(Pretrained, Saving):
     """Base of the estimators; a subclass names its head and what it predicts.
 
     See `FusionCox`, `FusionClassifier` and `FusionRegressor` for the parameters.
@@ -240,7 +237,7 @@ class FusionEstimator(Saving):
                     start=start,
                 )
             for model in self._models.values():
-                model.refuse_silence(head, target, rows)
+                refuse_silence(model, head, target, rows)
             late_parts = parts(list(self._models.values()), target, folds)
             plan = None
             if structured is None:
@@ -351,43 +348,6 @@ class FusionEstimator(Saving):
         self.interrupted_ = bool(untrained) or any(r.interrupted for r in results.values())
         return results
 
-    def _make_start(self, strategy: JointFusion | EarlyFusion | LateFusion) -> Start | None:
-        check_number("pretrained_lr_scale", self.pretrained_lr_scale, 0)
-        pretrainer = self._pretrainer()
-        if pretrainer is None:
-            return None
-        if isinstance(strategy, EarlyFusion):
-            raise ValueError(
-                "The pretrained parameter needs encoders of the modalities, which EarlyFusion has "
-                "not: use JointFusion or LateFusion."
-            )
-        if strategy.dim != pretrainer.dim:
-            raise ValueError(
-                f"The dim parameter of {type(strategy).__name__} must be that of the pretrained "
-                f"encoders, {pretrainer.dim}. Got {strategy.dim}."
-            )
-        return Start(pretrainer.model_, float(self.pretrained_lr_scale))
-
-    def _pretrainer(self) -> FusionPretrainer | None:
-        """Return the pretrainer that was given, frozen or not, checked to be a fitted one."""
-        given = self.pretrained
-        if given is None:
-            return None
-        if isinstance(given, FrozenEstimator):
-            given = given.estimator
-        if not isinstance(given, FusionPretrainer):
-            raise TypeError(
-                "The pretrained parameter must be a fitted FusionPretrainer or None. "
-                f"Got {self.pretrained!r}."
-            )
-        check_is_fitted(
-            given,
-            msg="The pretrained parameter must be fitted: this %(name)s instance is not fitted "
-            "yet. A search over pretrained= clones its candidates, and a clone is not fitted: "
-            "wrap them in sklearn.frozen.FrozenEstimator.",
-        )
-        return given
-
     def _encode(self, encode: Any, frame: pd.DataFrame, y: Any, sample_weight: Any) -> Target:
         target = encode(y, sample_weight, **self._outcome_context(frame))
         if len(target) != len(frame):
@@ -432,51 +392,6 @@ class FusionEstimator(Saving):
         if eval_frame is not None:
             held = [model.eval_data.present.any(1) for model in models if model.eval_data]
             refuse_empty(eval_frame, torch.stack(held).any(0).numpy(), names)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; with `deep`, also those of each modality and of the fusion.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-
-        Returns
-        -------
-        dict
-            Without those of `pretrained`, which is fitted and shared.
-        """
-        params = super().get_params(deep=deep)
-        return {key: value for key, value in params.items() if not key.startswith(_OF_PRETRAINER)}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, nested ones too: ``modalities__ct__size=128``, ``fusion__dim=64``.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter or a modality is unknown, or is one of `pretrained`.
-        """
-        for key in params:
-            if key.startswith(_OF_PRETRAINER):
-                raise ValueError(
-                    f"Invalid parameter {key!r}: the pretrainer is fitted, and clones share it. "
-                    "Fit another FusionPretrainer and give it as pretrained=, in a grid within "
-                    "sklearn.frozen.FrozenEstimator."
-                )
-        return super().set_params(**params)
-
-    def __sklearn_clone__(self) -> Self:
-        copy = super().__sklearn_clone__()
-        copy.pretrained = self.pretrained  # fitted, which a clone of it would not be
-        return copy
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,14 +13,16 @@ import torch
 from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
 from mmfusion.fusion import JointFusion
-from mmfusion.heads.base import Head, Target
+from mmfusion.heads.base import Target
+from mmfusion.heads.nothing import NoOutcomeHead
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.objectives import Objective, Reconstruction, check_objectives
 from mmfusion.training import MIN_VALIDATION_ROWS, Callback, TrainingSettings, split_validation
 
+from ._checks import refuse_blind
 from ._frame import check_frame, name_rows
 from ._model import FusionModel
 from ._parameters import (
@@ -206,7 +207,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
 
         seeds = check_random_state(self.random_state)
         rng = np.random.default_rng(seeds.randint(np.iinfo(np.int32).max))
-        head = _NoOutcome()
+        head = NoOutcomeHead()
         target = head.fit_outcome(frame)
         rows = np.arange(len(frame))
         validation: tuple[np.ndarray, Target] | None = None
@@ -221,7 +222,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
             torch.manual_seed(int(rng.integers(2**31)))
             model.prepare(frame, rows, head, target, settings, objectives=objectives, alone=True)
             if validation is not None:
-                model.refuse_blind(validation[0], settings)
+                refuse_blind(model, validation[0], settings)
             result = model.train(head, target, rows, validation, settings, rng)
         model.forget()
         self._head, self._models = head, {"model": model}
@@ -413,7 +414,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         return load_estimator(cls, Path(folder))
 
     def _restore(self, state: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-        self._head = _NoOutcome()
+        self._head = NoOutcomeHead()
         self._models = {
             name: FusionModel.from_weights(modalities, self._strategy(), self._head, weights[name])
             for name, modalities in state["models"].items()
@@ -429,26 +430,3 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-@dataclass
-class _Rows(Target):
-    """Rows of which nothing is known."""
-
-
-class _NoOutcome(Head):
-    """The likelihood of no outcome: nothing to learn from."""
-
-    predictors = ("none",)
-    has_intercept = False
-
-    def fit_outcome(
-        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
-    ) -> Target:
-        return _Rows(torch.ones(len(y), dtype=torch.float64))
-
-    def encode(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
-        return self.fit_outcome(y)
-
-    def loss(self, eta: Tensor, target: Target) -> Tensor:
-        return eta.double().sum() * 0.0
