@@ -155,7 +155,7 @@ def test_jean_takes_all_components_of_few_rows() -> None:
     features = model[:2].transform(few)
     theirs = PCA(10).fit_transform(features)
     ours = recipes.jean_transfer(SCAN, n_components=10).fit(few, few["age"])
-    np.testing.assert_allclose(ours[:3].transform(few), theirs, atol=1e-6)
+    np.testing.assert_allclose(ours[:3].transform(few), theirs, atol=1e-4)
     assert len(ours[:3].get_feature_names_out(few.columns)) == 10
 
 
