@@ -152,13 +152,14 @@ class Effects:
             table.insert(1, "exp(estimate)", np.exp(table["estimate"]))
         return table
 
-    def effects_test(self, terms: Sequence[str], method: str = "wald") -> pd.Series:
+    def effects_test(self, terms: str | Sequence[str], method: str = "wald") -> pd.Series:
         """Test that some terms have no effect, all together.
 
         Parameters
         ----------
-        terms : sequence of str
-            With several predictors, each stands for its effects on all of them.
+        terms : str or sequence of str
+            As in ``effects_``: one, or several. With several predictors, each stands for its
+            effects on all of them.
         method : {"wald", "likelihood_ratio"}
             The likelihood ratio needs the training rows: it is not there after `load`. Nor is it
             there where the covariance is not the likelihood's (``inference="double_ml"`` or
@@ -170,6 +171,7 @@ class Effects:
             statistic, df, p.
         """
         part = self._part()
+        terms = [terms] if isinstance(terms, str) else terms
         names = [part.expansion.name(t, name) for t in terms for name in part.expansion.parameters]
         if method != "likelihood_ratio":
             return effects_test(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mmfusion.evaluation.intervals import corrected_interval
+from mmfusion.evaluation.intervals import CorrectedInterval, corrected_interval
 
 __all__ = ["TITLES", "Comparison"]
 
@@ -101,12 +101,12 @@ class Comparison:
         -------
         DataFrame
             A row a model: the fields of `corrected_interval`, and ``folds_higher``: the number of
-            folds in which its score is higher.
+            folds in which its score is higher. Of a single fold there is no interval: NaN.
 
         Raises
         ------
         ValueError
-            An unknown model or score, fewer than two folds, or folds that models do not share.
+            An unknown model or score, or folds that models do not share.
         """
         reference, metric = self.resolve(reference, metric)
         if adjust not in (None, "holm"):
@@ -118,7 +118,7 @@ class Comparison:
             if name != reference:
                 d = (wide[name] - wide[reference]).to_numpy()
                 higher = {"folds_higher": int((d > 0).sum())}
-                rows[name] = corrected_interval(d, test_share, level)._asdict() | higher
+                rows[name] = _interval(d, test_share, level)._asdict() | higher
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
         if adjust == "holm":
             table["p_adjusted"] = holm(table["p_value"].to_numpy())
@@ -207,7 +207,7 @@ class Comparison:
         for score in table.columns.unique(level=0):
             digits = 1 if score == "seconds" else 3
             cells = [
-                "–" if np.isnan(mean) else f"{mean:.{digits}f} ({sd:.{digits}f})"
+                "–" if np.isnan(mean) else f"{mean:.{digits}f} ({_number(sd, digits)})"
                 for mean, sd in table[score].to_numpy()
             ]
             columns.append([f"{TITLES.get(score, score)}, mean (sd)", *cells])
@@ -266,10 +266,22 @@ def _sd(values: pd.Series) -> float:
     return float(values.std(skipna=False))
 
 
+def _interval(d: np.ndarray, test_share: float, level: float) -> CorrectedInterval:
+    if len(d) > 1:
+        return corrected_interval(d, test_share, level)
+    return CorrectedInterval(float(d[0]), *[float("nan")] * 4)  # one fold tells of no spread
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
+
+
 def _describe(differences: pd.DataFrame, name: str) -> str:
     shown = differences.loc[[name], ["difference", "lower", "upper"]].to_numpy(np.float64)[0]
     if np.isnan(shown[0]):
         return "–"
+    if np.isnan(shown[1]):
+        return f"{shown[0]:+.3f} [–]"
     text = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*shown)
     if "p_adjusted" in differences:
         p = float(differences["p_adjusted"].to_numpy()[differences.index == name][0])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+import stat
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
@@ -14,36 +16,76 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "roots_in"]
 
 #: Parameters of an estimator that change nothing of what it predicts.
 SILENT = ("verbose", "n_jobs")
 
+#: What a function finds outside counts where it is one of these, by its value.
+PLAIN = (
+    *(bool, int, float, complex, str, bytes, range, slice, type(None), os.PathLike),
+    *(list, tuple, set, frozenset, Mapping, np.generic, np.ndarray, pd.DataFrame, pd.Series),
+    *(pd.Index, FunctionType, BuiltinFunctionType, MethodType, np.ufunc, partial),
+)
 
-def fingerprint(*things: Any) -> str:
+#: Where functions lie that change with their version only.
+INSTALLED = tuple(
+    os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "purelib", "platlib")
+)
+
+#: This package, whose version is known to the cache.
+PACKAGE = __name__.partition(".")[0]
+
+
+def fingerprint(*things: Any, roots: Iterable[str | os.PathLike[str]] = ()) -> str:
     """Return a SHA-256 of estimators' parameters, tables, arrays, functions and plain values.
 
     An estimator counts by its class and parameters, one that is fitted inside another's parameters
-    (and so is not fitted anew) also by what it learned; a network by its weights, a function by its
-    code; a path of the table also by the size and time of change of its file.
+    (and so is not fitted anew) also by what it learned; a network by its weights; a function by its
+    code and by the plain values and functions that it finds outside of itself; a text of the table
+    that is the path of a file also by the file's size and time of change.
+
+    Parameters
+    ----------
+    *things
+    roots : paths
+        Folders that relative paths of the table may start from, beside the working directory.
 
     Raises
     ------
     ValueError
         If something cannot be read in this way.
     """
-    reader = _Reader()
+    reader = _Reader(roots)
     for thing in things:
         reader.add(thing)
     return reader.digest.hexdigest()
 
 
+def roots_in(*things: Any) -> list[str]:
+    """Return the `root` of every modality among the parameters of estimators, sorted.
+
+    Raises
+    ------
+    ValueError
+        As `fingerprint`.
+    """
+    reader = _Reader()
+    for thing in things:
+        reader.add(thing)
+    return sorted(reader.found_roots)
+
+
 class _Reader:
     """Feeds a hash with objects, each led by its kind so that none runs into the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Iterable[str | os.PathLike[str]] = ()) -> None:
         self.digest = hashlib.sha256()
         self.inside: list[int] = []
+        self.folders = [Path(), *map(Path, roots)]
+        self.found_roots: set[str] = set()
+        self.files: dict[str, str] = {}
+        self.functions: dict[int, FunctionType] = {}
 
     def put(self, kind: str, content: bytes | str = b"") -> None:
         if isinstance(content, str):
@@ -57,6 +99,8 @@ class _Reader:
             self.put(type(thing).__name__, repr(thing))
         elif isinstance(thing, str | os.PathLike):
             self.put("text", os.fspath(thing))
+        elif id(thing) in self.functions:  # a function may call itself
+            self.put("function before", str(list(self.functions).index(id(thing))))
         elif id(thing) in self.inside:
             raise ValueError(f"{type(thing).__name__} holds itself.")
         else:
@@ -78,9 +122,17 @@ class _Reader:
             for item in thing:
                 self.add(item)
         elif isinstance(thing, set | frozenset):
-            self.put("set", repr(sorted(map(fingerprint, thing))))
+            self.put("set", repr(sorted(self._apart(item).digest.hexdigest() for item in thing)))
         else:
             self._object(thing)
+
+    def _apart(self, thing: Any) -> _Reader:
+        """Return a reader of one more thing that knows what this one has read, and adds nothing."""
+        part = _Reader()
+        part.folders, part.files, part.found_roots = self.folders, self.files, self.found_roots
+        part.inside, part.functions = [*self.inside], {**self.functions}
+        part.add(thing)
+        return part
 
     def _items(self, kind: str, items: Mapping[Any, Any]) -> None:
         self.put(kind, str(len(items)))
@@ -96,6 +148,9 @@ class _Reader:
                 self._cell(cell)
         else:
             self.put("values", np.ascontiguousarray(array).tobytes())
+            if array.dtype.kind == "U":
+                for text in np.unique(array):
+                    self._file(text)
 
     def _frame(self, frame: pd.DataFrame) -> None:
         self.put("frame", repr(frame.shape))
@@ -111,18 +166,37 @@ class _Reader:
         else:
             codes = pd.util.hash_pandas_object(column, index=False, categorize=False)
             self._array(codes.to_numpy())
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                self.add([column.cat.ordered, column.cat.categories.tolist()])
+            for cell in column.dropna().unique():
+                self._file(cell)
 
     def _cell(self, cell: Any) -> None:
         self.add(cell)
         if isinstance(cell, list | tuple):
             for item in cell:
                 self._cell(item)
-        elif isinstance(cell, str | os.PathLike) and Path(cell).suffix:
+        else:
+            self._file(cell)
+
+    def _file(self, cell: Any) -> None:
+        """Add what is known of the files that a text is the path of."""
+        if not isinstance(cell, str | os.PathLike):
+            return
+        path = os.fspath(cell)
+        if path not in self.files:
+            self.files[path] = " ".join(self._stats(path))
+        if self.files[path]:
+            self.put("file", self.files[path])
+
+    def _stats(self, path: str) -> Iterator[str]:
+        for folder in self.folders:
             try:
-                known = os.stat(cell)
+                known = os.stat(folder / path)
             except (OSError, ValueError):  # a text that is no path, or one that starts elsewhere
-                return
-            self.put("file", f"{known.st_size} {known.st_mtime_ns}")
+                continue
+            if stat.S_ISREG(known.st_mode):
+                yield f"{known.st_size} {known.st_mtime_ns}"
 
     def _object(self, thing: Any) -> None:
         kind = thing if isinstance(thing, type) else type(thing)
@@ -130,10 +204,12 @@ class _Reader:
         if isinstance(thing, type):
             self.put("class", name)
         elif isinstance(thing, FunctionType):
+            self.functions[id(thing)] = thing
             self.put("function", f"{thing.__module__}.{thing.__qualname__}")
             self._code(thing.__code__)
             self.add([thing.__defaults__, thing.__kwdefaults__])
             self.add([cell.cell_contents for cell in thing.__closure__ or ()])
+            self._globals(thing)
         elif isinstance(thing, MethodType):
             self.add(thing.__self__)
             self.add(thing.__func__)
@@ -149,7 +225,9 @@ class _Reader:
         elif hasattr(thing, "get_params"):
             params = thing.get_params(deep=False)
             self._items(name, {k: v for k, v in sorted(params.items()) if k not in SILENT})
-            learned = {k: v for k, v in vars(thing).items() if k.endswith("_") and k != "history_"}
+            if isinstance(params.get("root"), str | os.PathLike):
+                self.found_roots.add(os.fspath(params["root"]))
+            learned = _learned(thing, params)
             if len(self.inside) > 1 and learned:
                 self._items("learned", learned)
         elif hasattr(thing, "state_dict"):  # a network
@@ -161,6 +239,8 @@ class _Reader:
         elif hasattr(thing, "tobytes") and hasattr(thing, "mode"):  # a PIL image
             self.put(name, f"{thing.mode} {thing.size}")
             self.put("pixels", thing.tobytes())
+        elif _is_ours(kind) and callable(getattr(thing, "state", None)):
+            self._items(name, thing.state())  # what is saved of it, without the rows it saw
         elif hasattr(thing, "__dict__"):
             self._items(name, vars(thing))
         else:
@@ -177,3 +257,41 @@ class _Reader:
                 self._code(constant)
             else:
                 self.add(constant)
+
+    def _globals(self, function: FunctionType) -> None:
+        """Add what a function finds outside of itself, unless a version says what it is."""
+        if _is_ours(function) or function.__code__.co_filename.startswith(INSTALLED):
+            return
+        known = function.__globals__
+        for name in sorted(set(_names(function.__code__)) & set(known)):
+            if isinstance(known[name], PLAIN):
+                try:
+                    part = self._apart(known[name])
+                except ValueError:  # it holds what cannot be read, as the results of a session
+                    continue
+                self.functions = part.functions
+                self.put(f"global {name}", part.digest.digest())
+
+
+def _is_ours(thing: Any) -> bool:
+    """Return whether a class or function is of this package."""
+    return (thing.__module__ or "").partition(".")[0] == PACKAGE
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the names that a function looks up, those inside it included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _learned(thing: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an estimator learned; ours hold their networks in attributes of no such name."""
+    ours = any(map(_is_ours, type(thing).__mro__))
+    return {
+        key: value
+        for key, value in vars(thing).items()
+        if key.endswith("_") or (ours and key not in params)
+        if key != "history_"  # it holds the seconds of each epoch
+    }

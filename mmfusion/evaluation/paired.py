@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 from mmfusion.evaluation.cache import FoldCache
 from mmfusion.evaluation.comparison import Comparison
-from mmfusion.evaluation.fingerprint import fingerprint
+from mmfusion.evaluation.fingerprint import fingerprint, roots_in
 from mmfusion.evaluation.folds import check_folds, number_repeats
 from mmfusion.evaluation.outcomes import Outcome, check_outcome, for_fit, take
 from mmfusion.evaluation.scoring import DEFAULTS, METRICS, Metric, TestFold
@@ -180,18 +180,19 @@ class _Task:
 
 def _keys(models: Mapping[str, Any], cohort: _Cohort, tasks: list[_Task]) -> list[str]:
     """Return what the result of each task is kept by: all that it is computed from."""
-    try:
-        data = fingerprint(version("mmfusion"), cohort)
-    except ValueError as error:
-        raise ValueError(f"The cache parameter must be None for such data: {error}") from error
-    known = {}
+    known, roots = {}, set()
     for name, model in models.items():
         try:
             known[name] = fingerprint(model)
+            roots.update(roots_in(model))
         except ValueError as error:
             raise ValueError(
                 f"The cache parameter must be None for model {name!r}: {error}"
             ) from error
+    try:
+        data = fingerprint(version("mmfusion"), cohort, roots=sorted(roots))
+    except ValueError as error:
+        raise ValueError(f"The cache parameter must be None for such data: {error}") from error
     return [fingerprint(data, known[task.name], task.train, task.test) for task in tasks]
 
 

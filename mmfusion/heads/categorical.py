@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmfusion.heads.base import Head, Monitor, Target
+from mmfusion.heads.missing import refuse_missing
 from mmfusion.heads.weights import check_weights
 
 __all__ = ["CategoricalHead", "CategoricalTarget"]
@@ -55,15 +56,23 @@ class CategoricalHead(Head):
         return names, np.eye(len(self.predictors))[:, 1:]
 
     def fit_outcome(
-        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
+        self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
     ) -> CategoricalTarget:
         """Learn the classes of `y` and return it encoded.
+
+        Parameters
+        ----------
+        y : array-like, shape (n,)
+        sample_weight : array-like, shape (n,), optional
+        index : sequence, optional
+            Labels of the rows for error messages.
 
         Raises
         ------
         ValueError
-            If `y` is not made of classes, or of one class only.
+            If `y` is missing in some rows, not made of classes, or of one class only.
         """
+        refuse_missing(y, index)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
@@ -73,22 +82,23 @@ class CategoricalHead(Head):
                 f"{self.classes_.tolist()}."
             )
         self._name_predictors()
-        return self.encode(y, sample_weight)
+        return self.encode(y, sample_weight, index)
 
     def _name_predictors(self) -> None:
         names = tuple(f"logit[{label}]" for label in self.classes_)
         self.predictors = names[1:] if len(names) == 2 else names
 
     def encode(
-        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
+        self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
     ) -> CategoricalTarget:
         """Return `y` encoded by the classes of the training outcome.
 
         Raises
         ------
         ValueError
-            If `y` holds a class that was not seen in training.
+            If `y` is missing in some rows, or holds a class that was not seen in training.
         """
+        refuse_missing(y, index)
         y = column_or_1d(y)
         code = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         unseen = self.classes_[code] != y

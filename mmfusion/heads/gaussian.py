@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 
 from mmfusion.heads.base import Head, Monitor, Target
+from mmfusion.heads.missing import refuse_missing
 from mmfusion.heads.weights import check_weights
 
 __all__ = ["GaussianHead", "GaussianTarget"]
@@ -48,32 +49,40 @@ class GaussianHead(Head):
         return self.center_, self.spread_
 
     def fit_outcome(
-        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
+        self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
     ) -> GaussianTarget:
         """Learn location and spread of `y` and return it standardised.
+
+        Parameters
+        ----------
+        y : array-like, shape (n,)
+        sample_weight : array-like, shape (n,), optional
+        index : sequence, optional
+            Labels of the rows for error messages.
 
         Raises
         ------
         ValueError
             If `y` is not a finite number a row.
         """
-        values = self._check(y)
+        values = self._check(y, index)
         weight = check_weights(sample_weight, len(values)).numpy()
         self.center_ = float(np.average(values, weights=weight))
         self.spread_ = float(np.sqrt(np.average((values - self.center_) ** 2, weights=weight)))
         if not self.spread_ > 0:  # a constant outcome: every spread is right
             self.spread_ = 1.0
-        return self.encode(y, sample_weight)
+        return self.encode(y, sample_weight, index)
 
     @staticmethod
-    def _check(y: Any) -> np.ndarray:
+    def _check(y: Any, index: Any) -> np.ndarray:
+        refuse_missing(y, index)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return column_or_1d(y, warn=True)
 
     def encode(
-        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
+        self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
     ) -> GaussianTarget:
-        values = (self._check(y) - self.center_) / self.spread_
+        values = (self._check(y, index) - self.center_) / self.spread_
         return GaussianTarget(check_weights(sample_weight, len(values)), torch.from_numpy(values))
 
     def loss(self, eta: Tensor, target: GaussianTarget) -> Tensor:  # type: ignore[override]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mmfusion.estimators import FusionRegressor
 from mmfusion.modalities import Image, Modality
+from mmfusion.recipes._components import Components
 from mmfusion.recipes.transfer import ImageFeatures
 
 __all__ = ["jean_transfer", "law_two_stage"]
@@ -81,7 +81,8 @@ def jean_transfer(
     proxy : column name, optional
         Column of classes for the first step. None takes the encoder as it is.
     n_components : int or None, default=100
-        Principal components; None leaves them out.
+        Principal components, or all there are where the training rows (or the features) are fewer;
+        None leaves them out.
     alphas : array-like, optional
         Penalties; by default 10 from 10 to 100,000.
     epochs : int
@@ -104,5 +105,5 @@ def jean_transfer(
         ("ridge", RidgeCV(np.logspace(1, 5, 10) if alphas is None else alphas)),
     ]
     if n_components is not None:
-        steps.insert(2, ("components", PCA(n_components, random_state=random_state)))
+        steps.insert(2, ("components", Components(n_components, random_state)))
     return Pipeline(steps)

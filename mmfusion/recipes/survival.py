@@ -37,7 +37,8 @@ def cph(structured: str, **params: Any) -> FusionCox:
     >>> cph("treatment + age").fit(cohort.frame, cohort.target).effects_.index.tolist()
     ['treatment', 'age']
     """
-    return FusionCox({}, structured=structured, **params)
+    settings: dict[str, Any] = {"modalities": {}, "structured": structured}
+    return FusionCox(**settings | params)
 
 
 def deep_surv(
@@ -77,13 +78,14 @@ def deep_surv(
     True
     """
     settings: dict[str, Any] = {
+        "fusion": EarlyFusion(hidden=hidden, dropout=dropout),
         "ties": "breslow",
         "batch_size": None,
         "epochs": 500,
         "patience": 50,
         "learning_rate": 1e-2,
     }
-    return FusionCox(modalities, EarlyFusion(hidden=hidden, dropout=dropout), **settings | params)
+    return FusionCox(modalities, **settings | params)
 
 
 def deep_conv_surv(image: Image, **params: Any) -> FusionCox:
@@ -114,8 +116,11 @@ def deep_conv_surv(image: Image, **params: Any) -> FusionCox:
     JointFusion(hidden=())
     """
     check_kinds("image", {"image": image}, {"image": "image"})
-    settings: dict[str, Any] = {"fusion": JointFusion("concat", dim=32, hidden=())}
-    return FusionCox({"image": image}, **settings | params)
+    settings: dict[str, Any] = {
+        "modalities": {"image": image},
+        "fusion": JointFusion("concat", dim=32, hidden=()),
+    }
+    return FusionCox(**settings | params)
 
 
 def deep_corr_surv(

@@ -186,8 +186,8 @@ def fit_structured(
     CollinearityError
         A ValueError that names the columns that are redundant, or constant and not the intercept.
     ValueError
-        For values that are not finite, shapes that do not fit, and degrees of freedom that a term
-        cannot have.
+        For values that are not finite, shapes that do not fit, degrees of freedom that a term
+        cannot have, and coefficients that leave none for a residual variance.
 
     Warns
     -----
@@ -232,6 +232,13 @@ def fit_structured(
     information = likelihood.information(offset, scaled.design)
     balance = start_sp(penalties, information)
     check_identified(information + penalties.matrix(balance), labels, likelihood.n_rows)
+    n_free = p - penalties.rank
+    if likelihood.has_scale and n_free >= likelihood.n_rows:
+        raise ValueError(
+            f"The structured part must leave degrees of freedom for the residual variance. Got "
+            f"{n_free} coefficients without a penalty for {likelihood.n_rows} rows. Drop columns "
+            "or use penalised terms, s() or re()."
+        )
     smoothed = _smooth(problem, active, balance, information)
     return _finish(problem, scaled, terms, names, active, smoothed)
 

@@ -13,6 +13,7 @@ from sklearn.model_selection import cross_validate
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.heads import GaussianHead
 from mmfusion.modalities import Genes, Image, Tabular
 from mmfusion.survival import surv
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model
@@ -130,8 +131,35 @@ def test_classes_and_numbers() -> None:
         make_model("classifier").fit(frame, y, eval_set=(frame, np.repeat("dead", 40)))
     frame, y = cohort_for("regressor", missing=0.0)
     y[3] = np.nan
-    with pytest.raises(ValueError, match=r"y contains NaN"):
+    with pytest.raises(ValueError, match=r"y contains NaN, in row\(s\) 'patient_3'\. Leave"):
         make_model("regressor").fit(frame, y)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+@pytest.mark.parametrize("as_list", [False, True])
+def test_missing_classes_name_the_rows(missing: Any, as_list: bool) -> None:
+    frame, y = cohort_for("classifier", missing=0.0)
+    frame.index = frame.index.where(np.arange(40) != 5, 17)
+    gaps = y.astype(object)
+    gaps[[3, 5]] = missing
+    gaps = gaps.tolist() if as_list else gaps
+    with pytest.raises(ValueError, match=r"y contains NaN, in row\(s\) 'patient_3', 17\. Leave"):
+        make_model("classifier").fit(frame, gaps)
+    with pytest.raises(ValueError, match=r"y contains NaN, in row\(s\) 'patient_3', 17\. Leave"):
+        make_model("classifier").fit(frame, y, eval_set=(frame, gaps))
+
+
+def test_what_is_no_finite_number_names_the_rows() -> None:
+    frame, y = cohort_for("regressor", missing=0.0)
+    gaps = pd.Series(y, dtype="Float64")
+    gaps[:7] = pd.NA
+    with pytest.raises(ValueError, match=r"NaN, in row\(s\) 'patient_0', .* and 2 more"):
+        make_model("regressor").fit(frame, gaps)
+    y[8] = -np.inf
+    with pytest.raises(ValueError, match=r"infinity, in row\(s\) 'patient_8'"):
+        make_model("regressor").fit(frame, y[:, None])
+    with pytest.raises(ValueError, match=r"infinity, in row\(s\) 8"):
+        GaussianHead().fit_outcome(y)
 
 
 @pytest.mark.parametrize(

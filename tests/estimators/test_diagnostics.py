@@ -65,3 +65,29 @@ def test_beside_a_deep_part() -> None:
         plain.check_proportional_hazards(frame, y)
     with pytest.raises(ValueError, match="kind parameter must be one of"):
         plain.residuals(frame, y, "pearson")
+
+
+@pytest.mark.parametrize(
+    ("n_events", "same", "message"),
+    [
+        (0, None, r"at least one event to test .* Got 0 events in 300 rows"),
+        (1, None, r"Got 1 event\(s\), by which 'arm' cannot be tested"),
+        (300, "z", r"by which 'arm', 'z' together cannot be tested"),
+        (300, "arm", r"by which 'arm' cannot be tested"),
+    ],
+)
+@pytest.mark.parametrize("transform", ["km", "identity"])
+def test_events_that_cannot_test_a_term_are_told(
+    n_events: int, same: str | None, message: str, transform: str
+) -> None:
+    frame, y = draw()
+    frame["arm"] = np.arange(300) % 2 * 70.1
+    model = FusionCox({}, structured="arm + z").fit(frame, y)
+    if same == "arm":  # all rows are of one arm
+        some = (frame["arm"] > 0).to_numpy()
+        frame, y = frame[some], y[some]
+    elif same == "z":  # which says what the arm says
+        frame["z"] = 3 - frame["arm"]
+    y["event"][np.flatnonzero(y["event"])[n_events:]] = False
+    with pytest.raises(ValueError, match=message):
+        model.check_proportional_hazards(frame, y, transform)

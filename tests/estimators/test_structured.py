@@ -416,6 +416,7 @@ def test_wald_tests_need_no_training_rows(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     loaded = FusionCox.load(tmp_path / "model")
     pd.testing.assert_series_equal(loaded.effects_test(["dose"]), model.effects_test(["dose"]))
+    pd.testing.assert_series_equal(loaded.effects_test("dose"), model.effects_test(["dose"]))
     with pytest.raises(ValueError, match="no training rows"):
         loaded.effects_test(["dose"], "likelihood_ratio")
 

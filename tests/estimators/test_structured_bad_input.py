@@ -80,6 +80,14 @@ def test_more_columns_than_rows(kind: str) -> None:
         fit(kind, formula, pd.concat([frame, wide], axis=1), y[kind])
 
 
+def test_as_many_columns_as_rows() -> None:
+    frame, y = draw(4)
+    with pytest.raises(ValueError, match=r"Got 4 coefficients without a penalty for 4 rows"):
+        fit("regressor", "age + dose + z", frame, y["regressor"])
+    effects = fit("regressor", "age + dose", frame, y["regressor"]).effects_
+    assert np.isfinite(effects[["se", "lower", "upper"]].to_numpy(float)).all()
+
+
 def test_perfect_separation() -> None:
     frame, y = draw()
     dead = y["classifier"] == "dead"

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
 
 from mmfusion import Genes, Image, Tabular
-from mmfusion.estimators import FusionCox
+from mmfusion.estimators import FusionCox, FusionPretrainer
 from mmfusion.evaluation import compare, compare_fusion, survival_stratified_folds
 from mmfusion.evaluation.cache import FoldCache
-from mmfusion.evaluation.fingerprint import fingerprint
+from mmfusion.evaluation.fingerprint import fingerprint, roots_in
 from mmfusion.evaluation.scoring import METRICS
 from mmfusion.fusion import JointFusion
 from tests.helpers import make_cohort
 
 FRAME, Y = make_cohort(80)
 FOLDS = survival_stratified_folds(Y, 4, random_state=1)
+
+
+#: What the functions of these tests find outside.
+chosen = ["gene_0"]
+limit = 2
+
+
+def helper(column, depth=0):
+    return depth > limit or helper(column, depth + 1)
 
 
 class Counting(BaseEstimator):
@@ -234,6 +247,115 @@ def test_fingerprints_tell_apart_what_differs(tmp_path) -> None:
     holds.append(holds)
     with pytest.raises(ValueError, match="holds itself"):
         fingerprint(holds)
+
+
+def test_the_weights_of_a_pretrainer_count() -> None:
+    two = {"clinic": Tabular(["age"]), "genes": Genes("gene_*")}
+
+    def key(rows: int) -> str:
+        pretrained = FusionPretrainer(two, epochs=1, device="cpu", random_state=0).fit(FRAME[:rows])
+        known = fingerprint(FusionCox(two, pretrained=pretrained))
+        assert fingerprint(FusionCox(two, pretrained=copy.deepcopy(pretrained))) == known
+        with torch.no_grad():
+            next(pretrained.network_.parameters()).add_(1e-3)
+        assert fingerprint(FusionCox(two, pretrained=pretrained)) != known
+        return known
+
+    keys = key(40), key(40), key(80)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_what_a_fitted_model_of_ours_learned_counts() -> None:
+    models = [FusionCox({}, structured="s(age)").fit(FRAME[:n], Y[:n]) for n in (60, 60, 80)]
+    keys = [fingerprint(FrozenEstimator(model)) for model in models]
+    assert keys[0] == keys[1] != keys[2]
+
+
+CELLS = {
+    "object": lambda path: pd.Series([path, None]),
+    "Path": lambda path: pd.Series([Path(path), None]),
+    "string": lambda path: pd.Series([path, None], dtype="string"),
+    "category": lambda path: pd.Series([path, None], dtype="category"),
+    "list": lambda path: pd.Series([[path], None]),
+    "array": lambda path: pd.Series([np.array([path, path]), None]),
+    "array of objects": lambda path: pd.Series([np.array([path, None], dtype=object), None]),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", ["scan.png", "scan"])
+@pytest.mark.parametrize("place", ["absolute", "root", "working directory"])
+def test_a_changed_file_is_another_one(tmp_path, monkeypatch, cell, name, place) -> None:
+    (tmp_path / name).write_bytes(b"12")
+    monkeypatch.chdir(tmp_path if place == "working directory" else "/")
+    root = str(tmp_path) if place == "root" else None
+    frame = CELLS[cell](str(tmp_path / name) if place == "absolute" else name).to_frame("ct")
+    model = GridSearchCV(Pipeline([("image", Image("ct", root=root))]), {"image__size": [8]})
+    assert roots_in(model, [Image("ct")]) == ([] if root is None else [root])
+    keys = [fingerprint(frame, roots=roots_in(model))]
+    assert fingerprint(frame.copy(), roots=roots_in(model)) == keys[0]
+    (tmp_path / name).write_bytes(b"123")
+    keys.append(fingerprint(frame, roots=roots_in(model)))
+    os.utime(tmp_path / name, (1, 1))
+    keys.append(fingerprint(frame, roots=roots_in(model)))
+    assert len(set(keys)) == 3
+
+
+def test_compare_fits_again_where_a_file_below_a_root_changed(tmp_path) -> None:
+    class Looks(Counting):
+        def __init__(self, image=None) -> None:
+            super().__init__()
+            self.image = image
+
+    (tmp_path / "scan").write_bytes(b"12")
+    frame = FRAME.assign(ct="scan")
+    models = {"looks": Looks(Image("ct", root=tmp_path))}
+    compare(models, frame, Y, FOLDS, cache=tmp_path / "kept")
+    compare(models, frame, Y, FOLDS, cache=tmp_path / "kept")
+    assert Counting.fits == 4
+    (tmp_path / "scan").write_bytes(b"123")
+    compare(models, frame, Y, FOLDS, cache=tmp_path / "kept")
+    assert Counting.fits == 8
+
+
+def test_what_a_function_finds_outside_counts(monkeypatch) -> None:
+    def key() -> str:
+        return fingerprint(Genes(lambda d: [c for c in d if c in chosen and helper(c)]))
+
+    known = [key()]
+    assert key() == known[0]
+    for value in (
+        ["gene_0", "gene_1"],
+        {"gene_0"},
+        {"gene_0": 1},
+        np.array([1.0]),
+        np.array([2.0]),
+        pd.Series([1.0]),
+        {"of": helper},
+        None,
+    ):
+        monkeypatch.setitem(globals(), "chosen", value)
+        known.append(key())
+    monkeypatch.setitem(globals(), "limit", 3)
+    known.append(key())
+    assert len(set(known)) == len(known)
+    # What cannot be read is left out, and does not end the comparison.
+    monkeypatch.setitem(globals(), "chosen", [helper, (item for item in "ab")])
+    monkeypatch.setitem(globals(), "limit", 4)
+    last = key()
+    monkeypatch.setitem(globals(), "limit", 5)
+    assert key() != last
+
+
+def test_functions_that_call_themselves_or_each_other() -> None:
+    def first(n):
+        return second(n - 1) if n else 0
+
+    def second(n):
+        return first(n - 1) if n else 1
+
+    assert fingerprint(first) == fingerprint(first) != fingerprint(second)
+    assert fingerprint(helper) == fingerprint(helper)
 
 
 @pytest.mark.slow

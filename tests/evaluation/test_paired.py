@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,6 +105,19 @@ def test_markdown(comparison: Comparison) -> None:
     mean = comparison.table().loc["genes", ("c", "mean")]
     assert lines[3].startswith(f"| genes | {mean:.3f} (")
     assert "95% interval" not in comparison.to_markdown()
+
+
+def test_a_single_fold_has_differences_without_intervals() -> None:
+    result = replace(
+        compare({"up": Sign(), "down": Sign(-1.0)}, FRAME, Y, FOLDS[:1]), reference="up"
+    )
+    up, down = result.scores["c"]
+    row = result.differences(adjust="holm").loc["down"]
+    assert row["difference"] == pytest.approx(down - up)
+    assert row[["standard_error", "lower", "upper", "p_value", "p_adjusted"]].isna().all()
+    written = result.summary()
+    assert f"| down | {down:.3f} (–) | {down - up:+.3f} [–] |" in written
+    assert "nan" not in written
 
 
 def test_any_estimator_any_metric() -> None:

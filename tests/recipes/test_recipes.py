@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -96,6 +97,12 @@ def test_overrides_win_over_the_recipe() -> None:
     assert (model.batch_size, model.modality_dropout) == (32, {"rna": 0.5})
 
 
+def test_any_parameter_of_the_estimator_can_be_overridden() -> None:
+    assert recipes.deep_surv(TWO, fusion="gated").fusion == "gated"
+    assert recipes.cph("age", modalities=TWO).modalities == TWO
+    assert recipes.deep_conv_surv(SCAN, modalities={"ct": SCAN}).modalities == {"ct": SCAN}
+
+
 def test_wide_and_deep_classifies() -> None:
     y = Y["event"].astype(int)
     model = recipes.wide_and_deep("age + C(stage)", {"clinic": CLINIC}, **QUICK).fit(FRAME, y)
@@ -138,6 +145,18 @@ def test_jean_is_ridge_on_the_features_of_the_training_rows(proxy: str | None) -
     np.testing.assert_allclose(
         plain.predict(whole[80:]), theirs.predict(features.transform(whole[80:]))
     )
+
+
+def test_jean_takes_all_components_of_few_rows() -> None:
+    few = FRAME[FRAME["image"].notna()][:40]
+    model = recipes.jean_transfer(SCAN).fit(few, few["age"])
+    assert np.isfinite(model.predict(few)).all()
+    assert model.named_steps["components"].pca_.n_components_ == 40
+    features = model[:2].transform(few)
+    theirs = PCA(10).fit_transform(features)
+    ours = recipes.jean_transfer(SCAN, n_components=10).fit(few, few["age"])
+    np.testing.assert_allclose(ours[:3].transform(few), theirs, atol=1e-4)
+    assert len(ours[:3].get_feature_names_out(few.columns)) == 10
 
 
 def test_image_features_refuse_what_they_cannot_read() -> None:

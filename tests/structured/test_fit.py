@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,24 @@ def test_more_columns_than_rows_are_an_error_without_penalty(family: str) -> Non
     design = with_intercept(family, covariates(12, 15))
     with pytest.raises(CollinearityError, match=r"1[56] coefficients for 12 rows"):
         fit_structured(likelihood(family, design[:, 1]), design)
+
+
+def test_a_residual_variance_needs_a_degree_of_freedom() -> None:
+    design = with_intercept("gaussian", covariates(12, 11))
+    y = np.random.default_rng(0).normal(size=12)
+    with pytest.raises(ValueError, match=r"variance. Got 12 coefficients .* for 12 rows"):
+        fit_structured(gaussian(y), design)
+    with pytest.raises(ValueError, match=r"Got 11 coefficients .* for 11 rows"):
+        fit_structured(gaussian(y, np.arange(12.0)), design[:, :11])  # one row counts nothing
+    assert fit_structured(gaussian(y), design[:, :11]).df_residual == pytest.approx(1)
+    fit_structured(logistic(y > 0), design[:, :1])
+    ridge = Term("re(site)", slice(1, 12), "random", penalties=(np.eye(11),), sp=(1.0,))
+    penalised = fit_structured(gaussian(y), design, [ridge])
+    assert 0 < penalised.df_residual < 12
+    assert 0 < penalised.scale < np.var(y)
+    loose = replace(ridge, sp=(0.0,))
+    with pytest.raises(ValueError, match="Got 12 coefficients"):
+        fit_structured(gaussian(y), design, [loose])
 
 
 def test_more_columns_than_rows_are_fitted_with_a_penalty() -> None:

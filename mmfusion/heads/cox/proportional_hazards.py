@@ -20,6 +20,9 @@ __all__ = ["TimeTransform", "proportional_hazards_test", "transformed_time"]
 
 TimeTransform = Literal["km", "rank", "identity", "log"]
 
+#: Columns with less than this share of their variance beside each other have none.
+SINGULAR = 1e-12
+
 
 def proportional_hazards_test(
     eta: Tensor,
@@ -66,10 +69,16 @@ def proportional_hazards_test(
     Raises
     ------
     ValueError
-        For an unknown transform, and the logarithm of times that are not above 0.
+        For an unknown transform, the logarithm of times that are not above 0, an outcome without
+        events, and terms that these events cannot test.
     """
     plan = target.plan
     design = design.detach().double()
+    if plan.total == 0:
+        raise ValueError(
+            "The y parameter must have at least one event to test proportional hazards. "
+            f"Got 0 events in {len(target)} rows."
+        )
     last = plan.last[1:].long()
     block_time = target.time[last if plan.order is None else plan.order[last].long()]
     rows, residuals = cox_schoenfeld_residuals(eta, plan, design, ties)
@@ -88,15 +97,35 @@ def proportional_hazards_test(
     square = information((at_block - center) ** 2)
     score = (weight * (at_event - center)) @ residuals
     own = plain if penalty is None else plain + penalty
-    efficient = square - cross @ torch.linalg.solve(own, cross)
 
     columns = {label: np.r_[where] for label, where in terms.items()}
-    everything = np.unique(np.concatenate(list(columns.values())))
+    tested = [*columns.items(), ("GLOBAL", np.unique(np.concatenate(list(columns.values()))))]
+    reach = float(weight.sum()) * (design - design.mean(0)).square().amax(0)
+    own_size = torch.where(own.diagonal() > 1e-14 * reach, own.diagonal(), 0.0)
+    _refuse_singular(own, own_size, tested, len(rows))
+    efficient = square - cross @ torch.linalg.solve(own, cross)
+    _refuse_singular(efficient, square.diagonal(), tested, len(rows))
     records = [
         {"term": label, **_test(score.numpy(), efficient.numpy(), chosen)}
-        for label, chosen in [*columns.items(), ("GLOBAL", everything)]
+        for label, chosen in tested
     ]
     return pd.DataFrame(records).set_index("term")
+
+
+def _refuse_singular(
+    variance: Tensor, size: Tensor, tested: list[tuple[str, np.ndarray]], n_events: int
+) -> None:
+    """Raise for terms whose variance, in units of `size`, is none in some direction."""
+    for label, chosen in tested:
+        scale = size[chosen].sqrt()
+        within = variance[np.ix_(chosen, chosen)] / torch.outer(scale, scale)
+        if not bool((scale > 0).all()) or float(torch.linalg.eigvalsh(within)[0]) <= SINGULAR:
+            what = ", ".join(repr(term) for term, _ in tested[:-1])
+            what = f"{what} together" if label == "GLOBAL" else repr(label)
+            raise ValueError(
+                "The y parameter must have events that tell how effects change over time. "
+                f"Got {n_events} event(s), by which {what} cannot be tested."
+            )
 
 
 def _test(score: np.ndarray, variance: np.ndarray, columns: np.ndarray) -> dict[str, float]:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["encode_strata", "learn_strata"]
+from mmfusion.heads.missing import shown
 
-#: How many rows or labels an error message shows.
-SHOWN = 5
+__all__ = ["encode_strata", "learn_strata"]
 
 
 def learn_strata(strata: Any, n: int, index: Any = None) -> np.ndarray:
@@ -40,8 +39,8 @@ def encode_strata(strata: Any, n: int, known: np.ndarray, index: Any = None) -> 
     unseen = [label for label in found.tolist() if label not in set(known.tolist())]
     if unseen:
         raise ValueError(
-            f"The strata parameter must hold strata seen at fit: {_shown(known.tolist())}. "
-            f"Got {_shown(unseen)}."
+            f"The strata parameter must hold strata seen at fit: {shown(known.tolist())}. "
+            f"Got {shown(unseen)}."
         )
     return np.searchsorted(known, labels).astype(np.int64)
 
@@ -57,7 +56,7 @@ def _labels(strata: Any, n: int, index: Any) -> np.ndarray:
         )
     missing = np.flatnonzero(pd.isna(labels))
     if len(missing):
-        rows = _shown([index[row] for row in missing])
+        rows = shown([index[row] for row in missing])
         raise ValueError(
             f"The strata parameter must have no missing labels. Got some in rows {rows}."
         )
@@ -69,12 +68,6 @@ def _labels(strata: Any, n: int, index: Any) -> np.ndarray:
     if labels.dtype.kind not in "biufU":
         raise TypeError(
             "The strata parameter must hold labels that are all text or all numbers. "
-            f"Got {_shown(sorted({type(label).__name__ for label in labels.tolist()}))}."
+            f"Got {shown(sorted({type(label).__name__ for label in labels.tolist()}))}."
         )
     return labels
-
-
-def _shown(values: list[Any]) -> str:
-    plain = (value.item() if isinstance(value, np.generic) else value for value in values[:SHOWN])
-    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return ", ".join(map(repr, plain)) + more

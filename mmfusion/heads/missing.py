@@ -1,0 +1,52 @@
+"""Outcomes that are missing, by the rows in which they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["refuse_missing", "shown"]
+
+#: How many rows or labels an error message shows.
+SHOWN = 5
+
+
+def refuse_missing(y: Any, index: Any = None) -> None:
+    """Raise for an outcome that is missing or infinite in some rows.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,) or (n, 1)
+        Of another shape or kind it is left to other checks.
+    index : sequence, optional
+        Labels of the rows for the message; by default `y`'s own index, else positions.
+
+    Raises
+    ------
+    ValueError
+        Naming the rows.
+    """
+    values = np.asarray(y, dtype=object)
+    if values.ndim == 0:
+        return
+    if index is None:
+        index = y.index if isinstance(y, pd.Series | pd.DataFrame) else range(len(values))
+    infinite = np.array([isinstance(v, float) and math.isinf(v) for v in values.ravel()], bool)
+    for what, bad in (("NaN", pd.isna(values)), ("infinity", infinite.reshape(values.shape))):
+        rows = np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))
+        if len(rows):
+            labels = index if len(index) == len(values) else range(len(values))
+            raise ValueError(
+                f"Input y contains {what}, in row(s) {shown([labels[row] for row in rows])}. "
+                "Leave out rows without an outcome."
+            )
+
+
+def shown(values: list[Any]) -> str:
+    """Return the first of some labels for an error message, and how many more there are."""
+    plain = (value.item() if isinstance(value, np.generic) else value for value in values[:SHOWN])
+    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+    return ", ".join(map(repr, plain)) + more
