@@ -278,6 +278,8 @@ class StructuredPart:
             covariance = robust_covariance(fit, likelihood, design, offset, cluster)
             p = len(self.reported.coef)
             self.covariance = covariance[:p, :p]
+        if cluster is not None:
+            self.reported = replace(self.reported, n_clusters=len(pd.unique(cluster)))
         self.effects = self._indexed(effects_table(self.reported, covariance=self.covariance))
         self._read = None
 

@@ -59,7 +59,7 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
     cluster : column name, optional
         Rows that share a value of this column of `X` count as one in a robust covariance, which
         is then used whatever `inference` says, and stay together in folds and in the validation
-        part.
+        part. Tests have as many degrees of freedom as there are clusters, less one.
     modality_dropout : float or dict of str to float, default=0.0
         Chance that a present modality of a subject is hidden in a training step; one always stays.
         A dict gives modalities their own chances, 0 to those it does not name.

@@ -85,6 +85,7 @@ class StructuredFit:
     converged: bool
     runaway: tuple[str, ...]
     n_beside: int = 0
+    n_clusters: int | None = None
 
     @property
     def covariance(self) -> np.ndarray:
@@ -116,8 +117,14 @@ class StructuredFit:
 
     @property
     def df_residual(self) -> float:
-        """Rows less effective degrees of freedom; infinite where no scale is estimated."""
-        return self.n_rows - float(self.edf.sum()) - self.n_beside if self.has_scale else np.inf
+        """Rows less effective degrees of freedom; infinite where no scale is estimated.
+
+        With clusters not more than their number less one, which few of them leave of the sandwich.
+        """
+        if not self.has_scale:
+            return np.inf
+        rest = self.n_rows - float(self.edf.sum()) - self.n_beside
+        return rest if self.n_clusters is None else min(rest, self.n_clusters - 1.0)
 
     @property
     def aic(self) -> float:

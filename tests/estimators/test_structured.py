@@ -263,8 +263,9 @@ def test_cross_fit_believes_the_networks_as_far_as_they_are_right() -> None:
         np.testing.assert_allclose(part.effects["se"], theirs.fit().bse[:2], rtol=1e-3)
         part.report("cross_fit", site)
         options = {"groups": site, "use_correction": False}
-        bse = theirs.fit(cov_type="cluster", cov_kwds=options).bse[:2]
-        np.testing.assert_allclose(part.effects["se"], bse, rtol=1e-7)
+        clustered = theirs.fit(cov_type="cluster", cov_kwds=options, use_t=True)
+        np.testing.assert_allclose(part.effects["se"], clustered.bse[:2], rtol=1e-7)
+        np.testing.assert_allclose(part.effects["p"], clustered.pvalues[:2], rtol=1e-5)
 
 
 def test_constants_of_the_cross_fitted_networks_say_nothing(
