@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from mmfusion.datasets._exponential import draw_exponential_times
 from mmfusion.survival import surv
+
+_DESCRIPTION = """Two simulated modalities of standard normal columns
+
+The first column of each makes the log-hazard, their product or their sum; the others are noise.
+Event times are exponential; censoring times are too, and independent of them.
+"""
 
 __all__ = ["make_additive", "make_interaction"]
 
@@ -38,7 +45,7 @@ def make_interaction(
     n_noise : int, default=2
         Further columns of each modality, standard normal, with no effect.
     censoring : float in [0, 1), default=0.3
-        Expected share of censored subjects; each is censored at a uniform part of their time.
+        Expected share of censored subjects, at exponential times that know nothing of the event's.
     random_state : int, Generator or None, default=0
         Seed.
 
@@ -137,13 +144,13 @@ def _outcome(
     censoring: float,
     rng: np.random.Generator,
 ) -> Bunch:
-    time = rng.exponential(np.exp(-log_hazard.to_numpy()))
-    event = rng.random(len(frame)) >= censoring
-    # Those censored were followed for a part of their time only.
-    time = np.where(event, time, time * rng.random(len(frame)))
+    time, event, _ = draw_exponential_times(log_hazard.to_numpy(), censoring, rng)
     return Bunch(
         frame=frame,
         target=surv(time, event),
         log_hazard=log_hazard.rename("log_hazard"),
         columns=columns,
+        DESCR=_DESCRIPTION,
+        source="Simulated.",
+        license="BSD-3-Clause",
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from mmfusion.datasets._exponential import draw_exponential_times
 from mmfusion.survival import surv
 
 __all__ = ["MissingTruth", "simulate_missing_modalities"]
@@ -54,7 +55,7 @@ def simulate_missing_modalities(
     missing : float in [0, 1], default=0.5
         Share of rows that lack a modality: one or two of the three, each such set alike often.
     censoring : float in [0, 1), default=0.3
-        Share of rows censored, at a uniform part of their event time.
+        Expected share of censored rows, at exponential times that know nothing of the event's.
     random_state : int, optional
 
     Returns
@@ -99,9 +100,7 @@ def simulate_missing_modalities(
         values = values + noise * values_rng.normal(size=(n, width))
         columns |= {f"{name}_{j:02d}": values[:, j] for j in range(width)}
 
-    event_time = time_rng.exponential(np.exp(-log_hazard))
-    event = time_rng.random(n) >= censoring
-    time = np.where(event, event_time, event_time * time_rng.uniform(0.2, 1.0, n))
+    time, event, event_time = draw_exponential_times(log_hazard, censoring, time_rng)
 
     present = pd.DataFrame(True, index=range(n), columns=list(MODALITIES))
     lacking = missing_rng.permutation(n)[: round(missing * n)]

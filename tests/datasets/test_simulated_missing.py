@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from lifelines import CoxPHFitter
 
 from mmfusion.datasets import simulate_missing_modalities
 from mmfusion.metrics import concordance_index
@@ -29,6 +31,11 @@ def test_the_law_is_as_described() -> None:
     cumulative = truth.event_time * np.exp(truth.log_hazard)  # exponential with mean 1
     assert cumulative.mean() == pytest.approx(1.0, abs=0.06)
     assert concordance_index(cohort.target, truth.log_hazard) > 0.74
+    table = pd.DataFrame(
+        {"x": truth.log_hazard, **{k: cohort.target[k] for k in ("time", "event")}}
+    )
+    fit = CoxPHFitter().fit(table, "time", "event")  # censoring knows nothing of the event
+    assert abs(fit.params_["x"] - 1) < 3 * fit.standard_errors_["x"]
 
 
 def test_a_draw_is_repeatable_and_values_do_not_depend_on_what_is_missing() -> None:
