@@ -6,6 +6,7 @@ from mmfusion.encoders.build import (
     build_encoder,
     build_reduced_encoder,
     check_layers,
+    has_own_width,
 )
 from mmfusion.encoders.cnn import SmallCNN
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
@@ -34,4 +35,5 @@ __all__ = [
     "build_encoder",
     "build_reduced_encoder",
     "check_layers",
+    "has_own_width",
 ]

@@ -21,7 +21,13 @@ from mmfusion.encoders.table_tokens import TableTokenEncoder
 from mmfusion.encoders.vision import VisionEncoder
 from mmfusion.encoders.vision_tokens import VisionTokenEncoder, token_shape
 
-__all__ = ["TABLE_ENCODERS", "build_encoder", "build_reduced_encoder", "check_layers"]
+__all__ = [
+    "TABLE_ENCODERS",
+    "build_encoder",
+    "build_reduced_encoder",
+    "check_layers",
+    "has_own_width",
+]
 
 #: Encoders of tables by name, called with n_numeric, cardinalities, width, hidden and dropout.
 TABLE_ENCODERS: dict[str, Callable[..., Encoder]] = {
@@ -35,6 +41,13 @@ TABLE_ENCODERS: dict[str, Callable[..., Encoder]] = {
 
 #: What a pretrained backbone learns at, beside random layers: it has less to learn.
 _PRETRAINED_LR_SCALE = 0.1
+
+
+def has_own_width(modality: Any) -> bool:
+    """Return whether a modality's embedding has a width of its own, known with the data only."""
+    return modality.kind == "table" and (
+        not isinstance(modality.encoder, str) or modality.encoder == "raw"
+    )
 
 
 def build_encoder(modality: Any, width: int | None, *, tokens: bool = False) -> Encoder:

@@ -201,7 +201,6 @@ def double_ml(
             modalities=dict(modalities),
             structured=without,
             inference="model",
-            cluster=None,
             treatment=None,
             verbose=0,
             random_state=seed,

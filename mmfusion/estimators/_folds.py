@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mmfusion.heads import CategoricalHead, DiscreteTimeHead
+from mmfusion.heads import CategoricalTarget, DiscreteTimeTarget
 from mmfusion.heads.base import Head, Target
 from mmfusion.structured import SeparationWarning
 
@@ -22,18 +22,22 @@ __all__ = ["Folds", "Part", "deal_folds", "deal_taught", "fit_quietly", "needs",
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
-#: Deals of clusters that are tried for one that leaves every class in every training part.
+#: Deals that are tried for one that leaves every class in every training part.
 DEALS = 20
 #: From fewer rows, or events, of a modality a fold learns nothing.
 FEWEST = 5
 
 
 class Part(NamedTuple):
-    """A fold: positions of its training and held-out rows, and the modalities that it teaches."""
+    """A fold: positions of its training and held-out rows, and the modalities that it teaches.
+
+    `tells` says which training rows teach which of these, (n_train, n_modalities).
+    """
 
     train: np.ndarray
     held: np.ndarray
     modalities: list[str]
+    tells: np.ndarray
 
 
 def deal_folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> Folds:
@@ -59,16 +63,23 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed
 
 def needs(head: Head, target: Target) -> dict[str, np.ndarray]:
     """Return what networks cannot be without, by name: the rows of each class, cause, of events."""
-    event = getattr(target, "event", None)
-    if isinstance(head, CategoricalHead):
-        codes, names, kind = target.code.numpy(), head.classes_.tolist(), "class"  # type: ignore[attr-defined]
-    elif isinstance(head, DiscreteTimeHead) and len(head.causes_) > 1:
-        codes, names, kind = target.event.numpy() - 1, head.causes_.tolist(), "cause"  # type: ignore[attr-defined]
-    elif event is not None:
-        return {"event": (event.numpy() != 0) & (target.weight.numpy() > 0)}
-    else:
-        return {}
-    return {f"{kind} {name!r}": codes == code for code, name in enumerate(names)}
+    required = {}
+    event = _events(target)
+    if isinstance(target, CategoricalTarget):
+        codes, names = target.code.numpy(), head.classes_.tolist()  # type: ignore[attr-defined]
+        required = {f"class {name!r}": codes == code for code, name in enumerate(names)}
+    elif isinstance(target, DiscreteTimeTarget) and len(head.causes_) > 1:  # type: ignore[attr-defined]
+        codes, names = target.event.numpy(), head.causes_.tolist()  # type: ignore[attr-defined]
+        required = {f"cause {name!r}": codes == code for code, name in enumerate(names, start=1)}
+    if event is not None:
+        required["event"] = event.numpy() & (target.weight.numpy() > 0)
+    return required
+
+
+def _events(target: Target) -> torch.Tensor | None:
+    """Return which rows have an event, within the grid if there is one; None of other outcomes."""
+    event = getattr(target, "cause", getattr(target, "event", None))
+    return None if event is None else event != 0
 
 
 def deal_taught(
@@ -104,7 +115,7 @@ def deal_taught(
             f"Got {count}; use {instead}."
         )
     lost = ""
-    for deal in range(1 if groups is None else DEALS):
+    for deal in range(DEALS):
         folds = list(deal_folds(labels, groups, n_folds, seed + deal))
         missing = (
             name for name, rows in required.items() for train, _ in folds if not rows[train].any()
@@ -120,8 +131,13 @@ def deal_taught(
     )
 
 
-def parts(models: Sequence[FusionModel], target: Target, folds: Folds) -> list[Part]:
-    """Return the folds with what each teaches; all modalities where none is taught enough.
+def parts(
+    models: Sequence[FusionModel], target: Target, folds: Folds, *, needs_any: bool
+) -> list[Part]:
+    """Return the folds with the modalities that each teaches.
+
+    These are the ones that `FEWEST` of its training rows have, with an event; where there is none,
+    those that any has.
 
     Parameters
     ----------
@@ -129,19 +145,24 @@ def parts(models: Sequence[FusionModel], target: Target, folds: Folds) -> list[P
         Prepared, on all rows.
     target : Target
     folds : list of pairs of positions
+    needs_any : bool
+        Whether a row must have one of them (there is no formula): others are left out.
     """
     if not folds:
         return []
-    every = [name for model in models for name in model.modalities]
-    there = torch.cat([model.data.present.cpu() for model in models], dim=1)
-    event = getattr(target, "event", None)
-    if event is not None:
-        there = there & (event != 0)[:, None]
+    every = np.array([name for model in models for name in model.modalities])
+    present = torch.cat([model.data.present.cpu() for model in models], dim=1).numpy()
+    event = _events(target)
+    tells = present.copy() if event is None else present & event.numpy()[:, None]
     dealt = []
     for train, held in folds:
-        counts = there[torch.from_numpy(train)].sum(0).tolist()
-        names = [name for name, count in zip(every, counts, strict=True) if count >= FEWEST]
-        dealt.append(Part(train, held, names or every))
+        counts: np.ndarray = tells[train].sum(0)
+        fewest = FEWEST if counts.max() >= FEWEST else 1
+        chosen = np.flatnonzero(counts >= fewest)
+        if needs_any:
+            any_of = np.asarray(present[:, chosen].any(1))
+            train, held = train[any_of[train]], held[any_of[held]]
+        dealt.append(Part(train, held, every[chosen].tolist(), tells[train][:, chosen]))
     return dealt
 
 
@@ -150,14 +171,19 @@ def fit_quietly(
 ) -> None:
     """Fit a model to some rows, without warnings of coefficients and weights that nobody keeps.
 
+    Of rows of one cluster there is no sandwich, which nobody keeps either.
+
     Raises
     ------
     KeyboardInterrupt
         Where Ctrl-C ended its training too.
     """
     weight = None if sample_weight is None else sample_weight[rows]
+    if model.cluster is not None and frame[model.cluster].iloc[rows].nunique() < 2:
+        model.set_params(cluster=None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(The t|T)raining was interrupted", UserWarning)
+        warnings.filterwarnings("ignore", "There are too few rows, or events", UserWarning)
         warnings.simplefilter("ignore", SeparationWarning)
         model.fit(frame.iloc[rows], take_outcome(y, rows), weight)
     if model.interrupted_:

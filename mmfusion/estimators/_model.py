@@ -125,6 +125,7 @@ class FusionModel:
         objectives: Sequence[Objective] = (),
         alone: bool = False,
         start: Start | None = None,
+        of_part: bool = False,
     ) -> None:
         """Fit the preprocessing on the training `rows` of `frame` and build the network, untrained.
 
@@ -133,7 +134,8 @@ class FusionModel:
         `frame`, the network starts at zero and has no constant of its own. `designs` are the
         structured designs of both frames, where the network reads them. `objectives` are auxiliary
         losses, `alone` if there is no likelihood; with a `start`, preprocessing and encoders are
-        taken from there.
+        taken from there. In a part of the rows (`of_part`) losses that these cannot teach are left
+        out; all rows could.
         """
         if self.linear and len(head.predictors) > 1:
             raise ValueError(
@@ -192,11 +194,19 @@ class FusionModel:
             present = present[present.any(1)]  # the others are not trained on
             n_batches = max(1, -(-len(present) // (settings.batch_size or len(rows))))
             together = expected_together(present, list(self.modalities), settings) / n_batches
+            able = []
             for objective in objectives:
-                objective.check_sources(known, len(present) // n_batches)
-                objective.check_pairs(known, together)
+                try:
+                    objective.check_sources(known, len(present) // n_batches)
+                    objective.check_pairs(known, together)
+                except ValueError:
+                    if not of_part:
+                        raise
+                else:
+                    able.append(objective)
             encoders = self.network.encoders.values()
-            self.objectives = WeightedObjectives(objectives, known, encoders, alone=alone)
+            if able:
+                self.objectives = WeightedObjectives(able, known, encoders, alone=alone)
 
     def train(
         self,

@@ -91,10 +91,11 @@ def out_of_fold(
     etas, present = np.full(shape, np.nan), np.zeros(shape[:2], dtype=bool)
     offset = torch.zeros(len(frame), len(head.predictors), dtype=torch.float64)
     fusion = clone(estimator.fusion).set_params(how="mean", combine="risk")
-    for train, held, taught in folds:
-        model = estimator._of_part(taught).set_params(fusion=fusion)
+    for one in folds:
+        held = one.held
+        model = estimator._of_part(one).set_params(fusion=fusion)
         try:
-            fit_quietly(model, frame, y, sample_weight, train)
+            fit_quietly(model, frame, y, sample_weight, one.train)
         except KeyboardInterrupt:
             estimator.interrupted_ = True
             warnings.warn(

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from sklearn.base import BaseEstimator
 
-from mmfusion.encoders import check_layers
+from mmfusion.encoders import check_layers, has_own_width
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, build_operator
 from mmfusion.modalities.base import Modality
 from mmfusion.training.callbacks import Callback
@@ -220,11 +220,11 @@ def check_widths(
 ) -> None:
     """Raise ValueError where an operator cannot join so many embeddings of the strategy's width.
 
-    Embeddings that have a width of their own (``encoder="raw"``) are known with the data only.
+    Embeddings that have a width of their own are known with the data only.
     """
     if not isinstance(strategy, JointFusion):
         return
-    if any(getattr(modality, "encoder", None) == "raw" for modality in modalities.values()):
+    if any(map(has_own_width, modalities.values())):
         return
     with torch.device("meta"):  # nothing is allocated or drawn
         build_operator(strategy, [strategy.dim] * len(modalities))

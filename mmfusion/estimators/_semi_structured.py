@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from mmfusion.fusion import JointFusion, check_fusion
+from mmfusion.fusion import JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
 from mmfusion.structured import Formula
@@ -20,6 +20,7 @@ from ._double_ml import check_double_ml, check_rows, deal_splits, double_ml, fin
 from ._effects import Effects
 from ._folds import Folds, Part, deal_taught, fit_quietly, needs, parts
 from ._frame import name_rows
+from ._late import OUT_OF_FOLD
 from ._model import DesignUse
 from ._parameters import NestedModalities, check_choice
 from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
@@ -38,20 +39,26 @@ class SemiStructured(Effects, NestedModalities):
     interrupted_: bool
     #: The formula as all rows made it, where this is an estimator of a part of them.
     _prepared: Formula | None = None
+    #: And which of its rows teach which modality, (n, n_modalities).
+    _tells: np.ndarray | None = None
 
-    def _of_part(self, modalities: Sequence[str]) -> Any:
-        """Return an estimator like this one for a part of its rows, with some of its modalities."""
+    def _of_part(self, part: Part) -> Any:
+        """Return an estimator like this one for a part of its rows, with the modalities it has."""
         chosen = {
             name: clone(modality)
             for model in self._models.values()
             for name, modality in model.modalities.items()
-            if name in modalities
+            if name in part.modalities
         }
         model = clone(self).set_params(inference="model", verbose=0, modalities=chosen)
         if isinstance(self.modality_dropout, Mapping):
             rates = {name: r for name, r in self.modality_dropout.items() if name in chosen}
             model.set_params(modality_dropout=rates)
+        if self.auxiliary is not None:
+            able = [objective for objective in self.auxiliary if objective.fewest <= len(chosen)]
+            model.set_params(auxiliary=able)
         model.treatment = None
+        model._tells = part.tells
         if self._structured is not None:
             model._prepared = self._structured.formula
         return model
@@ -124,7 +131,8 @@ class SemiStructured(Effects, NestedModalities):
             seed = seeds.randint(2**31 - 1)
             labels, required = self._head.stratify(target), needs(self._head, target)
             folds = deal_taught(labels, required, groups, CROSS_FIT_FOLDS, seed, instead)
-            return _Plan(seed, parts(models, target, folds))
+            self._check_folds_within(folds, labels, required, groups, seed)
+            return _Plan(seed, parts(models, target, folds, needs_any=False))
         if self.inference == "double_ml":
             assert self.treatment is not None
             modalities = {k: m for model in models for k, m in model.modalities.items()}
@@ -135,6 +143,27 @@ class SemiStructured(Effects, NestedModalities):
             splits = deal_splits(self._head, target, column, groups, seed, instead)
             return _Plan(seed, splits=splits, treated=treated)
         return None
+
+    def _check_folds_within(
+        self,
+        folds: Folds,
+        labels: np.ndarray,
+        required: Mapping[str, np.ndarray],
+        groups: np.ndarray | None,
+        seed: int,
+    ) -> None:
+        """Refuse late fusion that cannot deal folds of the training rows of a fold."""
+        if not isinstance(self.fusion, LateFusion) or self.fusion.how not in OUT_OF_FOLD:
+            return
+        for train, _ in folds:
+            deal_taught(
+                labels[train],
+                {name: rows[train] for name, rows in required.items()},
+                None if groups is None else groups[train],
+                self.fusion.folds,
+                seed,
+                "LateFusion('mean') within inference='cross_fit'",
+            )
 
     def _keep_nothing(self, structured: StructuredPart) -> None:
         """Leave the networks out: there were no rows to show that they help."""
@@ -184,7 +213,7 @@ class SemiStructured(Effects, NestedModalities):
                 f"The cluster column {self.cluster!r} must have two labels or more. "
                 f"Got {labels.tolist()[0]!r} alone."
             )
-        return labels.to_numpy()
+        return pd.factorize(labels)[0]
 
     def _fit_effects(
         self,
@@ -230,10 +259,11 @@ class SemiStructured(Effects, NestedModalities):
     ) -> np.ndarray:
         """Return the deep predictor of each row from networks that did not see it, (n, K)."""
         deep = np.zeros((len(frame), len(self._head.predictors)))
-        for train, held, taught in plan.parts:
-            model = self._of_part(taught).set_params(random_state=plan.seed)
+        for part in plan.parts:
+            held = part.held
+            model = self._of_part(part).set_params(random_state=plan.seed)
             model._shrinks = False  # the coefficient that it gets does so, with all rows to judge
-            fit_quietly(model, frame, y, sample_weight, train)
+            fit_quietly(model, frame, y, sample_weight, part.train)
             scale = model._structured.scale * model._head.units[1] / self._head.units[1]
             every = model._deep(frame) * scale
             # Where the likelihood sees no constant, that of each network is arbitrary.

@@ -235,10 +235,12 @@ class FusionEstimator(Pretrained, Saving):
                     offset=None if offsets is None else offsets[0],
                     objectives=objectives,
                     start=start,
+                    of_part=self._tells is not None,
                 )
             for model in self._models.values():
                 refuse_silence(model, head, target, rows)
-            late_parts = parts(list(self._models.values()), target, folds)
+            models = list(self._models.values())
+            late_parts = parts(models, target, folds, needs_any=structured is None)
             plan = None
             if structured is None:
                 self._refuse_empty_rows(frame, eval_frame)
@@ -306,7 +308,8 @@ class FusionEstimator(Pretrained, Saving):
                 head.stratify(target), self.validation_fraction, rng, self._cluster(frame)
             )
             held_target = target.take(torch.from_numpy(held))
-            if len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target):
+            enough = len(held) >= MIN_VALIDATION_ROWS and head.informative(held_target)
+            if enough and (self._tells is None or self._tells[part].any(0).all()):
                 return part, (held, held_target), None
         return np.arange(len(frame)), None, None
 

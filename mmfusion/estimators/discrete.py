@@ -18,6 +18,7 @@ from mmfusion.objectives import Objective
 from mmfusion.survival import Survival, check_survival
 from mmfusion.training import Callback
 
+from ._folds import Part
 from ._parameters import check_choice, check_number
 from ._survival import SurvivalPredictions
 from .base import FusionEstimator
@@ -291,8 +292,8 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             sigma=self.sigma,
         )
 
-    def _of_part(self, modalities: Sequence[str]) -> Any:
-        return super()._of_part(modalities).set_params(cuts=self._head.cuts_)
+    def _of_part(self, part: Part) -> Any:
+        return super()._of_part(part).set_params(cuts=self._head.cuts_)
 
     def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
         return {"index": frame.index}

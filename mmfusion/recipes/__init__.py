@@ -8,7 +8,9 @@ Common to all that are trained, and a deviation from each paper: AdamW with clip
 linear warm-up and a cosine (one schedule over both steps of a system of two); a moving average of
 the weights; early stopping on a sixth or so of the rows, which are then not trained on; SiLU for
 other activations. Beside a formula only that share of the network is kept that validation rows
-support. The loss of a system with auxiliary losses is a sum of means, over subjects or pairs.
+support. Where embeddings are averaged, or their largest taken, each has a linear layer first if a
+table's encoder has a width of its own (``"raw"``, a function). The loss of a system with auxiliary
+losses is a sum of means, over subjects or pairs.
 """
 
 from mmfusion.recipes.autoencoders import concat_ae, cross_ae

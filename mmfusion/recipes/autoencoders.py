@@ -9,6 +9,7 @@ from mmfusion.estimators import FusionCox
 from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Reconstruction
+from mmfusion.recipes._check import unprojected
 
 __all__ = ["concat_ae", "cross_ae"]
 
@@ -106,7 +107,7 @@ def _autoencoder(
         weight, cross=cross, hidden=(128, 128), pretrain_epochs=pretrain_epochs
     )
     # The codes themselves are averaged: those that the reconstructions see.
-    options = {"project": False} if operator == "mean" else None
+    options = unprojected(modalities) if operator == "mean" else None
     settings: dict[str, Any] = {
         "fusion": JointFusion(operator, dim, hidden=(128, 128), dropout=0.2, options=options),
         "auxiliary": [objective],

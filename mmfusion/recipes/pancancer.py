@@ -9,6 +9,7 @@ from mmfusion.estimators import FusionCox, FusionDiscreteTime
 from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Similarity
+from mmfusion.recipes._check import unprojected
 
 __all__ = ["cheerla_gevaert", "multi_surv"]
 
@@ -55,7 +56,7 @@ def cheerla_gevaert(
     """
     settings: dict[str, Any] = {
         "fusion": JointFusion(
-            "mean", dim, hidden=(dim, dim), dropout=0.5, options={"project": False}
+            "mean", dim, hidden=(dim, dim), dropout=0.5, options=unprojected(modalities)
         ),
         "auxiliary": [Similarity(weight, margin=margin)],
         "modality_dropout": 0.25,
@@ -103,7 +104,7 @@ def multi_surv(
     >>> multi_surv({"rna": Genes("gene_*"), "clinic": Tabular(["age", "sex"])}, dim=64).loss
     'multisurv'
     """
-    options = {"project": False} if fusion in ("max", "sum", "product") else None
+    options = unprojected(modalities) if fusion in ("max", "sum", "product") else None
     settings: dict[str, Any] = {
         "fusion": JointFusion(fusion, dim, hidden=(dim,) * 4, dropout=0.5, options=options),
         "loss": "multisurv",

@@ -75,11 +75,12 @@ def effects_test(
     if likelihood is None or design is None:
         raise ValueError("The likelihood ratio needs the likelihood and the design parameter.")
     design = np.asarray(design, dtype=np.float64)
-    kept = [j for j in range(len(columns)) if not columns[j]]
+    left_out = columns | (np.diag(fit.bread) == 0.0)  # and what is held
+    kept = [j for j in range(len(columns)) if not left_out[j]]
     smaller = fit_structured(
         likelihood,
         design[:, kept],
-        _remaining(fit, columns),
+        _remaining(fit, left_out),
         offset,
         names=[fit.names[j] for j in kept],
     )

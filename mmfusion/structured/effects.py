@@ -74,8 +74,8 @@ def effects_table(
         }
     for term in smooths:
         row = {"term": term.label, "edf": fit.term_edf(term.label)}
-        if term.kind == "smooth":
-            own = term.columns
+        own = term.columns
+        if term.kind == "smooth" and fit.bread[own, own].any():
             test = smooth_test(
                 fit.coef[own],
                 covariance[own, own],

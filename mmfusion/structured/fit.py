@@ -102,7 +102,8 @@ class StructuredFit:
 
     @property
     def _hat(self) -> np.ndarray:
-        return np.eye(len(self.coef)) - self.bread @ self.penalty
+        free = np.diag(np.diag(self.bread) != 0.0)  # what is held has no degree of freedom
+        return free - self.bread @ self.penalty
 
     @property
     def edf(self) -> np.ndarray:
@@ -157,6 +158,7 @@ def fit_structured(
     offset: np.ndarray | None = None,
     *,
     names: Sequence[str] | None = None,
+    saturated: bool = False,
     max_iter: int = 50,
     tol: float = 1e-9,
 ) -> StructuredFit:
@@ -179,6 +181,9 @@ def fit_structured(
         In the units of `likelihood`.
     names : sequence of str, length p, optional
         By default made of the terms' labels.
+    saturated : bool
+        Whether a fit that leaves no residual degree of freedom is returned, whose scale means
+        nothing.
     max_iter : int
         Newton steps for one set of smoothing parameters.
     tol : float
@@ -240,7 +245,7 @@ def fit_structured(
     balance = start_sp(penalties, information)
     check_identified(information + penalties.matrix(balance), labels, likelihood.n_rows)
     n_free = p - penalties.rank
-    if likelihood.has_scale and n_free >= likelihood.n_rows:
+    if likelihood.has_scale and n_free >= likelihood.n_rows and not saturated:
         raise ValueError(
             f"The structured part must leave degrees of freedom for the residual variance. Got "
             f"{n_free} coefficients without a penalty for {likelihood.n_rows} rows. Drop columns "

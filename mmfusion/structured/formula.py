@@ -134,10 +134,13 @@ class Formula:
         smooths = [spec for spec in parsed.smooths if spec.function != "re"]
         self._table = FormulaColumns.fit(
             frame,
-            numbers=[*parsed.numbers, *(name for spec in smooths for name in spec.variables)],
-            factors=parsed.factors,
+            numbers=[
+                *sorted(parsed.numbers),
+                *(name for spec in smooths for name in spec.variables),
+            ],
+            factors=sorted(parsed.factors),
             random=[spec.variables[0] for spec in parsed.smooths if spec.function == "re"],
-            either=[*parsed.bare, *(spec.by for spec in smooths if spec.by)],
+            either=[*sorted(parsed.bare), *(spec.by for spec in smooths if spec.by)],
         )
         rows = self._table.read(frame)
         check_overlap(smooths, factors={s.by for s in smooths if s.by and self._is_factor(s.by)})

@@ -33,7 +33,8 @@ def fit_identified(
     likelihood, design, terms, offset, names
         As for `fit_structured`.
     may_hold : ndarray of bool, shape (p,)
-        Which coefficients may be held; those of penalised terms never are.
+        Which coefficients may be held; of a penalised term all, where its design is zero. If any
+        may be, the fit may be saturated too.
 
     Returns
     -------
@@ -47,22 +48,28 @@ def fit_identified(
         Where others than these would have to be.
     """
     labels, p = np.asarray(names, dtype=object), design.shape[1]
-    may_hold = may_hold.copy()
-    for term in terms:
-        if term.penalties:
-            may_hold[term.columns] = False
+    may_hold, saturated = may_hold.copy(), bool(may_hold.any())
     held = np.zeros(p, dtype=bool)
+    penalised = [term for term in terms if term.penalties]
+    for term in penalised:
+        held[term.columns] = may_hold[term.columns].all() and not design[:, term.columns].any()
+        may_hold[term.columns] = False
     while True:
         kept = np.flatnonzero(~held)
         moved = [
             replace(term, columns=slice(start, start + term.columns.stop - term.columns.start))
-            for term in terms
-            if term.penalties
+            for term in penalised
+            if not held[term.columns].any()
             for start in [int(np.searchsorted(kept, term.columns.start))]
         ]
         try:
             fit = fit_structured(
-                likelihood, design[:, kept], moved, offset, names=labels[kept].tolist()
+                likelihood,
+                design[:, kept],
+                moved,
+                offset,
+                names=labels[kept].tolist(),
+                saturated=saturated,
             )
             break
         except CollinearityError as error:

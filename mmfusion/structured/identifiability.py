@@ -69,8 +69,7 @@ def check_identified(information: np.ndarray, names: list[str], n_rows: int) -> 
             "would identify them. Drop columns or use penalised terms, s() or re().",
             redundant,
         )
+    what = "; ".join(dict.fromkeys(text for _, text in reasons))
     raise CollinearityError(
-        f"The structured part has redundant columns: {'; '.join(text for _, text in reasons)}. "
-        "Drop them.",
-        redundant,
+        f"The structured part has redundant columns: {what}. Drop them.", redundant
     )

@@ -60,6 +60,7 @@ def split_validation(
     rng : numpy Generator
     groups : ndarray, shape (n,), optional
         Rows of a group (a cluster) stay together; the label of a group is the largest of its rows'.
+        Where no group is small enough to be held out, rows are dealt as without groups.
 
     Returns
     -------
@@ -73,15 +74,29 @@ def split_validation(
     >>> ward[held].tolist()
     ['a', 'a', 'c', 'c']
     """
-    n = len(labels)
-    group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    held_out = np.zeros(len(labels), dtype=bool)
+    if groups is not None:
+        held_out = _hold_groups(labels, fraction, rng, np.unique(groups, return_inverse=True)[1])
+    if not held_out.any():
+        for label in np.unique(labels):
+            rows = rng.permutation(np.flatnonzero(labels == label))
+            held_out[rows[: round(fraction * len(rows))]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _hold_groups(
+    labels: np.ndarray, fraction: float, rng: np.random.Generator, group: np.ndarray
+) -> np.ndarray:
+    """Return which rows are held out, a mask, whole groups (numbered from 0) of them."""
     size = np.bincount(group)
-    label_of = np.full(len(size), np.min(labels, initial=0))
+    label_of = np.full(len(size), labels.min())
     np.maximum.at(label_of, group, labels)
     held_out = np.zeros(len(size), dtype=bool)
     for label in np.unique(label_of):
         dealt = rng.permutation(np.flatnonzero(label_of == label))
-        rows = size[dealt]
-        # A group is held out if at least half of it lies within the share.
-        held_out[dealt] = rows.cumsum() - rows / 2 <= round(fraction * rows.sum())
-    return np.flatnonzero(~held_out[group]), np.flatnonzero(held_out[group])
+        left = round(fraction * size[dealt].sum())
+        for one in dealt.tolist():  # one that is too large leaves its turn to the next
+            if size[one] <= 2 * left:
+                held_out[one] = True
+                left -= size[one]
+    return held_out[group]

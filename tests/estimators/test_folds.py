@@ -11,8 +11,9 @@ import pytest
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
 from mmfusion.estimators._folds import deal_taught
-from mmfusion.fusion import LateFusion
+from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.modalities import Tabular
+from mmfusion.objectives import Correlation, Similarity
 from mmfusion.survival import check_survival, surv
 from mmfusion.training import Callback
 
@@ -219,3 +220,89 @@ def test_the_treatment_is_taken_out_of_the_nuisances(formula: str, treatment: st
         row = model.fit(frame, y).effects_.loc[treatment]
     assert abs(row["coef"] - (0.5 if ":" in treatment else 0.0)) < 4 * row["se"]
     assert row["se"] < 0.5
+
+
+# --- folds within folds, few clusters, rows of one modality ---------------------------------------
+
+
+def test_rows_of_a_modality_that_a_fold_leaves_out_are_left_out_too() -> None:
+    frame, y = draw()
+    frame["b"] = np.where(np.arange(80) % 16 == 0, frame["b"], np.nan)  # 5 rows
+    frame.loc[frame.index[[0, 16]], "a"] = np.nan  # with b alone
+    model = FusionCox(INPUTS, STACK, **QUICK).fit(frame, y)
+    assert np.isfinite(model.predict(frame)).all()
+    paired = FusionCox(
+        INPUTS, structured="x", inference="cross_fit", auxiliary=[Similarity()], **QUICK
+    )
+    assert np.isfinite(paired.fit(frame, y).effects_.loc["x", "se"])
+
+
+def test_losses_that_a_fold_cannot_teach_are_left_out_of_it() -> None:
+    frame, y = draw()
+    frame.loc[frame.index[24:], "b"] = np.nan
+    fusion = JointFusion(dim=4, hidden=())
+    shared: dict[str, Any] = {"structured": "x", "batch_size": None, "patience": None, **QUICK}
+    model = FusionCox(INPUTS, fusion, auxiliary=[Correlation()], inference="cross_fit", **shared)
+    assert model.fit(frame, y).history_["correlation"].notna().all()
+    assert np.isfinite(model.effects_.loc["x", "se"])
+
+
+@pytest.mark.parametrize("n_clusters", [2, 3, 5])
+def test_few_clusters_stop_early_too(n_clusters: int) -> None:
+    frame, y = draw()
+    frame["ward"] = [f"ward {k}" for k in np.arange(80) % n_clusters]
+    model = FusionCox(INPUTS, structured="x", cluster="ward", **QUICK).fit(frame, y)
+    assert model.history_["val_loss"].notna().all()
+    frame["ward"] = [k if k else "none" for k in np.arange(80) % n_clusters]  # mixed labels
+    late = LateFusion("stack", dim=4, hidden=(), folds=2)
+    FusionCox(INPUTS, late, structured="x", cluster="ward", **QUICK).fit(frame, y)
+
+
+def test_a_modality_of_one_cluster_is_never_held_out_whole() -> None:
+    frame, y = draw(120)
+    frame["ward"] = np.arange(120) % 8
+    frame.loc[frame["ward"] > 1, "b"] = np.nan
+    for seed in range(4):
+        settings = QUICK | {"random_state": seed}
+        FusionCox(INPUTS, structured="x", cluster="ward", inference="cross_fit", **settings).fit(
+            frame, y
+        )
+
+
+def test_folds_within_folds_are_checked_before_training() -> None:
+    frame, y = draw()
+    frame["ward"] = np.arange(80) % 5
+    late = LateFusion("stack", dim=4, hidden=(), folds=5)
+    model = FusionCox(INPUTS, late, structured="x", cluster="ward", inference="cross_fit", **QUICK)
+    with pytest.raises(ValueError, match=r"at least 5 clusters, one a fold\. Got 4; use LateF"):
+        model.fit(frame, y)
+
+
+def test_a_smooth_of_a_level_that_a_fold_lacks_is_held() -> None:
+    frame, y = draw(120)
+    frame["g"] = np.where(np.arange(120) % 6 == 0, "rare", "common")
+    frame["ward"] = np.where(frame["g"] == "rare", 0, 1 + np.arange(120) % 9)
+    model = FusionCox(
+        INPUTS, structured="g + s(x, by=g, k=5)", cluster="ward", inference="cross_fit", **QUICK
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        effects = model.fit(frame, y).effects_
+    assert "s(x):g[rare]" in effects.index
+
+
+def test_a_formula_of_almost_as_many_columns_as_rows() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 51)), columns=["a", *(f"x{j}" for j in range(50))])
+    formula = " + ".join(f"x{j}" for j in range(50))
+    model = FusionRegressor({"a": Tabular(["a"])}, structured=formula, **QUICK)
+    assert np.isfinite(model.fit(frame, rng.normal(size=60)).effects_["se"]).all()
+    with pytest.raises(ValueError, match="must leave degrees of freedom"):
+        model.fit(frame.iloc[:51], rng.normal(size=51))
+
+
+def test_two_events_are_dealt_apart() -> None:
+    y = surv(np.arange(1, 81), np.isin(np.arange(80), [3, 40]))
+    for seed in range(20):
+        folds = deal_taught(np.zeros(80, dtype=int), {"event": y["event"]}, None, 5, seed, "?")
+        assert all(y["event"][train].any() for train, _ in folds)

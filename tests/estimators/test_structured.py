@@ -274,11 +274,12 @@ def test_constants_of_the_cross_fitted_networks_say_nothing(
     # The partial likelihood sees no constant, so each fold's network has one of its own.
     frame, y = draw(100)
     model = FusionCox(DEEP, structured="dose", **(QUICK | {"epochs": 2})).fit(frame, y)
-    every = np.arange(100)
-    plan: Any = SimpleNamespace(
-        seed=0,
-        parts=[Part(every[every % 5 != k], every[every % 5 == k], ["deep"]) for k in range(5)],
-    )
+    fold = np.arange(100) % 5
+    parts = [
+        Part(*map(np.flatnonzero, (fold != k, fold == k)), ["deep"], np.ones((80, 1), dtype=bool))
+        for k in range(5)
+    ]
+    plan: Any = SimpleNamespace(seed=0, parts=parts)
     seen = model._cross_fitted(frame, y, None, plan)
     inner, shifts = FusionCox._deep, iter(range(5))
     monkeypatch.setattr(FusionCox, "_deep", lambda self, X: inner(self, X) + next(shifts))
