@@ -37,8 +37,8 @@ class Effects:
         """Effects of the structured terms given all else, the deep part included.
 
         Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
-        is a hazard or odds ratio, se, lower and upper of a 95 % interval, z, p; edf and chi2 of
-        smooth terms.
+        is a hazard or odds ratio, se, lower and upper of a 95 % interval (and exp of these), z, p;
+        edf and chi2 of smooth terms.
         """
         return self._part().effects.copy()
 

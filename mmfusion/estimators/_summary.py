@@ -145,12 +145,9 @@ def summarize(part: StructuredPart, name: str, inference: str, cluster: Any = No
 def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
     """Return the parametric rows with their columns as a report calls and orders them."""
     table = effects.drop(columns=["edf", "chi2"], errors="ignore")
-    if "exp(coef)" in table:
+    if "exp(coef)" in table:  # beside its interval
         ratio = table.pop("exp(coef)")
-        at = list(table.columns).index("upper") + 1
-        table.insert(at, "exp(coef)", ratio)
-        table.insert(at + 1, "exp(lower)", np.exp(table["lower"]))
-        table.insert(at + 2, "exp(upper)", np.exp(table["upper"]))
+        table.insert(list(table.columns).index("exp(lower)"), "exp(coef)", ratio)
     names = {"lower": "lower 95%", "upper": "upper 95%"}
     return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
 

@@ -35,13 +35,13 @@ def effects_table(
     DataFrame
         A row a coefficient of the parametric terms and a row a smooth term, indexed by ``term``.
         ``coef``, ``exp(coef)`` where it means something (a hazard ratio, an odds ratio), ``se``,
-        ``lower`` and ``upper`` of the coefficient, ``z`` and ``p``; where a residual variance was
-        estimated, ``z`` is a t statistic with ``fit.df_residual`` degrees of freedom, and interval
-        and p-value are its. With smooth terms also ``edf`` and ``chi2``, the statistic of
-        `mmfusion.structured.wald.smooth_test`. A random effect has degrees of freedom and no test:
-        its variance lies on the boundary under the hypothesis. A coefficient that runs to infinity
-        is reported as such, without standard error or p-value, one of which no row says anything
-        (`fit_identified`) as NaN.
+        ``lower`` and ``upper`` of the coefficient (also ``exp(lower)``, ``exp(upper)``), ``z`` and
+        ``p``; where a residual variance was estimated, ``z`` is a t statistic with
+        ``fit.df_residual`` degrees of freedom, and interval and p-value are its. With smooth terms
+        also ``edf`` and ``chi2``, the statistic of `mmfusion.structured.wald.smooth_test`. A random
+        effect has degrees of freedom and no test: its variance lies on the boundary under the
+        hypothesis. A coefficient that runs to infinity is reported as such, without standard error
+        or p-value, one of which no row says anything (`fit_identified`) as NaN.
     """
     if not 0 < level < 1:
         raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
@@ -93,7 +93,9 @@ def effects_table(
         "term"
     )
     if fit.ratio is not None:
-        table.insert(1, "exp(coef)", np.exp(table["coef"].astype(float)))
+        with np.errstate(over="ignore"):  # of a separated column
+            for place, name in ((1, "coef"), (5, "lower"), (6, "upper")):
+                table.insert(place, f"exp({name})", np.exp(table[name].astype(float)))
     return table.astype(float)
 
 

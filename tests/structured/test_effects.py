@@ -37,7 +37,9 @@ def logistic_model():
 def test_columns_and_index() -> None:
     _, _, fit = logistic_model()
     table = effects_table(fit)
-    assert list(table.columns) == ["coef", "exp(coef)", "se", "lower", "upper", "z", "p"]
+    columns = ["coef", "exp(coef)", "se", "lower", "upper", "exp(lower)", "exp(upper)", "z", "p"]
+    assert list(table.columns) == columns
+    assert (table["exp(upper)"] == np.exp(table["upper"])).all()
     assert list(table.index) == NAMES
     assert table.index.name == "term"
     with pytest.raises(ValueError, match="level parameter"):
