@@ -134,9 +134,9 @@ def make_survival_scorer(
     -------
     SurvivalScorer
         It can be pickled. For a model with strata (a parameter `strata` that names a column of
-        ``X``; also at the end of a Pipeline or of a search), whose risks are comparable within a stratum only, "harrell" compares pairs within a
-        stratum, as the model's own ``score`` does; "uno" and "auc" refuse it; curves are comparable
-        across strata.
+        ``X``; also at the end of a Pipeline or of a search), whose risks are comparable within a
+        stratum only, "harrell" compares pairs within a stratum, as the model's own ``score`` does;
+        "uno" and "auc" refuse it; curves are comparable across strata.
 
     Raises
     ------
