@@ -254,7 +254,7 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
     def _default_times(self) -> np.ndarray:
         return self.event_times_
 
-    def _strata(self, frame: pd.DataFrame) -> np.ndarray | None:
+    def _strata(self, frame: pd.DataFrame) -> pd.Series | None:
         if self.strata is None:
             return None
         if not isinstance(self.strata, Hashable) or self.strata not in frame.columns:
@@ -262,7 +262,7 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
                 f"The strata parameter must name a column of X. Got {self.strata!r}; "
                 f"X has {frame.columns.tolist()[:10]}."
             )
-        return frame[self.strata].to_numpy()
+        return frame[self.strata]  # with its index, for messages
 
     @property
     def event_times_(self) -> np.ndarray:
