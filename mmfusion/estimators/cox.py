@@ -251,6 +251,10 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
     def _curve_context(self, frame: pd.DataFrame) -> dict[str, Any]:
         return {"strata": self._strata(frame)}
 
+    def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
+        strata = () if self.strata is None else (self.strata,)
+        return super()._columns_read(modalities).union(strata)
+
     def _default_times(self) -> np.ndarray:
         return self.event_times_
 
@@ -279,8 +283,8 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         ----------
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
-            Predict from these alone: the others count as absent, and are not read. Empty only
-            beside a formula, which is then asked alone.
+            Predict from these alone: the others count as absent, and are not read; `X` may lack
+            their columns. Empty only beside a formula, which is then asked alone.
 
         Returns
         -------
