@@ -56,7 +56,7 @@ def _from_file(path: Path) -> NDArray[Any]:
     if suffix == ".csv":
         # With names in the first line or without: only the cells can tell.
         table = pd.read_csv(path, header=None, dtype=object)
-        if pd.isna(table.iloc[0, 0]):  # else the index would be read as x
+        if table.iloc[:1, 0].isna().any():  # else the index would be read as x
             raise ValueError(
                 f"the file {str(path)!r} must hold coordinates alone. Got a first line that begins "
                 "with an empty cell, as where pandas writes the index too: to_csv(..., index=False)"
