@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.encoders.base import Encoder
+from mmfusion.encoders.lone import lone_row
 from mmfusion.encoders.own import check_module, output_width
 
 __all__ = ["MLPEncoder", "ModuleTableEncoder", "SNNEncoder", "TableEncoder", "embedding_width"]
@@ -151,6 +152,10 @@ class ModuleTableEncoder(_DenseEncoder):
         super().__init__(n_numeric, cardinalities)
         self.layers = check_module(make(self.feature_width))
         self.width = output_width(self.layers, (self.feature_width,))
+
+    def project(self, features: Tensor) -> Tensor:
+        with lone_row(self.layers, features):
+            return super().project(features)
 
 
 def _dense(

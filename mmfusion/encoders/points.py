@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.encoders.base import Encoder
+from mmfusion.encoders.lone import lone_row
 from mmfusion.encoders.own import output_width
 
 __all__ = ["PointsEncoder"]
@@ -75,7 +76,8 @@ class PointsEncoder(Encoder):
         """
         if self.training and (self.rotate or self.jitter):
             points = self._augmented(points)
-        return self.backbone(points, there)
+        with lone_row(self.backbone, points):
+            return self.backbone(points, there)
 
     def _augmented(self, points: Tensor) -> Tensor:
         coordinates, rest = points.split(

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmfusion.encoders.base import Encoder
+from mmfusion.encoders.lone import lone_row
 from mmfusion.encoders.own import output_width
 from mmfusion.encoders.scaler import FeatureScaler
 from mmfusion.encoders.stages import freeze_stages, frozen_parts
@@ -141,17 +141,8 @@ class VisionEncoder(Encoder):
         return pixels.to(self.mean.dtype).sub(self.mean * scale).div_(self.std * scale)
 
     def _run(self, images: Tensor) -> Tensor:
-        if not self.training or self.frozen or len(images) > 1:
+        with lone_row(self.backbone, images):
             return self._backbone_output(images)
-        # Batch statistics of one image are no statistics: use the running ones for this step.
-        norms = [m for m in self.backbone.modules() if isinstance(m, _BatchNorm) and m.training]
-        for norm in norms:
-            norm.eval()
-        try:
-            return self._backbone_output(images)
-        finally:
-            for norm in norms:
-                norm.train()
 
     def _backbone_output(self, images: Tensor) -> Tensor:
         return self.backbone(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from mmfusion.survival import Survival
 
-__all__ = ["check_frame", "name_rows", "take_outcome"]
+__all__ = ["check_frame", "fill_unread", "name_rows", "take_outcome"]
 
 
 def check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
@@ -51,6 +52,21 @@ def check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFram
     values = validate_data(estimator, X, reset=reset, ensure_all_finite="allow-nan")
     names = getattr(estimator, "feature_names_in_", None)
     return pd.DataFrame(values, columns=names)
+
+
+def fill_unread(estimator: BaseEstimator, X: Any, read: Collection[Any]) -> Any:
+    """Return `X` with empty columns for those of ``fit`` that it lacks, where none is `read`.
+
+    Anything else that is wrong with its columns is left to `check_frame`.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None or not isinstance(X, pd.DataFrame):
+        return X
+    lacking = [name for name in names if name not in X.columns]
+    others = [name for name in names if name in X.columns]
+    if not lacking or others != X.columns.tolist() or not set(read).isdisjoint(lacking):
+        return X
+    return X.reindex(columns=names)
 
 
 def name_rows(frame: pd.DataFrame, rows: np.ndarray, most: int = 5) -> str:

@@ -14,7 +14,7 @@ from mmfusion.heads.base import Head
 from mmfusion.heads.cox import CoxMixtureHead
 from mmfusion.modalities import Modality
 
-from ._frame import check_frame, name_rows
+from ._frame import check_frame, fill_unread, name_rows
 from ._late import LatePool
 from ._model import FusionModel
 from ._parameters import check_names, training_settings
@@ -52,14 +52,25 @@ class Predicting(SemiStructured):
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the checked frame and the predictors of its rows, float64 of shape (n, K).
 
-        Only `modalities`, if given, are looked at: the others are absent in every row.
+        Only `modalities`, if given, are looked at: the others are absent in every row, and `X` may
+        lack their columns.
         """
         check_is_fitted(self)
+        asked = self._check_asked(modalities)
+        if asked is not None:
+            X = fill_unread(self, X, self._columns_read(asked))
         frame = check_frame(self, X, reset=False)
-        eta = self._deep(frame, self._check_asked(modalities))
+        eta = self._deep(frame, asked)
         if self._structured is not None:
             eta = self._structured.predictor(frame, eta, self._head)
         return frame, eta
+
+    def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
+        """Return the columns that a prediction from these modalities needs."""
+        formula = () if self._structured is None else self._structured.formula.columns_
+        return {column for m in modalities for column in self.modalities_[m].columns_}.union(
+            formula
+        )
 
     def _check_asked(self, modalities: Collection[str] | None) -> list[str] | None:
         """Return the names as a list: an array has no truth value, a Series looks in its index."""

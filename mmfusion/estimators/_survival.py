@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.metrics import concordance_index
+from mmfusion.survival import check_survival
 
 from ._parameters import check_number
 
@@ -186,9 +187,10 @@ class SurvivalPredictions:
         float
         """
         frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+        outcome = check_survival(y, index=frame.index, n_rows=len(frame))
         risk = self._head.risk(eta)  # type: ignore[attr-defined]
         strata = self._curve_context(frame).get("strata")
-        return concordance_index(y, risk, strata=strata, sample_weight=sample_weight)
+        return concordance_index(outcome, risk, strata=strata, sample_weight=sample_weight)
 
 
 def _check_times(times: Any) -> np.ndarray:

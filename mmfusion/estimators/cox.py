@@ -251,10 +251,14 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
     def _curve_context(self, frame: pd.DataFrame) -> dict[str, Any]:
         return {"strata": self._strata(frame)}
 
+    def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
+        strata = () if self.strata is None else (self.strata,)
+        return super()._columns_read(modalities).union(strata)
+
     def _default_times(self) -> np.ndarray:
         return self.event_times_
 
-    def _strata(self, frame: pd.DataFrame) -> np.ndarray | None:
+    def _strata(self, frame: pd.DataFrame) -> pd.Series | None:
         if self.strata is None:
             return None
         if not isinstance(self.strata, Hashable) or self.strata not in frame.columns:
@@ -262,7 +266,7 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
                 f"The strata parameter must name a column of X. Got {self.strata!r}; "
                 f"X has {frame.columns.tolist()[:10]}."
             )
-        return frame[self.strata].to_numpy()
+        return frame[self.strata]  # with its index, for messages
 
     @property
     def event_times_(self) -> np.ndarray:
@@ -279,8 +283,8 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         ----------
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
-            Predict from these alone: the others count as absent, and are not read. Empty only
-            beside a formula, which is then asked alone.
+            Predict from these alone: the others count as absent, and are not read; `X` may lack
+            their columns. Empty only beside a formula, which is then asked alone.
 
         Returns
         -------

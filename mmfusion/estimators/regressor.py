@@ -159,8 +159,8 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         ----------
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
-            Predict from these alone: the others count as absent, and are not read. Empty only
-            beside a formula, which is then asked alone.
+            Predict from these alone: the others count as absent, and are not read; `X` may lack
+            their columns. Empty only beside a formula, which is then asked alone.
 
         Returns
         -------

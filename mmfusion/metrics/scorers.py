@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from mmfusion.metrics._inputs import check_times
 from mmfusion.metrics.auc import cumulative_dynamic_auc
@@ -132,9 +134,9 @@ def make_survival_scorer(
     -------
     SurvivalScorer
         It can be pickled. For a model with strata (a parameter `strata` that names a column of
-        ``X``), whose risks are comparable within a stratum only, "harrell" compares pairs within a
-        stratum, as the model's own ``score`` does; "uno" and "auc" refuse it; curves are comparable
-        across strata.
+        ``X``; also at the end of a Pipeline or of a search), whose risks are comparable within a
+        stratum only, "harrell" compares pairs within a stratum, as the model's own ``score`` does;
+        "uno" and "auc" refuse it; curves are comparable across strata.
 
     Raises
     ------
@@ -161,6 +163,18 @@ def make_survival_scorer(
 
 
 def _strata_of(estimator: Any, X: Any) -> np.ndarray | None:
-    """Return the stratum of each row, where the model (or a search's best one) has strata."""
-    name = getattr(getattr(estimator, "best_estimator_", estimator), "strata", None)
-    return None if name is None else np.asarray(X[name])
+    """Return the stratum of each row, where the model in searches and pipelines has strata."""
+    before = []
+    while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
+        if not isinstance(estimator, Pipeline):
+            estimator = estimator.best_estimator_
+            continue
+        if len(estimator) > 1:
+            before.append(estimator[:-1])
+        estimator = estimator[-1]
+    name = getattr(estimator, "strata", None)
+    if name is None:
+        return None
+    for steps in before:  # the model sees the columns that they return
+        X = steps.transform(X)
+    return np.asarray(pd.DataFrame(X)[name])

@@ -35,7 +35,9 @@ def read_cloud(cell: Any) -> Cloud | None:
     if isinstance(cell, Path):
         return _checked(_from_file(cell), f"the file {str(cell)!r}")
     if isinstance(cell, torch.Tensor):
-        cell = cell.detach().cpu().numpy()
+        cell = cell.detach().cpu()
+        cell = cell.float() if cell.dtype == torch.bfloat16 else cell  # unknown to NumPy
+        cell = cell.numpy()
     if isinstance(cell, np.ndarray):
         return _checked(cell, "the cloud")
     text = isinstance(cell, str) and not cell.strip()
@@ -54,6 +56,11 @@ def _from_file(path: Path) -> NDArray[Any]:
     if suffix == ".csv":
         # With names in the first line or without: only the cells can tell.
         table = pd.read_csv(path, header=None, dtype=object)
+        if table.iloc[:1, 0].isna().any():  # else the index would be read as x
+            raise ValueError(
+                f"the file {str(path)!r} must hold coordinates alone. Got a first line that begins "
+                "with an empty cell, as where pandas writes the index too: to_csv(..., index=False)"
+            )
         numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
         return numbers[1:] if np.isnan(numbers[:1]).all() else numbers
     raise ValueError(f"points are read from .npy and .csv files. Got {str(path)!r}")

@@ -115,7 +115,7 @@ def column_kind(column: pd.Series) -> str:
     Raises
     ------
     ValueError
-        If the column holds dates, numbers mixed with text, or other objects.
+        If the column holds dates, numbers mixed with text or with bools, or other objects.
     """
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -137,12 +137,24 @@ def column_kind(column: pd.Series) -> str:
         )
     cells = column[column.notna()]
     text = np.array([isinstance(cell, str) for cell in cells], dtype=bool)
-    number = np.array([isinstance(cell, Number) for cell in cells], dtype=bool)
+    number = np.array([isinstance(cell, Number | np.bool_) for cell in cells], dtype=bool)
     if text.any() and number.any() and (text | number).all():
         raise ValueError(
             f"Column {name!r} mixes numbers and text: {_first(cells[number])}, "
             f"{_first(cells[text])}. Make it numbers with pd.to_numeric(..., errors='coerce') or "
             "text with .astype(str)."
+        )
+    if isinstance(dtype, pd.ArrowDtype):
+        raise ValueError(
+            f"Column {name!r} is stored as {dtype}, which is not read. Make it plain first: "
+            f"frame[{name!r}].astype(object)."
+        )
+    kinds = sorted({type(cell).__name__ for cell in cells})
+    if number.all() and len(kinds) > 1:
+        first = [_first(cells[[type(cell).__name__ == kind for cell in cells]]) for kind in kinds]
+        raise ValueError(
+            f"Column {name!r} mixes values of the types {', '.join(kinds)}: {', '.join(first)}. "
+            "Make them numbers of one type with .astype(float)."
         )
     other = cells if (text | number).all() else cells[~(text | number)]
     raise ValueError(

@@ -28,6 +28,9 @@ Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 #: Weights of red, green and blue in grey (ITU-R BT.601), as Pillow has them for 8 bits.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
+#: Formats whose further frames are a preview, the other eye or the layers of the first.
+_ONE_PICTURE = ("MPO", "PSD")
+
 
 def decode(source: Any, size: tuple[int, int], channels: str) -> Pixels:
     """Return an image as an array of one size.
@@ -49,17 +52,40 @@ def decode(source: Any, size: tuple[int, int], channels: str) -> Pixels:
     OSError
         If a file cannot be read (and what else Pillow raises for broken files).
     ValueError
-        If an array has the wrong shape, type or range.
+        If an array has the wrong shape, type or range; if a file or PIL image has several pages,
+        or colours of more than 8 bits.
     """
     if isinstance(source, Path):
         with PILImage.open(source) as image:
-            return _from_pil(ImageOps.exif_transpose(image), size, channels)
+            return decode(image, size, channels)
     if isinstance(source, PILImage.Image):
+        _refuse_loss(source)
         return _from_pil(ImageOps.exif_transpose(source), size, channels)
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu()
+        source = source.float() if source.dtype == torch.bfloat16 else source  # unknown to NumPy
         source = (source.permute(1, 2, 0) if source.ndim == 3 else source).numpy()
     return _from_array(source, size, channels)
+
+
+def _refuse_loss(image: PILImage.Image) -> None:
+    """Raise ValueError for what Pillow would read a part of, without a word."""
+    try:
+        n_pages = getattr(image, "n_frames", 1)
+    except ValueError:  # its file was closed, so the user has chosen and loaded the page
+        n_pages = 1
+    if n_pages > 1 and image.format not in _ONE_PICTURE:
+        raise ValueError(
+            "an image must have one page or frame: give those that you mean as a list of arrays "
+            f"or PIL images. Got {n_pages}"
+        )
+    # How it is stored, known until it is loaded; of one channel, Pillow keeps all 16 bits.
+    stored = str(getattr(image, "tile", ""))
+    if ";16" in stored and image.mode != "F" and not image.mode.startswith("I"):
+        raise ValueError(
+            "colours of 16 bits would lose 8 of them: give an array of uint16, or a file of 8 bits "
+            f"a channel. Got 16 bits a channel ({image.mode})"
+        )
 
 
 def _from_pil(image: PILImage.Image, size: tuple[int, int], channels: str) -> Pixels:

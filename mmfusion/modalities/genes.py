@@ -220,7 +220,7 @@ class Genes(Modality):
     def _check_parameters(self) -> None:
         _check_positive("clip", self.clip, whole=False)
         _check_positive("top_variance", self.top_variance, whole=True)
-        _check_positive("n_components", self.n_components, whole=True)
+        _check_positive("n_components", self.n_components, whole=True, below=1)
 
     def _resolve(self, frame: pd.DataFrame) -> list[Hashable]:
         """Return the columns that the parameter means in this table."""
@@ -298,15 +298,21 @@ class Genes(Modality):
         self.feature_labels_ = [f"component {i + 1}" for i in range(pca.n_components_)]
 
 
-def _check_positive(parameter: str, value: Any, *, whole: bool) -> None:
-    """Raise ValueError unless a parameter is None, positive, and of its kind."""
+def _check_positive(parameter: str, value: Any, *, whole: bool, below: float = np.inf) -> None:
+    """Raise ValueError unless a parameter is None, positive, and of its kind.
+
+    With `whole` it is a number of columns or a share of them, at most 1 and under `below`.
+    """
     if value is None:
         return
     good = isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
     if good and whole and not isinstance(value, Integral):
-        good = float(value) <= 1
+        good = float(value) <= 1 and float(value) < below
     if not good:
-        allowed = "an integer of at least 1 or a share in (0, 1]" if whole else "a positive number"
+        share = "(0, 1)" if below <= 1 else "(0, 1]"
+        allowed = (
+            f"an integer of at least 1 or a share in {share}" if whole else "a positive number"
+        )
         raise ValueError(
             f"The {parameter} parameter of Genes must be {allowed} or None. Got {value!r}."
         )

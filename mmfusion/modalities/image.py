@@ -35,7 +35,9 @@ class Image(Modality):
     * an array of shape (height, width) or (height, width, 1, 3 or 4);
     * a tensor of shape (height, width) or (channels, height, width).
 
-    Arrays and tensors are uint8, uint16 (65535 is white) or float in [0, 1]. ``None``, NaN, empty
+    Arrays and tensors are uint8, uint16 (65535 is white) or float in [0, 1]; files have 8 bits a
+    channel, or up to 16 where they are grey, and one page (of a z-stack or an animation, give the
+    pages that you mean as a list of arrays). ``None``, NaN, empty
     text and an empty list mean that there is no image; a row without one is absent.
 
     Parameters

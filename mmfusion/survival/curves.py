@@ -201,8 +201,8 @@ def kaplan_meier(time: Any, event: Any, entry: Any = None, weight: Any = None) -
     >>> curve([0, 1, 2, 3])
     array([1.  , 0.75, 0.5 , 0.5 ])
     """
-    times, at_risk, events, _ = _risk_table(time, event, entry, weight)
-    return KaplanMeier(times, at_risk, events)
+    times, events, censored, staying = _risk_table(time, event, entry, weight)
+    return KaplanMeier(times, events + (censored + staying), events)
 
 
 def nelson_aalen(time: Any, event: Any, entry: Any = None, weight: Any = None) -> NelsonAalen:
@@ -220,8 +220,8 @@ def nelson_aalen(time: Any, event: Any, entry: Any = None, weight: Any = None) -
     >>> nelson_aalen([1, 2, 4, 4], [1, 1, 0, 1])([1, 4])
     array([0.25      , 1.08333333])
     """
-    times, at_risk, events, _ = _risk_table(time, event, entry, weight)
-    return NelsonAalen(times, at_risk, events)
+    times, events, censored, staying = _risk_table(time, event, entry, weight)
+    return NelsonAalen(times, events + (censored + staying), events)
 
 
 def censoring_distribution(
@@ -250,8 +250,8 @@ def censoring_distribution(
     >>> censoring_distribution([1, 1, 2, 2, 3], [1, 0, 1, 0, 1])([1, 2])
     array([0.75 , 0.375])
     """
-    times, at_risk, events, censored = _risk_table(time, event, entry, weight)
-    return KaplanMeier(times, at_risk - events, censored)
+    times, _, censored, staying = _risk_table(time, event, entry, weight)
+    return KaplanMeier(times, censored + staying, censored)
 
 
 class LogRank(NamedTuple):
@@ -324,7 +324,10 @@ def log_rank_test(time: Any, event: Any, group: Any) -> LogRank:
 def _risk_table(
     time: Any, event: Any, entry: Any, weight: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return distinct times, and the weight at risk, with an event and censored at each."""
+    """Return distinct times, and the weight with an event, censored and at risk beyond each.
+
+    These three add up to the weight at risk, and none is negative.
+    """
     given = (time, event) if entry is None else (time, event, entry)
     y = check_survival(given, allow_competing=True, require_events=False, name="the outcome")
     w = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -340,11 +343,24 @@ def _risk_table(
     seen = y.event > 0
     events = np.bincount(position, weights=w * seen, minlength=k)
     censored = np.bincount(position, weights=w * ~seen, minlength=k)
-    at_risk = np.cumsum((events + censored)[::-1])[::-1]
+    staying = _after(events + censored)
     if y.delayed:
         # Who enters at or after times[i] leaves after it too, but is not yet at risk at it.
         not_yet = np.searchsorted(times, y.entry, side="right") - 1  # last i, times[i] <= entry
         late = not_yet >= 0
         entering = np.bincount(not_yet[late], weights=w[late], minlength=k)
-        at_risk = at_risk - np.cumsum(entering[::-1])[::-1]
-    return times, at_risk, events, censored
+        # Differences of sums of weights are rounded, those of numbers of rows are not.
+        leave, enter = position[w > 0], not_yet[late & (w > 0)]
+        n_staying = _after(np.bincount(leave, minlength=k)) - _from(np.bincount(enter, minlength=k))
+        staying = np.where(n_staying > 0, np.maximum(staying - _from(entering), 0.0), 0.0)
+    return times, events, censored, staying
+
+
+def _from(weight: np.ndarray) -> np.ndarray:
+    """Return the sum of the weights at each place and after it."""
+    return np.cumsum(weight[::-1])[::-1]
+
+
+def _after(weight: np.ndarray) -> np.ndarray:
+    """Return the sum of the weights after each place."""
+    return np.append(_from(weight)[1:], 0)

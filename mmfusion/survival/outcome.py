@@ -221,7 +221,7 @@ def _columns(y: Any, name: str) -> dict[str, Any]:
         return {part: y[part] for part in ("time", "event", "entry") if part in found}
     if isinstance(y, np.ndarray) and y.dtype.names is not None:
         return _fields(y, name, wanted)
-    if isinstance(y, (tuple, list)) and len(y) in (2, 3) and all(np.ndim(part) for part in y):
+    if isinstance(y, (tuple, list)) and len(y) in (2, 3) and any(np.ndim(part) for part in y):
         return dict(zip(("time", "event", "entry"), y, strict=False))
     if y is None:
         raise ValueError(
@@ -258,7 +258,8 @@ def _fields(y: np.ndarray, name: str, wanted: str) -> dict[str, Any]:
 def _length(column: Any, part: str, name: str) -> int:
     shape = np.shape(column)
     if len(shape) != 1:
-        raise ValueError(f"The {part} in {name} must have one dimension. Got shape {shape}.")
+        found = f"shape {shape}" if shape else repr(column)
+        raise ValueError(f"The {part} in {name} must have one dimension. Got {found}.")
     return int(shape[0])
 
 

@@ -61,3 +61,16 @@ def test_own_network_gives_its_own_width() -> None:
     assert encoder(torch.zeros(2, 3), torch.zeros(2, 1, dtype=torch.int64)).shape == (2, 9)
     with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module. Got int"):
         ModuleTableEncoder(3, [], lambda n: n)  # type: ignore[arg-type,return-value]
+
+
+def test_own_network_with_batch_norm_and_one_row_in_training() -> None:
+    encoder = ModuleTableEncoder(
+        3, [], lambda n: nn.Sequential(nn.Linear(n, 6), nn.BatchNorm1d(6))
+    ).train()
+    norm = encoder.layers[1]
+    before = norm.running_mean.clone()
+    assert torch.isfinite(encoder(torch.randn(1, 3))).all()
+    assert torch.equal(norm.running_mean, before)
+    assert norm.training
+    encoder(torch.randn(2, 3))
+    assert not torch.equal(norm.running_mean, before)

@@ -166,3 +166,17 @@ def test_a_bad_encoder_is_named(made: Any, error: type, message: str) -> None:
     frame = pd.DataFrame({"organ": [np.random.default_rng(0).normal(size=(9, 3))]})
     with pytest.raises(error, match=message):
         build_encoder(Points("organ", encoder=made).fit(frame), 6)
+
+
+def test_own_network_with_batch_norm_and_one_cloud_in_training() -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, points: Tensor, there: Tensor | None = None) -> Tensor:
+            return self.norm(points.mean(1))
+
+    encoder = PointsEncoder(Normed(), 3, None).train()
+    assert torch.isfinite(encoder(cloud(1).float())).all()
+    assert encoder.backbone.norm.training

@@ -100,6 +100,14 @@ def test_different_lengths(data: tuple[pd.DataFrame, np.ndarray]) -> None:
         table().fit(frame, y, sample_weight=np.ones(39))
 
 
+@pytest.mark.parametrize("kind", ["cox", "discrete"])
+def test_scoring_an_outcome_of_another_length(kind: str) -> None:
+    frame, y = cohort_for(kind, missing=0.0)
+    model = make_model(kind).fit(frame, y)
+    with pytest.raises(ValueError, match=r"y parameter must have as many rows as X \(40\). Got 39"):
+        model.score(frame, y[:-1])
+
+
 @pytest.mark.parametrize(
     ("y", "message"),
     [
@@ -293,6 +301,20 @@ def test_an_unseen_stratum(data: tuple[pd.DataFrame, np.ndarray]) -> None:
     strange = frame.assign(sex=["x", *frame["sex"].iloc[1:]])
     with pytest.raises(ValueError, match=r"'x'"), pytest.warns(UserWarning, match=r"'sex'"):
         model.predict_survival_function(strange, times=[1.0])
+
+
+def test_missing_strata_are_named_by_their_rows(data: tuple[pd.DataFrame, np.ndarray]) -> None:
+    frame, y = data
+    frame = frame.assign(site=np.arange(40) % 2.0)
+    model = table(strata="site").fit(frame, y)
+    gone = frame.assign(site=[0.0, np.nan, *frame["site"].iloc[2:]])
+    message = "strata parameter must have no missing labels. Got some in rows 'patient_1'"
+    with pytest.raises(ValueError, match=message):
+        table(strata="site").fit(gone, y)
+    with pytest.raises(ValueError, match=message):
+        model.predict_survival_function(gone, times=[1.0])
+    with pytest.raises(ValueError, match=message):
+        model.predict_median(gone)
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,35 @@ def test_files_of_modalities_not_asked_for_are_not_opened() -> None:
         model.predict(gone)
 
 
+@pytest.mark.parametrize("fusion", EVERY)
+def test_columns_of_modalities_not_asked_for_may_be_lacking(fusion: str) -> None:
+    frame, y = cohort_for("cox", 60, missing=0.0)
+    frame["dose"] = np.linspace(-1, 1, 60)
+    frame["site"] = np.arange(60) % 2
+    model = three("cox", fusion, structured="dose", strata="site").fit(frame, y)
+    lacking = frame[[c for c in frame if c in ("dose", "site", *GENES)]]
+    given = lacking.copy()
+    for asked, part in (["rna"], lacking), ([], frame[["dose", "site"]]):
+        np.testing.assert_array_equal(
+            model.predict(part, modalities=asked), model.predict(frame, modalities=asked)
+        )
+        pd.testing.assert_frame_equal(
+            model.predict_survival_function(part, modalities=asked),
+            model.predict_survival_function(frame, modalities=asked),
+        )
+    pd.testing.assert_frame_equal(lacking, given)
+    missing = "seen at fit time, yet now missing"
+    with pytest.raises(ValueError, match=missing):
+        model.predict(lacking)
+    for column in ("gene_3", "dose", "site"):
+        with pytest.raises(ValueError, match=rf"{missing}:(\n- .*)*\n- {column}"):
+            model.predict(lacking.drop(columns=column), modalities=["rna"])
+    with pytest.raises(ValueError, match="unseen at fit time:\n- new"):
+        model.predict(lacking.assign(new=1.0), modalities=["rna"])
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(lacking[lacking.columns[::-1]], modalities=["rna"])
+
+
 def test_what_may_be_asked_for() -> None:
     frame, y = cohort_for("regressor", missing=0.0)
     model = three("regressor", "concat").fit(frame, y)

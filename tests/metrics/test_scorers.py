@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sksurv.metrics import concordance_index_censored
 
 from mmfusion.estimators import FusionCox
@@ -171,3 +173,46 @@ def test_a_stratified_cox_model_scores_itself_in_the_same_way() -> None:
     frame = frame.assign(centre=np.arange(90) % 2)
     model = FusionCox({}, structured="age + gene_0", strata="centre").fit(frame, y)
     assert make_survival_scorer("harrell")(model, frame, y) == model.score(frame, y)
+
+
+def name_centre(X: pd.DataFrame) -> pd.DataFrame:
+    return X.rename(columns={"site": "centre"})
+
+
+def test_strata_are_found_in_pipelines_and_searches() -> None:
+    frame, y = make_cohort(90, missing=0.0)
+    frame = frame.assign(site=np.arange(90) % 2)
+    model = FusionCox({}, structured="age + gene_0", strata="centre")
+    renamed = make_pipeline(FunctionTransformer(name_centre), model).fit(frame, y)
+    within = renamed.score(frame, y)
+    assert concordance_index(y, renamed.predict(frame)) != within
+    search = GridSearchCV(renamed, {"fusioncox__ties": ["efron"]}, cv=2).fit(frame, y)
+    inner = GridSearchCV(model, {"ties": ["efron"]}, cv=2)
+    for wrapped in (renamed, search, make_pipeline(FunctionTransformer(name_centre), inner)):
+        wrapped.fit(frame, y)
+        assert make_survival_scorer("harrell")(wrapped, frame, y) == within
+        for metric in ("uno", "auc"):
+            with pytest.raises(ValueError, match="risks of different strata cannot be compared"):
+                make_survival_scorer(metric)(wrapped, frame, y)
+    alone = make_pipeline(model.set_params(strata="site")).fit(frame, y)
+    assert make_survival_scorer("harrell")(alone, frame, y) == within
+    passed = make_pipeline("passthrough", model).fit(frame, y)
+    assert make_survival_scorer("harrell")(passed, frame, y) == within
+
+
+class Ranked(BaseEstimator):
+    """Its first column is the risk."""
+
+    def __init__(self, strata=None):
+        self.strata = strata
+
+    def predict(self, X):
+        return X[:, 0]
+
+
+def test_strata_of_an_array_are_its_columns() -> None:
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=60), np.arange(60) % 3])
+    y = surv(rng.exponential(np.exp(-X[:, 0])), rng.random(60) < 0.7)
+    found = make_survival_scorer("harrell")(Ranked(strata=1), X, y)
+    assert found == concordance_index(y, X[:, 0], strata=X[:, 1])

@@ -291,6 +291,7 @@ def test_infinite_value_names_column_and_row(expression):
         ({"top_variance": 0}, "top_variance parameter .* at least 1 or a share .* Got 0"),
         ({"top_variance": 1.5}, "top_variance parameter .* Got 1.5"),
         ({"n_components": -1}, "n_components parameter .* Got -1"),
+        ({"n_components": 1.0}, r"n_components parameter .* a share in \(0, 1\) .* Got 1.0"),
         ({"n_components": True}, "n_components parameter .* Got True"),
         ({"n_components": 7}, r"must be at most 6, .* \(40\) and the genes read \(6\). Got 7"),
     ],

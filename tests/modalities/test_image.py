@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +163,57 @@ def test_16_bit_files_keep_their_depth(tmp_path, suffix):
         found = pixels(cell)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, np.broadcast_to(deep / 65535, (3, 8, 8)), atol=1e-7)
+
+
+@pytest.mark.parametrize(("color_type", "n_channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colour_of_16_bits_is_refused(tmp_path, color_type, n_channels):
+    # Pillow would keep the high byte alone: 16 values from 1000 on become one.
+    values = np.arange(1000, 1000 + 16 * n_channels).reshape(4, 4, n_channels)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    path = tmp_path / "deep.png"
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        header = struct.pack(">IIBBBBB", 4, 4, 16, color_type, 0, 0, 0)
+        for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            check = zlib.crc32(name + content)
+            file.write(struct.pack(">I", len(content)) + name + content + struct.pack(">I", check))
+    frame = pd.DataFrame({"ct": [str(path)]}, index=["p7"])
+    with pytest.raises(ValueError, match=r"'ct', row 'p7': .*deep.png.*16 bits would lose 8"):
+        Image("ct", size=4).fit(frame).transform(frame)
+    with PILImage.open(path) as image, pytest.raises(ValueError, match="an array of uint16"):
+        pixels(image, size=4)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
+def test_several_pages_are_refused(tmp_path, suffix):
+    pages = [PILImage.fromarray(noise(8, 8, 3, seed=seed)) for seed in range(3)]
+    path = tmp_path / f"stack.{suffix}"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    frame = pd.DataFrame({"ct": [str(path)]}, index=["p7"])
+    wanted = r"'ct', row 'p7': .*must have one page or frame.*as a list.*Got 3\."
+    with pytest.raises(ValueError, match=wanted):
+        Image("ct", size=8).fit(frame).transform(frame)
+    with PILImage.open(path) as image, pytest.raises(ValueError, match="Got 3"):
+        pixels(image)
+    as_list = column(pages)
+    assert len(Image("ct", size=8).fit(as_list).transform(as_list).pixels) == 3
+    pages[0].save(path)
+    with PILImage.open(path) as image:
+        image.load()
+    np.testing.assert_array_equal(pixels(image), pixels(str(path)))
+
+
+def test_a_photograph_with_a_preview_is_one_image(tmp_path):
+    pages = [PILImage.fromarray(noise(8, 8, 3, seed=seed)) for seed in range(2)]
+    path = tmp_path / "photo.jpg"
+    pages[0].save(path, format="MPO", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "alone.jpg")
+    np.testing.assert_array_equal(pixels(str(path)), pixels(str(tmp_path / "alone.jpg")))
+
+
+def test_half_precision_tensors():
+    half = torch.from_numpy(noise(3, 8, 8, dtype=np.float32)).bfloat16()
+    np.testing.assert_array_equal(pixels(half), half.float().numpy())
 
 
 def test_16_bit_is_resized_within_bounds():

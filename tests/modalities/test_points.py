@@ -163,10 +163,20 @@ def test_files(tmp_path: Path, as_text: bool) -> None:
     assert torch.equal(transformed(here).points, read.points)
 
 
+@pytest.mark.parametrize("names", [["x", "y", "z"], None])
+def test_a_file_with_the_index_of_pandas_is_refused(tmp_path: Path, names: Any) -> None:
+    path = tmp_path / "indexed.csv"
+    pd.DataFrame(clouds(1)[0], columns=names).to_csv(path)
+    with pytest.raises(ValueError, match=r"row 'p0'.*indexed\.csv'.*index=False"):
+        transformed([path])
+
+
 def test_tensors_and_whole_numbers() -> None:
     whole = np.arange(12).reshape(4, 3)
-    data = transformed([whole, torch.from_numpy(whole.astype(np.float32)).requires_grad_()])
+    tensor = torch.from_numpy(whole.astype(np.float32))
+    data = transformed([whole, tensor.requires_grad_(), tensor.bfloat16()])
     assert torch.equal(data.points[0], data.points[1])
+    assert torch.equal(data.points[0], data.points[2])
 
 
 def test_one_point_a_cloud() -> None:

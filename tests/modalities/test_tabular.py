@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -330,6 +331,23 @@ def test_mixed_numbers_and_text_name_both_rows():
     frame = pd.DataFrame({"stage": [None, 2, 3, "3a"]})
     with pytest.raises(ValueError, match=r"mixes numbers and text: 2 in row 1, '3a' in row 3"):
         Tabular().fit(frame)
+
+
+@pytest.mark.parametrize("yes", [True, np.True_])
+def test_numbers_of_several_types_name_a_row_of_each(yes):
+    frame = pd.DataFrame({"treated": pd.Series([1, 0, yes, None], dtype=object)})
+    wanted = r"'treated' mixes values of the types bool, int: True in row 2, 1 in row 0.*float"
+    with pytest.raises(ValueError, match=wanted):
+        Tabular().fit(frame)
+    Tabular().fit(frame.astype(float))
+
+
+def test_a_dictionary_of_pyarrow_says_what_to_do():
+    kind = pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
+    frame = pd.DataFrame({"sex": pd.Series(["f", "m", None, "f"], dtype=kind)})
+    with pytest.raises(ValueError, match=r"'sex' is stored as dictionary<.*astype\(object\)"):
+        Tabular().fit(frame)
+    assert Tabular().fit(frame.astype(object)).categorical_columns_ == ["sex"]
 
 
 @pytest.mark.parametrize("cell", [np.zeros((4, 4)), {"a": 1}, b"text", 1j])

@@ -161,6 +161,48 @@ def test_censoring_as_scikit_survival(seed):
     np.testing.assert_allclose(mine.y, y, atol=1e-12)
 
 
+@settings(max_examples=200)
+@given(seeds)
+def test_curves_of_fractional_weights_stay_in_bounds(seed):
+    time, event, entry = tied(seed, entry=True)
+    rng = np.random.default_rng(seed)
+    # Sums of these differ by their order.
+    weight = rng.choice([0.1, 0.7, 0.1 + 0.7, 0.1 + 0.2, 1 / 3, 1e-9, 0.0], len(time))
+    weight[0] = 1.0
+    for start in (None, entry):
+        for estimate in (kaplan_meier, censoring_distribution):
+            curve = estimate(time, event, start, weight)
+            there = weight > 0
+            began = -np.inf if start is None else entry
+            ended = event if estimate is kaplan_meier else ~event
+            # Before the censorings at a time come its events.
+            gone = np.zeros(len(time), dtype=bool) if estimate is kaplan_meier else event
+            for t, y, at_risk, events, spread in zip(
+                curve.x, curve.y, curve.at_risk, curve.events, curve.greenwood, strict=True
+            ):
+                here = there & (began < t) & (time >= t) & ~(gone & (time == t))
+                leaving = here & ended & (time == t)
+                assert at_risk >= events
+                if leaving.any() and leaving.sum() == here.sum():
+                    assert at_risk == events
+                    assert y == 0
+                    assert spread == np.inf
+            assert (curve.y >= 0).all()
+            assert (curve.y <= 1).all()
+            assert (np.diff(curve.y) <= 0).all()
+            assert (np.diff(curve.greenwood[np.isfinite(curve.greenwood)]) >= 0).all()
+
+
+def test_a_curve_of_rounded_sums_reaches_zero():
+    weight = [0.7 + 0.1, 1.0, 0.1 + 0.1]
+    curve = censoring_distribution([7, 7, 1], [0, 1, 0], [5, 4, 0], weight)
+    assert curve.y.tolist() == [0.0, 0.0]
+    assert curve.greenwood.tolist() == [np.inf, np.inf]
+    alone = censoring_distribution([7, 7], [0, 1], weight=weight[:2])
+    assert alone.y.tolist() == [0.0]
+    assert alone.greenwood.tolist() == [np.inf]
+
+
 def test_the_two_conventions_of_censoring():
     time, event = [1, 1, 2, 2, 3], np.array([1, 0, 1, 0, 1], bool)
     np.testing.assert_allclose(censoring_distribution(time, event)([1, 2]), [0.75, 0.375])

@@ -121,6 +121,8 @@ BAD = {
     "empty": (([], []), ValueError, "at least one row"),
     "2-D": (np.ones((3, 2)), ValueError, r"Got an array of shape \(3, 2\).*surv\(time, event\)"),
     "2-D part": (([[1.0], [2.0]], [1, 1]), ValueError, r"time in y must have one dimension"),
+    "text entry": (([1.0, 2.0], [1, 1], "a"), ValueError, "entry in y must have one .* Got 'a'"),
+    "one event": (([1.0, 2.0], 1), ValueError, "event in y must have one dimension. Got 1"),
     "numbers": (np.arange(4.0), ValueError, r"Got 4 numbers. Use surv\(time, event\)"),
     "list of numbers": ([1.0, 2.0], ValueError, r"Use surv\(time, event\)"),
     "series": (pd.Series([1, 2]), ValueError, r"Use surv\(time, event\)"),
