@@ -45,6 +45,7 @@ class Saving(Predicting):
         for name, value in state["fitted"].items():
             setattr(self, name, value)
         self._expose()
+        self.is_fitted_ = True
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Save the fitted estimator into `folder`: JSON, safetensors and skops, nothing executable.
