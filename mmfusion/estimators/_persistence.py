@@ -94,14 +94,19 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         for key, value in model.network.state_dict().items()
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    private = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    part = private / "new"
     try:
+        part.mkdir()  # as the umask says, which a folder of tempfile's own never is
         _dump_state(state, part / STATE)
         save_file(weights, part / WEIGHTS)
         (part / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        shutil.copymode(part / MANIFEST, part / WEIGHTS)  # safetensors' are their owner's alone
+        if folder.exists():
+            shutil.copymode(folder, part)
         _replace(folder, part)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def _with_plain_paths(modalities: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -370,3 +372,25 @@ def test_a_generator_as_random_state(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     again = FusionCox.load(tmp_path / "model")
     np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_the_umask_says_who_may_read(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, umask: int
+) -> None:
+    model, folder = saved[0], tmp_path / "model"
+
+    def modes() -> tuple[int, set[int]]:
+        files = {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+        return stat.S_IMODE(folder.stat().st_mode), files
+
+    before = os.umask(umask)
+    try:
+        model.save(folder)
+        assert modes() == (0o777 & ~umask, {0o666 & ~umask})
+        folder.chmod(0o750)
+        model.save(folder)  # a folder that is replaced keeps its mode
+        assert modes() == (0o750, {0o666 & ~umask})
+    finally:
+        os.umask(before)
