@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,10 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         if params["modalities"] is None:  # they were its own
             params["modalities"] = {n: clone(m) for n, m in estimator.modalities_.items()}
     state = {
-        "params": {**params, "modalities": _with_plain_paths(params["modalities"])},
+        "params": {**params, "modalities": _plain(params["modalities"], estimator.modalities_)},
         "models": {
-            name: _with_plain_paths(model.modalities) for name, model in estimator._models.items()
+            name: _plain(model.modalities, model.modalities)
+            for name, model in estimator._models.items()
         },
         "head": estimator._head.state(),
         "late": None if estimator._late is None else estimator._late.state(),
@@ -109,18 +110,24 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         shutil.rmtree(private, ignore_errors=True)
 
 
-def _with_plain_paths(modalities: Any) -> Any:
-    """Return modalities with paths among their parameters as text, which any system reads."""
+def _plain(modalities: Any, fitted: Mapping[str, Modality]) -> Any:
+    """Return modalities whose parameters any system reads: text for paths, lists for arrays.
+
+    A function that chose the columns is code: the columns of the `fitted` modality take its place.
+    """
     if modalities is None:
         return None
     plain = {}
     for name, modality in modalities.items():
-        paths = {
-            key: os.fspath(value)
-            for key, value in modality.get_params(deep=False).items()
-            if isinstance(value, os.PathLike)
-        }
-        plain[name] = copy.copy(modality).set_params(**paths) if paths else modality
+        changed: dict[str, Any] = {}
+        for key, value in modality.get_params(deep=False).items():
+            if isinstance(value, os.PathLike):
+                changed[key] = os.fspath(value)
+            elif hasattr(value, "tolist"):  # an array, a Series, an Index
+                changed[key] = value.tolist()
+            elif key == "columns" and callable(value) and name in fitted:
+                changed[key] = list(fitted[name].columns_)
+        plain[name] = copy.copy(modality).set_params(**changed) if changed else modality
     return plain
 
 

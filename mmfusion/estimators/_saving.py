@@ -52,7 +52,8 @@ class Saving(Predicting):
 
         The folder appears whole or not at all: a save that fails leaves what was there. Of the
         parameters, `pretrained` and `callbacks` are not kept; where `modalities` were those of
-        the pretrainer, they are.
+        the pretrainer, they are. A function that chose the columns of a modality is replaced by
+        its fitted ``columns_``.
 
         Parameters
         ----------

@@ -16,6 +16,7 @@ import skops.io
 import torch
 from PIL import Image as PILImage
 from sklearn.base import clone
+from sklearn.compose import make_column_selector
 from torch import nn
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _persistence
@@ -356,6 +357,63 @@ def test_dates_as_levels_of_a_formula_are_said_to_be_at_fault(tmp_path: Path) ->
 
 class Stop(Callback):
     pass
+
+
+def kinds_of_labels(names: list[str]) -> dict[str, Any]:
+    return {
+        "Index": pd.Index(names),
+        "Series": pd.Series(names, index=[7] * len(names)),
+        "array": np.array(names),
+        "extension": pd.array(names, dtype="string"),
+        "numpy strings": list(np.array(names)),
+        "tuple": tuple(names),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds_of_labels(["a"]))
+def test_columns_in_any_form_are_saved_as_a_list(kind: str, tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    genes = [name for name in frame if name.startswith("gene_")]
+    given = {
+        "rna": Genes(kinds_of_labels(genes)[kind], hidden=(4,)),
+        "clinic": Tabular(
+            kinds_of_labels(["age", "stage"])[kind],
+            categorical=kinds_of_labels(["stage"])[kind],
+            hidden=(4,),
+        ),
+    }
+    model = clone(make_model(modalities=given, epochs=1)).fit(frame, y)
+    model.save(tmp_path / "model")
+    again = FusionCox.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    for kept in (again.modalities, again.modalities_):
+        assert list(kept["rna"].columns) == genes
+        assert list(kept["clinic"].categorical) == ["stage"]
+        if kind not in ("tuple", "numpy strings"):
+            assert type(kept["rna"].columns) is list
+            assert {type(name) for name in kept["rna"].columns} == {str}
+    np.testing.assert_array_equal(again.fit(frame, y).predict(frame), model.predict(frame))
+
+
+def test_a_function_of_columns_is_saved_as_those_it_chose(tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    chosen = make_column_selector("gene_")
+    table = Tabular(["age", "stage"], hidden=(4,))
+    model = make_model(modalities={"rna": Genes(chosen), "table": table}, epochs=1).fit(frame, y)
+    model.save(tmp_path / "model")
+    assert model.modalities["rna"].columns is chosen  # the user's own is as it was
+    again = FusionCox.load(tmp_path / "model")
+    assert again.modalities["rna"].columns == model.modalities_["rna"].columns_
+    assert again.modalities_["rna"].columns == model.modalities_["rna"].columns_
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    np.testing.assert_array_equal(again.fit(frame, y).predict(frame), model.predict(frame))
+
+
+def test_columns_that_cannot_be_copied_are_refused_by_name() -> None:
+    frame, y = cohort_for("cox")
+    for columns in ({"age": 1, "stage": 2}.keys(), (name for name in ("age", "stage"))):
+        with pytest.raises(TypeError, match=r"columns parameter of modality 'table' must be a lis"):
+            make_model(modalities={"table": Tabular(columns)}).fit(frame, y)
 
 
 def test_callbacks_are_code_and_are_left_out(tmp_path: Path) -> None:
