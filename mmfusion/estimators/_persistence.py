@@ -94,6 +94,7 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         for number, model in enumerate(estimator._models.values())
         for key, value in model.network.state_dict().items()
     }
+    _check_finite(weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
     private = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     part = private / "new"
@@ -185,17 +186,22 @@ def load_estimator(cls: type, folder: Path) -> Any:
     unknown = _read(folder / STATE, _untrusted)
     if unknown:
         raise ValueError(f"{folder / STATE} holds types that are not trusted: {unknown}.")
-    state = _read(folder / STATE, lambda path: skops.io.load(path, trusted=sorted(TRUSTED)))
+    state = _read(folder / STATE, _state)
     fusion = state["params"].get("fusion")
     if manifest["format"] == 1 and isinstance(fusion, EarlyFusion | LateFusion):
         raise ValueError(
             f"{folder} was written in format 1, in which {type(fusion).__name__} had another "
             "meaning; fit it again."
         )
-    weights = _read(folder / WEIGHTS, load_file)
-    estimator = cls(**state["params"])
-    estimator._restore(state, _by_model(weights, manifest["models"]))
-    estimator.history_ = pd.DataFrame(manifest["history"]).reset_index(drop=True)
+    weights = _read(folder / WEIGHTS, _weights)
+    try:
+        estimator = cls(**state["params"])
+        estimator._restore(state, _by_model(weights, list(state["models"]), manifest["models"]))
+        estimator.history_ = pd.DataFrame(manifest["history"]).reset_index(drop=True)
+    except ImportError:  # a backbone's library is missing here, and nothing in the folder
+        raise
+    except Exception as error:  # what does not fit together fails in ways of its own
+        raise ValueError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
     return estimator
 
 
@@ -212,12 +218,42 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
 
 def _manifest(path: Path) -> dict[str, Any]:
     manifest = json.loads(path.read_text(encoding="utf-8"))
+    for key, kind in (("format", int), ("class", str)):
+        if not isinstance(manifest[key], kind):
+            raise ValueError(f"its {key} is {manifest[key]!r}.")
     return {key: manifest[key] for key in ("format", "class", "models", "history")}
 
 
+def _state(path: Path) -> dict[str, Any]:
+    state = skops.io.load(path, trusted=sorted(TRUSTED))
+    for key in ("params", "models", "head", "fitted"):
+        if not isinstance(state.get(key), dict):
+            raise ValueError(f"its {key} is {state.get(key)!r}.")
+    return state
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    weights = load_file(path)
+    _check_finite(weights)
+    return weights
+
+
+def _check_finite(weights: dict[str, torch.Tensor]) -> None:
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"The weight {name} is NaN or infinite.")
+
+
 def _by_model(
-    weights: dict[str, torch.Tensor], names: list[str]
+    weights: dict[str, torch.Tensor], names: list[str], written: list[str]
 ) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the weights of each model by its own names."""
+    if names != written:
+        raise ValueError(f"{STATE} holds the models {names}, {MANIFEST} {written}.")
+    numbers = {str(number) for number in range(len(names))}
+    strange = [key for key in weights if key.partition("/")[0] not in numbers]
+    if strange:
+        raise ValueError(f"{WEIGHTS} holds {strange[0]} of no model.")
     return {
         name: {
             key.removeprefix(f"{number}/"): value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import skops.io
 import torch
 from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.compose import make_column_selector
 from torch import nn
@@ -297,6 +299,107 @@ def test_what_is_missing_or_damaged(
         (folder / name).write_bytes(whole[: len(whole) // 2])
         with pytest.raises(ValueError, match=f"{name.replace('.', chr(92) + '.')} is damaged"):
             FusionCox.load(folder)
+
+
+def drop_a_weight(weights: dict[str, Any]) -> None:
+    weights.pop(next(iter(weights)))
+
+
+def reshape_a_weight(weights: dict[str, Any]) -> None:
+    weights.update({name: value[None].clone() for name, value in list(weights.items())[:1]})
+
+
+def add_a_weight(weights: dict[str, Any]) -> None:
+    weights["1/head.weight"] = torch.zeros(1)
+
+
+def spoil_a_weight(weights: dict[str, Any]) -> None:
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    weights[name].view(-1)[0] = torch.inf
+
+
+@pytest.mark.parametrize(
+    "change", [drop_a_weight, reshape_a_weight, add_a_weight, spoil_a_weight, dict.clear]
+)
+def test_weights_that_do_not_fit(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, change: Any
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    weights = load_file(folder / "weights.safetensors")
+    change(weights)
+    save_file(weights, folder / "weights.safetensors")
+    with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
+        FusionCox.load(folder)
+
+
+def test_the_weights_of_another_model(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    make_model("cox", "late", epochs=1).fit(*cohort_for("cox")).save(tmp_path / "late")
+    shutil.copy(tmp_path / "late" / "weights.safetensors", folder)
+    with pytest.raises(ValueError, match=rf"{folder} is damaged: .*of no model"):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("models", ["zz"]),
+        ("models", []),
+        ("models", 3),
+        ("format", "x"),
+        ("format", None),
+        ("class", []),
+        ("history", 3),
+    ],
+)
+def test_a_manifest_that_makes_no_sense(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, key: str, value: Any
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    manifest = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((None, value) for value in (3, [], {})),
+        *(("fitted", value) for value in ("gone", 3, [])),
+        *(
+            (key, value)
+            for key in ("params", "models", "head", "structured")
+            for value in ("gone", 3, [], {})
+        ),
+    ],
+)
+def test_a_state_that_makes_no_sense(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, key: str | None, value: Any
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    state = skops.io.load(folder / "state.skops", trusted=sorted(_persistence.TRUSTED))
+    if key is None:
+        state = value
+    elif value == "gone":
+        del state[key]
+    else:
+        state[key] = value
+    skops.io.dump(state, folder / "state.skops")
+    with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
+        FusionCox.load(folder)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    frame, y = cohort_for("regressor")
+    model = make_model("regressor", epochs=1).fit(frame, y)
+    with torch.no_grad():
+        next(model.network_.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"weight \S+ is NaN or infinite"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_model_of_a_gpu_predicts_on_the_cpu_with_a_warning(
