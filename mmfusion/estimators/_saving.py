@@ -66,7 +66,8 @@ class Saving(Predicting):
             If the estimator is not fitted.
         ValueError
             If `folder` holds something else, or a parameter cannot be saved without executable
-            code (an encoder given as a Module or a function), or a level of the formula (a date).
+            code (an encoder given as a Module or a function), or a level of the formula (a date),
+            or a weight is NaN or infinite.
         """
         check_is_fitted(self)
         save_estimator(self, Path(folder))
