@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MappingView
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -209,6 +209,12 @@ def check_modalities(modalities: Mapping[str, Modality]) -> None:
                 f"Modality {name!r} must be a Tabular, Genes, Image or Points object. "
                 f"Got {modality!r}."
             )
+        for key, value in modality.get_params(deep=False).items():
+            if isinstance(value, MappingView | Iterator):  # neither copied nor read twice
+                raise TypeError(
+                    f"The {key} parameter of modality {name!r} must be a list. "
+                    f"Got {type(value).__name__}; make it one with list(...)."
+                )
         try:
             check_layers(modality)
         except ValueError as error:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,10 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         if params["modalities"] is None:  # they were its own
             params["modalities"] = {n: clone(m) for n, m in estimator.modalities_.items()}
     state = {
-        "params": {**params, "modalities": _with_plain_paths(params["modalities"])},
+        "params": {**params, "modalities": _plain(params["modalities"], estimator.modalities_)},
         "models": {
-            name: _with_plain_paths(model.modalities) for name, model in estimator._models.items()
+            name: _plain(model.modalities, model.modalities)
+            for name, model in estimator._models.items()
         },
         "head": estimator._head.state(),
         "late": None if estimator._late is None else estimator._late.state(),
@@ -93,29 +94,41 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         for number, model in enumerate(estimator._models.values())
         for key, value in model.network.state_dict().items()
     }
+    _check_finite(weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    private = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    part = private / "new"
     try:
+        part.mkdir()  # as the umask says, which a folder of tempfile's own never is
         _dump_state(state, part / STATE)
         save_file(weights, part / WEIGHTS)
         (part / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        shutil.copymode(part / MANIFEST, part / WEIGHTS)  # safetensors' are their owner's alone
+        if folder.exists():
+            shutil.copymode(folder, part)
         _replace(folder, part)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
 
 
-def _with_plain_paths(modalities: Any) -> Any:
-    """Return modalities with paths among their parameters as text, which any system reads."""
+def _plain(modalities: Any, fitted: Mapping[str, Modality]) -> Any:
+    """Return modalities whose parameters any system reads: text for paths, lists for arrays.
+
+    A function that chose the columns is code: the columns of the `fitted` modality take its place.
+    """
     if modalities is None:
         return None
     plain = {}
     for name, modality in modalities.items():
-        paths = {
-            key: os.fspath(value)
-            for key, value in modality.get_params(deep=False).items()
-            if isinstance(value, os.PathLike)
-        }
-        plain[name] = copy.copy(modality).set_params(**paths) if paths else modality
+        changed: dict[str, Any] = {}
+        for key, value in modality.get_params(deep=False).items():
+            if isinstance(value, os.PathLike):
+                changed[key] = os.fspath(value)
+            elif hasattr(value, "tolist"):  # an array, a Series, an Index
+                changed[key] = value.tolist()
+            elif key == "columns" and callable(value) and name in fitted:
+                changed[key] = list(fitted[name].columns_)
+        plain[name] = copy.copy(modality).set_params(**changed) if changed else modality
     return plain
 
 
@@ -173,17 +186,22 @@ def load_estimator(cls: type, folder: Path) -> Any:
     unknown = _read(folder / STATE, _untrusted)
     if unknown:
         raise ValueError(f"{folder / STATE} holds types that are not trusted: {unknown}.")
-    state = _read(folder / STATE, lambda path: skops.io.load(path, trusted=sorted(TRUSTED)))
+    state = _read(folder / STATE, _state)
     fusion = state["params"].get("fusion")
     if manifest["format"] == 1 and isinstance(fusion, EarlyFusion | LateFusion):
         raise ValueError(
             f"{folder} was written in format 1, in which {type(fusion).__name__} had another "
             "meaning; fit it again."
         )
-    weights = _read(folder / WEIGHTS, load_file)
-    estimator = cls(**state["params"])
-    estimator._restore(state, _by_model(weights, manifest["models"]))
-    estimator.history_ = pd.DataFrame(manifest["history"]).reset_index(drop=True)
+    weights = _read(folder / WEIGHTS, _weights)
+    try:
+        estimator = cls(**state["params"])
+        estimator._restore(state, _by_model(weights, list(state["models"]), manifest["models"]))
+        estimator.history_ = pd.DataFrame(manifest["history"]).reset_index(drop=True)
+    except ImportError:  # a backbone's library is missing here, and nothing in the folder
+        raise
+    except Exception as error:  # what does not fit together fails in ways of its own
+        raise ValueError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
     return estimator
 
 
@@ -200,12 +218,42 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
 
 def _manifest(path: Path) -> dict[str, Any]:
     manifest = json.loads(path.read_text(encoding="utf-8"))
+    for key, kind in (("format", int), ("class", str)):
+        if not isinstance(manifest[key], kind):
+            raise ValueError(f"its {key} is {manifest[key]!r}.")
     return {key: manifest[key] for key in ("format", "class", "models", "history")}
 
 
+def _state(path: Path) -> dict[str, Any]:
+    state = skops.io.load(path, trusted=sorted(TRUSTED))
+    for key in ("params", "models", "head", "fitted"):
+        if not isinstance(state.get(key), dict):
+            raise ValueError(f"its {key} is {state.get(key)!r}.")
+    return state
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    weights = load_file(path)
+    _check_finite(weights)
+    return weights
+
+
+def _check_finite(weights: dict[str, torch.Tensor]) -> None:
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"The weight {name} is NaN or infinite.")
+
+
 def _by_model(
-    weights: dict[str, torch.Tensor], names: list[str]
+    weights: dict[str, torch.Tensor], names: list[str], written: list[str]
 ) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the weights of each model by its own names."""
+    if names != written:
+        raise ValueError(f"{STATE} holds the models {names}, {MANIFEST} {written}.")
+    numbers = {str(number) for number in range(len(names))}
+    strange = [key for key in weights if key.partition("/")[0] not in numbers]
+    if strange:
+        raise ValueError(f"{WEIGHTS} holds {strange[0]} of no model.")
     return {
         name: {
             key.removeprefix(f"{number}/"): value

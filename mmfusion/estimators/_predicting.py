@@ -14,6 +14,7 @@ from mmfusion.heads.base import Head
 from mmfusion.heads.cox import CoxMixtureHead
 from mmfusion.modalities import Modality
 
+from ._fitted import Fitted
 from ._frame import check_frame, fill_unread, name_rows
 from ._late import LatePool
 from ._model import FusionModel
@@ -23,7 +24,7 @@ from ._semi_structured import SemiStructured
 __all__ = ["Predicting", "refuse_empty", "stack"]
 
 
-class Predicting(SemiStructured):
+class Predicting(Fitted, SemiStructured):
     """What a fitted estimator says of rows: its networks, pooled, beside its formula."""
 
     _head: Head
@@ -37,7 +38,6 @@ class Predicting(SemiStructured):
             for model in self._models.values()
             for name, modality in model.modalities.items()
         }
-        self.is_fitted_ = True
 
     @property
     def network_(self) -> nn.Module:

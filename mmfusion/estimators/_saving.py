@@ -45,13 +45,15 @@ class Saving(Predicting):
         for name, value in state["fitted"].items():
             setattr(self, name, value)
         self._expose()
+        self.is_fitted_ = True
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Save the fitted estimator into `folder`: JSON, safetensors and skops, nothing executable.
 
         The folder appears whole or not at all: a save that fails leaves what was there. Of the
         parameters, `pretrained` and `callbacks` are not kept; where `modalities` were those of
-        the pretrainer, they are.
+        the pretrainer, they are. A function that chose the columns of a modality is replaced by
+        its fitted ``columns_``.
 
         Parameters
         ----------
@@ -64,7 +66,8 @@ class Saving(Predicting):
             If the estimator is not fitted.
         ValueError
             If `folder` holds something else, or a parameter cannot be saved without executable
-            code (an encoder given as a Module or a function), or a level of the formula (a date).
+            code (an encoder given as a Module or a function), or a level of the formula (a date),
+            or a weight is NaN or infinite.
         """
         check_is_fitted(self)
         save_estimator(self, Path(folder))

@@ -226,7 +226,8 @@ class SemiStructured(Effects, NestedModalities):
         plan: _Plan | None,
     ) -> np.ndarray:
         """Fit and report the coefficients beside the deep predictor (n, K); return the whole."""
-        structured, head, cluster = self._part(), self._head, self._cluster(frame)
+        structured, head, cluster = self._structured, self._head, self._cluster(frame)
+        assert structured is not None
         structured.fit_final(frame, deep, head, target)
         eta = structured.predictor(frame, deep, head)
         effect = None

@@ -175,6 +175,7 @@ class FusionEstimator(Pretrained, Saving):
         TrainingDivergedError
             If a loss becomes NaN or infinite.
         """
+        self._unfit()
         settings = training_settings(self)
         strategy = check_fusion(self.fusion)
         if y is None:
@@ -271,6 +272,7 @@ class FusionEstimator(Pretrained, Saving):
             eta = self._fit_effects(frame, y, sample_weight, target, eta, modalities, plan)
         # What was predicted out of fold is as far from the truth as a new row's prediction will be.
         head.finish(torch.from_numpy(eta if folded_eta is None else folded_eta), target)
+        self.is_fitted_ = True
         return self
 
     def _deal_validation(

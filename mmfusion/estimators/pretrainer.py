@@ -23,6 +23,7 @@ from mmfusion.objectives import Objective, Reconstruction, check_objectives
 from mmfusion.training import MIN_VALIDATION_ROWS, Callback, TrainingSettings, split_validation
 
 from ._checks import refuse_blind
+from ._fitted import Fitted
 from ._frame import check_frame, name_rows
 from ._model import FusionModel
 from ._parameters import (
@@ -38,7 +39,7 @@ from ._persistence import load_estimator, save_estimator
 __all__ = ["FusionPretrainer"]
 
 
-class FusionPretrainer(TransformerMixin, NestedModalities):
+class FusionPretrainer(Fitted, TransformerMixin, NestedModalities):
     """Encoders of several modalities, trained on auxiliary losses alone, without an outcome.
 
     Give it to an estimator as ``pretrained=``, use its embeddings as features (`transform`), or
@@ -195,6 +196,7 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
         TrainingDivergedError
             If a loss becomes NaN or infinite.
         """
+        self._unfit()
         settings = self._settings()
         frame = check_frame(self, X, reset=True)
         modalities = self._resolve_modalities(frame, is_array=frame is not X)
@@ -260,7 +262,8 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
             )
 
     def _expose(self) -> None:
-        self.modalities_ = self.model_.modalities
+        self.modalities_ = self._models["model"].modalities
+        self.is_fitted_ = True
 
     @property
     def model_(self) -> FusionModel:
@@ -272,9 +275,6 @@ class FusionPretrainer(TransformerMixin, NestedModalities):
     def network_(self) -> nn.Module:
         """The trained network, on the CPU."""
         return self.model_.network
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_models")
 
     def transform(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Return the embeddings of each row, those of all modalities side by side.

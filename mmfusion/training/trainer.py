@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
@@ -190,12 +189,12 @@ class _Loop:
                 record["learning_rate"] = self.optimizer.param_groups[0]["lr"] / self.scales[0]
                 record.update(self.validate(epoch))
                 record["seconds"] = time.perf_counter() - started
-                state.history.append(record)
-                state.record = record
                 # Predictors start at zero: with an offset, the last pretraining epoch adds nothing.
                 untrained = epoch == first and self.validation_offset is not None
                 judged = epoch > first or untrained
                 best.consider(epoch, record.get("val_loss") if judged else None, self.kept_module())
+                state.history.append(record)
+                state.record = record
                 for callback in callbacks:
                     callback.on_epoch_end(state)
                 if state.stop or best.waited(epoch) >= (settings.patience or math.inf):
@@ -343,14 +342,13 @@ class _Best:
         self.epoch = 0
         self.loss = math.inf
         self.weights: dict[str, Tensor] | None = None
-        self.module: nn.Module | None = None
 
     def consider(self, epoch: int, loss: float | None, module: nn.Module) -> None:
-        if loss is None:
-            self.epoch, self.module = epoch, module
-        elif loss < self.loss:
-            self.epoch, self.loss = epoch, loss
-            self.weights = copy.deepcopy(module.state_dict())
+        if loss is None or loss < self.loss:
+            # A copy also without a loss: Ctrl-C leaves the module in the midst of the next epoch.
+            weights = {name: value.clone() for name, value in module.state_dict().items()}
+            self.epoch, self.weights = epoch, weights
+            self.loss = math.inf if loss is None else loss
 
     def waited(self, epoch: int) -> int:
         return epoch - self.epoch
@@ -358,8 +356,6 @@ class _Best:
     def restore(self, network: nn.Module) -> None:
         if self.weights is not None:
             network.load_state_dict(self.weights)
-        elif self.module is not None and self.module is not network:
-            network.load_state_dict(self.module.state_dict())
 
 
 def _adamw(trained: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.AdamW:

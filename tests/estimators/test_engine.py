@@ -19,7 +19,7 @@ from mmfusion.fusion import JointFusion
 from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Image, Tabular
 from mmfusion.survival import surv
-from mmfusion.training import Callback, TrainingDivergedError, TrainingState
+from mmfusion.training import Callback, TrainingDivergedError, TrainingState, trainer
 from tests.estimators.common import ESTIMATORS, FUSIONS, cohort_for, make_model, predictions
 
 
@@ -254,6 +254,34 @@ def test_ctrl_c_keeps_the_best_weights_and_the_model_is_usable() -> None:
             state.stop = state.record["epoch"] == model.best_epoch_
 
     same = make_model(callbacks=[Stop()], **options).fit(frame, y, eval_set=held)
+    assert_same_weights(model, same)
+
+
+@pytest.mark.parametrize("ema", [None, 0.98])
+def test_ctrl_c_in_the_midst_of_an_epoch_keeps_the_last_whole_one(
+    ema: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, y = cohort_for("regressor")  # 3 batches an epoch
+    taken, step = 0, trainer._Loop.step
+
+    def interrupted(self: Any, *args: Any) -> torch.Tensor:
+        nonlocal taken
+        taken += 1
+        if taken == 9:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    class Stop(Callback):
+        def on_epoch_end(self, state: TrainingState) -> None:
+            state.stop = state.record["epoch"] == 2
+
+    model = make_model("regressor", epochs=5, ema=ema)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Loop, "step", interrupted)
+        with pytest.warns(UserWarning, match=r"in epoch 3; the weights of epoch 2 are kept"):
+            model.fit(frame, y)
+    assert model.best_epoch_ == len(model.history_) == 2
+    same = make_model("regressor", epochs=5, ema=ema, callbacks=[Stop()]).fit(frame, y)
     assert_same_weights(model, same)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ import pytest
 import skops.io
 import torch
 from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
 from sklearn.base import clone
+from sklearn.compose import make_column_selector
 from torch import nn
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _persistence
@@ -296,6 +301,107 @@ def test_what_is_missing_or_damaged(
             FusionCox.load(folder)
 
 
+def drop_a_weight(weights: dict[str, Any]) -> None:
+    weights.pop(next(iter(weights)))
+
+
+def reshape_a_weight(weights: dict[str, Any]) -> None:
+    weights.update({name: value[None].clone() for name, value in list(weights.items())[:1]})
+
+
+def add_a_weight(weights: dict[str, Any]) -> None:
+    weights["1/head.weight"] = torch.zeros(1)
+
+
+def spoil_a_weight(weights: dict[str, Any]) -> None:
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    weights[name].view(-1)[0] = torch.inf
+
+
+@pytest.mark.parametrize(
+    "change", [drop_a_weight, reshape_a_weight, add_a_weight, spoil_a_weight, dict.clear]
+)
+def test_weights_that_do_not_fit(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, change: Any
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    weights = load_file(folder / "weights.safetensors")
+    change(weights)
+    save_file(weights, folder / "weights.safetensors")
+    with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
+        FusionCox.load(folder)
+
+
+def test_the_weights_of_another_model(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    make_model("cox", "late", epochs=1).fit(*cohort_for("cox")).save(tmp_path / "late")
+    shutil.copy(tmp_path / "late" / "weights.safetensors", folder)
+    with pytest.raises(ValueError, match=rf"{folder} is damaged: .*of no model"):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("models", ["zz"]),
+        ("models", []),
+        ("models", 3),
+        ("format", "x"),
+        ("format", None),
+        ("class", []),
+        ("history", 3),
+    ],
+)
+def test_a_manifest_that_makes_no_sense(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, key: str, value: Any
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    manifest = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((None, value) for value in (3, [], {})),
+        *(("fitted", value) for value in ("gone", 3, [])),
+        *(
+            (key, value)
+            for key in ("params", "models", "head", "structured")
+            for value in ("gone", 3, [], {})
+        ),
+    ],
+)
+def test_a_state_that_makes_no_sense(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, key: str | None, value: Any
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    state = skops.io.load(folder / "state.skops", trusted=sorted(_persistence.TRUSTED))
+    if key is None:
+        state = value
+    elif value == "gone":
+        del state[key]
+    else:
+        state[key] = value
+    skops.io.dump(state, folder / "state.skops")
+    with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
+        FusionCox.load(folder)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    frame, y = cohort_for("regressor")
+    model = make_model("regressor", epochs=1).fit(frame, y)
+    with torch.no_grad():
+        next(model.network_.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"weight \S+ is NaN or infinite"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_model_of_a_gpu_predicts_on_the_cpu_with_a_warning(
     saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +462,63 @@ class Stop(Callback):
     pass
 
 
+def kinds_of_labels(names: list[str]) -> dict[str, Any]:
+    return {
+        "Index": pd.Index(names),
+        "Series": pd.Series(names, index=[7] * len(names)),
+        "array": np.array(names),
+        "extension": pd.array(names, dtype="string"),
+        "numpy strings": list(np.array(names)),
+        "tuple": tuple(names),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds_of_labels(["a"]))
+def test_columns_in_any_form_are_saved_as_a_list(kind: str, tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    genes = [name for name in frame if name.startswith("gene_")]
+    given = {
+        "rna": Genes(kinds_of_labels(genes)[kind], hidden=(4,)),
+        "clinic": Tabular(
+            kinds_of_labels(["age", "stage"])[kind],
+            categorical=kinds_of_labels(["stage"])[kind],
+            hidden=(4,),
+        ),
+    }
+    model = clone(make_model(modalities=given, epochs=1)).fit(frame, y)
+    model.save(tmp_path / "model")
+    again = FusionCox.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    for kept in (again.modalities, again.modalities_):
+        assert list(kept["rna"].columns) == genes
+        assert list(kept["clinic"].categorical) == ["stage"]
+        if kind not in ("tuple", "numpy strings"):
+            assert type(kept["rna"].columns) is list
+            assert {type(name) for name in kept["rna"].columns} == {str}
+    np.testing.assert_array_equal(again.fit(frame, y).predict(frame), model.predict(frame))
+
+
+def test_a_function_of_columns_is_saved_as_those_it_chose(tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    chosen = make_column_selector("gene_")
+    table = Tabular(["age", "stage"], hidden=(4,))
+    model = make_model(modalities={"rna": Genes(chosen), "table": table}, epochs=1).fit(frame, y)
+    model.save(tmp_path / "model")
+    assert model.modalities["rna"].columns is chosen  # the user's own is as it was
+    again = FusionCox.load(tmp_path / "model")
+    assert again.modalities["rna"].columns == model.modalities_["rna"].columns_
+    assert again.modalities_["rna"].columns == model.modalities_["rna"].columns_
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    np.testing.assert_array_equal(again.fit(frame, y).predict(frame), model.predict(frame))
+
+
+def test_columns_that_cannot_be_copied_are_refused_by_name() -> None:
+    frame, y = cohort_for("cox")
+    for columns in ({"age": 1, "stage": 2}.keys(), (name for name in ("age", "stage"))):
+        with pytest.raises(TypeError, match=r"columns parameter of modality 'table' must be a lis"):
+            make_model(modalities={"table": Tabular(columns)}).fit(frame, y)
+
+
 def test_callbacks_are_code_and_are_left_out(tmp_path: Path) -> None:
     frame, y = cohort_for("cox")
     model = make_model(epochs=1, callbacks=[Stop()]).fit(frame, y)
@@ -370,3 +533,25 @@ def test_a_generator_as_random_state(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     again = FusionCox.load(tmp_path / "model")
     np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_the_umask_says_who_may_read(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, umask: int
+) -> None:
+    model, folder = saved[0], tmp_path / "model"
+
+    def modes() -> tuple[int, set[int]]:
+        files = {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+        return stat.S_IMODE(folder.stat().st_mode), files
+
+    before = os.umask(umask)
+    try:
+        model.save(folder)
+        assert modes() == (0o777 & ~umask, {0o666 & ~umask})
+        folder.chmod(0o750)
+        model.save(folder)  # a folder that is replaced keeps its mode
+        assert modes() == (0o750, {0o666 & ~umask})
+    finally:
+        os.umask(before)
