@@ -260,6 +260,8 @@ class FusionEstimator(Pretrained, Saving):
             self._late.fit(etas, present, head, target, offset, folded)
             if folded is not None and structured is None:
                 folded_eta = self._pool(folded.etas, folded.present, standardised=True)
+                left_out = ~folded.present.any(axis=1)  # of a modality that the folds left out
+                folded_eta[left_out] = self._pool(etas[left_out], present[left_out])
         eta = self._pool(etas, present)
         if structured is not None and offsets is not None:
             if self._shrinks and validation is None and self._stops_early(settings):

@@ -12,6 +12,7 @@ import pytest
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
 from mmfusion.estimators._folds import deal_taught
 from mmfusion.fusion import JointFusion, LateFusion
+from mmfusion.heads import GaussianHead
 from mmfusion.modalities import Tabular
 from mmfusion.objectives import Correlation, Similarity
 from mmfusion.survival import check_survival, surv
@@ -225,10 +226,23 @@ def test_the_treatment_is_taken_out_of_the_nuisances(formula: str, treatment: st
 # --- folds within folds, few clusters, rows of one modality ---------------------------------------
 
 
-def test_rows_of_a_modality_that_a_fold_leaves_out_are_left_out_too() -> None:
+def test_rows_of_a_modality_that_a_fold_leaves_out_are_left_out_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     frame, y = draw()
     frame["b"] = np.where(np.arange(80) % 16 == 0, frame["b"], np.nan)  # 5 rows
     frame.loc[frame.index[[0, 16]], "a"] = np.nan  # with b alone
+    finished: list[np.ndarray] = []
+    finish = GaussianHead.finish
+
+    def spy(head: GaussianHead, eta: Any, target: Any) -> None:
+        finished.append(eta.numpy()[:, 0] * head.spread_ + head.center_)
+        finish(head, eta, target)
+
+    monkeypatch.setattr(GaussianHead, "finish", spy)
+    model: Any = FusionRegressor(INPUTS, STACK, **QUICK).fit(frame, frame["x"])
+    # The residual variance counts these rows by what is predicted of them.
+    np.testing.assert_allclose(finished[-1][[0, 16]], model.predict(frame)[[0, 16]], atol=1e-6)
     model = FusionCox(INPUTS, STACK, **QUICK).fit(frame, y)
     assert np.isfinite(model.predict(frame)).all()
     paired = FusionCox(
