@@ -11,7 +11,7 @@ from scipy.optimize import minimize, minimize_scalar
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.base import Head, Target
 from mmfusion.heads.discrete.target import DiscreteTimeTarget
-from mmfusion.structured import HeadLikelihood, Term, fit_structured
+from mmfusion.structured import HeadLikelihood, TermColumns, fit_structured
 
 __all__ = ["SLOPE", "LateRows", "stacked_columns"]
 
@@ -84,7 +84,9 @@ class LateRows:
         matrix = np.hstack(design)
         if not matrix.shape[1]:
             return coef
-        ridge = Term("stack", slice(0, used), "random", (np.eye(used),), sp=(RIDGE * spread**2,))
+        ridge = TermColumns(
+            "stack", slice(0, used), "random", (np.eye(used),), sp=(RIDGE * spread**2,)
+        )
         names = [f"member {j}" for j in range(used)]
         names += [f"constant {j}" for j in range(first, free)]
         fit = fit_structured(

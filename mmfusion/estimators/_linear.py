@@ -9,7 +9,7 @@ import torch
 from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData
-from mmfusion.structured import HeadLikelihood, Term, fit_structured
+from mmfusion.structured import HeadLikelihood, TermColumns, fit_structured
 from mmfusion.training import TrainingResult
 
 __all__ = ["fit_linear"]
@@ -62,7 +62,7 @@ def fit_linear(
         start += width
         if len(mine):
             part = slice(first, first + len(mine))
-            terms.append(Term(label, part, "random", (np.eye(len(mine)),)))
+            terms.append(TermColumns(label, part, "random", (np.eye(len(mine)),)))
             names += [f"{label}.{number}" for number in range(len(mine))]
             columns.append(mine)
             first += len(mine)

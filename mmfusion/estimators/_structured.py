@@ -21,7 +21,7 @@ from mmfusion.structured import (
     PartialEffect,
     SeparationWarning,
     StructuredFit,
-    Term,
+    TermColumns,
     effects_table,
     fit_identified,
     project,
@@ -173,7 +173,7 @@ class StructuredPart:
             coef[interval] = coef[known[max(int(np.searchsorted(known, interval)) - 1, 0)]]
         return replace(fit, coef=coef)
 
-    def terms(self) -> tuple[Term, ...]:
+    def terms(self) -> tuple[TermColumns, ...]:
         """Return the terms of the design of all predictors."""
         return self.expansion.terms(self.formula.terms_, len(self.formula.names_))
 

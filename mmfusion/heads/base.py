@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmfusion.heads.grid import Basis, Grid
+
 __all__ = ["Head", "Monitor", "Target"]
 
 
@@ -66,6 +68,8 @@ class Head(ABC):
 
     #: Names of the predictors, known after `fit_outcome`.
     predictors: tuple[str, ...]
+    #: Whether a row's loss depends on the predictors of other rows (a Cox model's risk sets).
+    interacts: bool = False
     #: Whether the likelihood knows a constant: a Cox model's is part of its baseline.
     has_intercept: bool = True
     #: Whether the outcome has a residual variance, estimated beside the predictors.
@@ -77,6 +81,28 @@ class Head(ABC):
     def units(self) -> tuple[float, float]:
         """Center and spread of the outcome: a predictor is (its value in y's units - c) / s."""
         return 0.0, 1.0
+
+    @property
+    def grid(self) -> Grid:
+        """The K predictors: their names, and the coordinates that a term in time may read."""
+        return Grid(self.predictors)
+
+    @property
+    def parameters(self) -> Basis:
+        """What a column of a formula has its coefficients for, and which predictors these move."""
+        return Basis(*self.contrasts)
+
+    @property
+    def constants(self) -> Basis:
+        """What a formula's constant has its coefficients for; none where it says nothing."""
+        if self.baseline:
+            return Basis(self.baseline, np.eye(len(self.predictors)))
+        return self.parameters if self.has_intercept else self.parameters.take(())
+
+    @property
+    def deep_basis(self) -> Basis:
+        """What each output of a network moves: the predictors are offset plus outputs times it."""
+        return Basis(self.predictors, np.eye(len(self.predictors)))
 
     @property
     def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
@@ -156,6 +182,35 @@ class Head(ABC):
         if design.ndim == 2:
             return gradient[:, :1] * design
         return torch.einsum("nk,nkp->np", gradient, design)
+
+    def derivatives(self, eta: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Return the first and second derivatives of the mean loss in the predictors of each row.
+
+        By autograd, a pass a predictor; heads with a closed form override it. Heads whose rows
+        interact have no second derivatives of one row: they override `information` and `scores`.
+
+        Parameters
+        ----------
+        eta : Tensor, shape (n, K)
+        target : Target
+
+        Returns
+        -------
+        gradient : Tensor of float64, shape (n, K)
+        curvature : Tensor of float64, shape (n, K) where it is diagonal, else (n, K, K)
+        """
+        eta = eta.detach().double().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.loss(eta, target), eta, create_graph=True)
+        curvature = torch.stack(
+            [
+                torch.autograd.grad(column.sum(), eta, retain_graph=True)[0]
+                for column in gradient.unbind(1)
+            ],
+            dim=1,
+        )
+        if curvature.shape[1] == 1:
+            curvature = curvature[:, 0]
+        return gradient.detach(), curvature.detach()
 
     def relevance(self, eta: Tensor, target: Target, values: Tensor) -> Tensor:
         """Return how much each column of `values` by itself says of the outcome beside `eta`.

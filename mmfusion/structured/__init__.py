@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmfusion.structured._parse import columns_read
+from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
 from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
@@ -14,7 +15,6 @@ from mmfusion.structured.formula import Formula
 from mmfusion.structured.held import fit_identified
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
 from mmfusion.structured.projection import project
-from mmfusion.structured.terms import Term
 
 __all__ = [
     "CollinearityError",
@@ -25,7 +25,7 @@ __all__ = [
     "PartialEffect",
     "SeparationWarning",
     "StructuredFit",
-    "Term",
+    "TermColumns",
     "columns_read",
     "contrast_table",
     "effects_table",

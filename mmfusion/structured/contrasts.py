@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.likelihood import Likelihood
-from mmfusion.structured.terms import Term
 from mmfusion.structured.wald import contrast_test
 
 __all__ = ["contrast_table", "effects_test"]
@@ -164,7 +164,7 @@ def _columns(fit: StructuredFit, terms: Sequence[str]) -> np.ndarray:
     return columns
 
 
-def _remaining(fit: StructuredFit, columns: np.ndarray) -> list[Term]:
+def _remaining(fit: StructuredFit, columns: np.ndarray) -> list[TermColumns]:
     """Return the terms left, at their places in the smaller design, smoothing parameters fixed."""
     place = np.cumsum(~columns)
     result = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from mmfusion.structured.terms import Term
+from mmfusion.structured.columns import TermColumns
 
 __all__ = ["Expansion"]
 
@@ -63,7 +63,7 @@ class Expansion:
         effects = [self.name(name, parameter) for parameter in self.parameters for name in names]
         return [*self.baseline, *effects]
 
-    def terms(self, terms: Sequence[Term], width: int) -> tuple[Term, ...]:
+    def terms(self, terms: Sequence[TermColumns], width: int) -> tuple[TermColumns, ...]:
         """Return the terms of all parameters, of a design with `width` columns each."""
         starts = [len(self.baseline) + number * width for number in range(len(self.parameters))]
         return tuple(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.errors import SeparationWarning
 from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.likelihood import Likelihood
@@ -21,7 +22,6 @@ from mmfusion.structured.smoothing import (
     fit_reml,
     start_sp,
 )
-from mmfusion.structured.terms import Term
 
 __all__ = ["StructuredFit", "fit_structured"]
 
@@ -40,7 +40,7 @@ class StructuredFit:
     ----------
     names : tuple of str, length p
         The coefficients.
-    terms : tuple of Term
+    terms : tuple of TermColumns
     coef : ndarray, shape (p,)
     bread : ndarray, shape (p, p)
         ``V = (X'HX + S)^-1``.
@@ -70,7 +70,7 @@ class StructuredFit:
     """
 
     names: tuple[str, ...]
-    terms: tuple[Term, ...]
+    terms: tuple[TermColumns, ...]
     coef: np.ndarray
     bread: np.ndarray
     information: np.ndarray
@@ -137,7 +137,7 @@ class StructuredFit:
         """Return the effective degrees of freedom of a term."""
         return float(self.edf[self.term(label).columns].sum())
 
-    def term(self, label: str) -> Term:
+    def term(self, label: str) -> TermColumns:
         """Return a term by its label.
 
         Raises
@@ -154,7 +154,7 @@ class StructuredFit:
 def fit_structured(
     likelihood: Likelihood,
     design: np.ndarray,
-    terms: Sequence[Term] = (),
+    terms: Sequence[TermColumns] = (),
     offset: np.ndarray | None = None,
     *,
     names: Sequence[str] | None = None,
@@ -175,7 +175,7 @@ def fit_structured(
     likelihood : Likelihood
         `HeadLikelihood` makes it from a head and a target.
     design : ndarray, shape (n, p)
-    terms : sequence of Term
+    terms : sequence of TermColumns
         Columns outside every term are parametric.
     offset : ndarray, shape (n,), optional
         In the units of `likelihood`.
@@ -277,7 +277,7 @@ def _check(
     return design, offset
 
 
-def _names(p: int, terms: Sequence[Term]) -> tuple[str, ...]:
+def _names(p: int, terms: Sequence[TermColumns]) -> tuple[str, ...]:
     names = [f"x{j}" for j in range(p)]
     for term in terms:
         columns = range(p)[term.columns]
@@ -286,7 +286,7 @@ def _names(p: int, terms: Sequence[Term]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _is_penalised(term: Term) -> bool:
+def _is_penalised(term: TermColumns) -> bool:
     """Return whether a term's penalties count: ``sp=0`` and full degrees of freedom drop them."""
     width = len(term.penalties[0])
     if term.df is not None and term.df >= width:
@@ -307,8 +307,8 @@ def _is_penalised(term: Term) -> bool:
 
 
 def _penalties(
-    p: int, terms: Sequence[Term], scaled: Scaled
-) -> tuple[Penalties, list[tuple[Term, list[int]]]]:
+    p: int, terms: Sequence[TermColumns], scaled: Scaled
+) -> tuple[Penalties, list[tuple[TermColumns, list[int]]]]:
     """Return the penalties that count, and for each block its term and which of its penalties."""
     entries, active = [], []
     for term in terms:
@@ -323,7 +323,7 @@ def _penalties(
 
 def _smooth(
     problem: Problem,
-    active: list[tuple[Term, list[int]]],
+    active: list[tuple[TermColumns, list[int]]],
     balance: np.ndarray,
     information: np.ndarray,
 ) -> Smoothed:
@@ -358,9 +358,9 @@ def _smooth(
 def _finish(
     problem: Problem,
     scaled: Scaled,
-    terms: tuple[Term, ...],
+    terms: tuple[TermColumns, ...],
     names: tuple[str, ...],
-    active: list[tuple[Term, list[int]]],
+    active: list[tuple[TermColumns, list[int]]],
     smoothed: Smoothed,
 ) -> StructuredFit:
     fit, likelihood = smoothed.fit, problem.likelihood

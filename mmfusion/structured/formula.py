@@ -13,9 +13,9 @@ from mmfusion.structured._options import SmoothSpec
 from mmfusion.structured._overlap import check_overlap
 from mmfusion.structured._parse import parse_formula
 from mmfusion.structured._table import FormulaColumns, FormulaRows
+from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.parametric import parametric_design, warn_outside
 from mmfusion.structured.smooths import RandomIntercept, Smooth
-from mmfusion.structured.terms import Term
 
 __all__ = ["Formula"]
 
@@ -37,7 +37,7 @@ class Formula:
         Whether the design has a column of ones.
     names_ : tuple of str
         Name of each column: "age", "C(stage)[T.2]", "s(age).1", "re(site)[A]".
-    terms_ : tuple of Term
+    terms_ : tuple of TermColumns
         Parametric terms first (main effects before interactions), then the others in the
         formula's order; their `columns` tile the design.
     columns_ : tuple of str
@@ -95,7 +95,7 @@ class Formula:
 
     intercept: bool
     names_: tuple[str, ...]
-    terms_: tuple[Term, ...]
+    terms_: tuple[TermColumns, ...]
     columns_: tuple[str, ...]
 
     def __init__(self, formula: str) -> None:
@@ -149,12 +149,12 @@ class Formula:
         self._transforms = parametric.state
         self._smooths: dict[str, Smooth | RandomIntercept] = {}
         names = list(parametric.names)
-        terms: list[Term] = []
+        terms: list[TermColumns] = []
         blocks = [parametric.matrix]
         start = 0
         for label, width, variables in parametric.terms:
             terms.append(
-                Term(label, slice(start, start + width), "parametric", variables=variables)
+                TermColumns(label, slice(start, start + width), "parametric", variables=variables)
             )
             start += width
         for spec in parsed.smooths:
@@ -274,7 +274,7 @@ class Formula:
             made = RandomIntercept(**fields) if entry["random"] else Smooth.from_state(fields)
             self._smooths[entry["label"]] = made
         self.terms_ = tuple(
-            Term(**{**term, "columns": slice(*term["columns"])}) for term in state["terms"]
+            TermColumns(**{**term, "columns": slice(*term["columns"])}) for term in state["terms"]
         )
         return self
 
@@ -337,7 +337,7 @@ def _fields(smooth: Smooth | RandomIntercept) -> dict[str, Any]:
     return smooth.state() if isinstance(smooth, Smooth) else dict(vars(smooth))
 
 
-def _smooth_term(smooth: Smooth | RandomIntercept, spec: SmoothSpec, start: int) -> Term:
+def _smooth_term(smooth: Smooth | RandomIntercept, spec: SmoothSpec, start: int) -> TermColumns:
     size = len(smooth.names)
     if isinstance(smooth, RandomIntercept):
         null = 0
@@ -351,7 +351,7 @@ def _smooth_term(smooth: Smooth | RandomIntercept, spec: SmoothSpec, start: int)
             f"at most {size}, the number of its columns. Got {spec.df:g}."
         )
     kind: Any = "random" if spec.function == "re" else "smooth"
-    return Term(
+    return TermColumns(
         smooth.label,
         slice(start, start + size),
         kind,

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.errors import CollinearityError
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.likelihood import Likelihood
-from mmfusion.structured.terms import Term
 
 __all__ = ["fit_identified"]
 
@@ -18,7 +18,7 @@ __all__ = ["fit_identified"]
 def fit_identified(
     likelihood: Likelihood,
     design: np.ndarray,
-    terms: Sequence[Term],
+    terms: Sequence[TermColumns],
     offset: np.ndarray | None,
     names: Sequence[str],
     may_hold: np.ndarray,

@@ -17,7 +17,7 @@ from mmfusion.structured import (
     Formula,
     HeadLikelihood,
     StructuredFit,
-    Term,
+    TermColumns,
     effects_table,
     fit_structured,
     smooth_effect,
@@ -31,7 +31,7 @@ def label(number: int) -> str:
 
 
 @functools.cache
-def fitted(number: int) -> tuple[StructuredFit, np.ndarray, list[Term]]:
+def fitted(number: int) -> tuple[StructuredFit, np.ndarray, list[TermColumns]]:
     """Return our fit of one of R's models, its design and its penalised terms."""
     wanted = R["fits"][number]
     frame = pd.DataFrame(R["data"][wanted["data"]])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
-from mmfusion.structured import HeadLikelihood, Term
+from mmfusion.structured import HeadLikelihood, TermColumns
 
 FAMILIES = ("cox", "gaussian", "logistic")
 
@@ -47,7 +47,7 @@ def differences(k: int, order: int) -> np.ndarray:
 
 def wiggly(
     family: str, k: int = 8, seed: int = 3, n: int = 200, **options: Any
-) -> tuple[HeadLikelihood, np.ndarray, list[Term]]:
+) -> tuple[HeadLikelihood, np.ndarray, list[TermColumns]]:
     """Return a likelihood, a design of triangular hats and its smooth term, beside one covariate.
 
     The hats leave out one of their number: their sum is a constant.
@@ -60,5 +60,5 @@ def wiggly(
     design = with_intercept(family, np.column_stack([z, hats[:, 1:]]))
     first = design.shape[1] - k
     penalty = differences(k + 1, 2)[1:, 1:]
-    term = Term("s(x)", slice(first, first + k), "smooth", penalties=(penalty,), **options)
+    term = TermColumns("s(x)", slice(first, first + k), "smooth", penalties=(penalty,), **options)
     return likelihood(family, eta, seed + 100), design, [term]

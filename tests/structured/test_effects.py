@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from mmfusion.structured import (
-    Term,
+    TermColumns,
     contrast_table,
     effects_table,
     effects_test,
@@ -22,9 +22,9 @@ from tests.structured.cases import FAMILIES, covariates, likelihood, wiggly, wit
 
 NAMES = ["one", "a", "b", "c"]
 TERMS = [
-    Term("one", slice(0, 1), "parametric"),
-    Term("a", slice(1, 2), "parametric"),
-    Term("bc", slice(2, 4), "parametric"),
+    TermColumns("one", slice(0, 1), "parametric"),
+    TermColumns("a", slice(1, 2), "parametric"),
+    TermColumns("bc", slice(2, 4), "parametric"),
 ]
 
 
@@ -99,7 +99,7 @@ def test_contrasts_are_statsmodels_and_invariant_to_coding(family: str) -> None:
 
 def test_tests_of_unknown_or_unsuitable_terms_are_refused() -> None:
     problem, design, terms = wiggly("cox")
-    random = Term("re(x)", terms[0].columns, "random", penalties=terms[0].penalties)
+    random = TermColumns("re(x)", terms[0].columns, "random", penalties=terms[0].penalties)
     fit = fit_structured(problem, design, terms, names=["z", *(f"s{j}" for j in range(8))])
     for labels, message in (
         (["age"], "No term or coefficient 'age'"),

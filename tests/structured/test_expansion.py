@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmfusion.structured import Expansion, Term
+from mmfusion.structured import Expansion, TermColumns
 
-TERM = Term("s(x)", slice(1, 3), "smooth", penalties=(np.eye(2),))
+TERM = TermColumns("s(x)", slice(1, 3), "smooth", penalties=(np.eye(2),))
 
 
 def test_one_predictor_is_left_as_it_is() -> None:

@@ -17,7 +17,7 @@ from mmfusion.structured import (
     CollinearityError,
     HeadLikelihood,
     SeparationWarning,
-    Term,
+    TermColumns,
     effects_table,
     fit_structured,
     robust_covariance,
@@ -198,7 +198,7 @@ def test_a_residual_variance_needs_a_degree_of_freedom() -> None:
         fit_structured(gaussian(y, np.arange(12.0)), design[:, :11])  # one row counts nothing
     assert fit_structured(gaussian(y), design[:, :11]).df_residual == pytest.approx(1)
     fit_structured(logistic(y > 0), design[:, :1])
-    ridge = Term("re(site)", slice(1, 12), "random", penalties=(np.eye(11),), sp=(1.0,))
+    ridge = TermColumns("re(site)", slice(1, 12), "random", penalties=(np.eye(11),), sp=(1.0,))
     penalised = fit_structured(gaussian(y), design, [ridge])
     assert 0 < penalised.df_residual < 12
     assert 0 < penalised.scale < np.var(y)
@@ -209,7 +209,7 @@ def test_a_residual_variance_needs_a_degree_of_freedom() -> None:
 
 def test_more_columns_than_rows_are_fitted_with_a_penalty() -> None:
     design = covariates(40, 60)
-    term = Term("re(site)", slice(0, 60), "random", penalties=(np.eye(60),), sp=(2.0,))
+    term = TermColumns("re(site)", slice(0, 60), "random", penalties=(np.eye(60),), sp=(2.0,))
     problem = likelihood("cox", design[:, 0])
     fit = fit_structured(problem, design, [term])
     slope = design.T @ problem.gradient(design @ fit.coef) + 2 * fit.coef

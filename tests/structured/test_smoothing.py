@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from mmfusion.structured import Term, fit_structured
+from mmfusion.structured import TermColumns, fit_structured
 from mmfusion.structured.penalty import Penalties
 from mmfusion.structured.smoothing import Problem, _direction
 from tests.structured.cases import FAMILIES, differences, wiggly
@@ -90,7 +90,7 @@ def test_no_penalty_is_the_plain_fit() -> None:
     likelihood, design, (term,) = wiggly("logistic", sp=(0.0,))
     plain = fit_structured(likelihood, design)
     for options in ({"sp": (0.0,)}, {"sp": None, "df": 8.0}):
-        term = Term("s(x)", term.columns, "smooth", penalties=term.penalties, **options)
+        term = TermColumns("s(x)", term.columns, "smooth", penalties=term.penalties, **options)
         fit = fit_structured(likelihood, design, [term])
         assert_allclose(fit.coef, plain.coef, rtol=1e-8)
         assert fit.term_edf("s(x)") == pytest.approx(8)
@@ -152,9 +152,9 @@ def test_fixed_and_free_terms_together() -> None:
     design = np.column_stack([design, rng.normal(size=(len(design), 12))])
     p = design.shape[1]
     noise = [
-        Term("re(a)", slice(p - 12, p - 8), "random", penalties=(np.eye(4),), df=1.5),
-        Term("re(b)", slice(p - 8, p - 4), "random", penalties=(np.eye(4),), sp=(3.0,)),
-        Term("re(c)", slice(p - 4, p), "random", penalties=(np.eye(4),)),
+        TermColumns("re(a)", slice(p - 12, p - 8), "random", penalties=(np.eye(4),), df=1.5),
+        TermColumns("re(b)", slice(p - 8, p - 4), "random", penalties=(np.eye(4),), sp=(3.0,)),
+        TermColumns("re(c)", slice(p - 4, p), "random", penalties=(np.eye(4),)),
     ]
     fit = fit_structured(likelihood, design, [term, *noise])
     assert fit.converged
@@ -164,7 +164,7 @@ def test_fixed_and_free_terms_together() -> None:
         likelihood,
         design,
         [
-            Term(t.label, t.columns, t.kind, penalties=t.penalties, sp=fit.sp[t.label])
+            TermColumns(t.label, t.columns, t.kind, penalties=t.penalties, sp=fit.sp[t.label])
             for t in fit.terms
         ],
     )

@@ -99,6 +99,7 @@ class CoxHead(Head):
     """
 
     predictors = ("log_hazard",)
+    interacts = True
     has_intercept = False
     ratio = "hazard ratio"
 

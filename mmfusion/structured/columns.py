@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Term"]
+__all__ = ["TermColumns"]
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
+class TermColumns:
     """One term of a fitted formula.
 
     Attributes
