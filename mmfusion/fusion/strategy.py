@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 from mmfusion.fusion.base import OPERATORS, FusionOperator
 from mmfusion.fusion.operators import Concat
+from mmfusion.modalities.base import Modality
 
 __all__ = [
     "EarlyFusion",
@@ -25,6 +26,11 @@ __all__ = [
 
 #: Where joint fusion takes place.
 LEVELS = ("embedding", "tokens", "hidden")
+#: Choices of former versions, and what to say instead.
+GONE = {
+    "vote": " The vote is gone; use how='mean'.",
+    "hazard": " Means of cumulative hazards are gone; use combine='survival'.",
+}
 
 
 class JointFusion(BaseEstimator):
@@ -80,6 +86,42 @@ class JointFusion(BaseEstimator):
         self.at = at
         self.options = options
 
+    #: Whether there is no network, but a linear predictor that is fitted exactly.
+    linear = False
+    #: Whether each modality is reduced to some features, which are learned first.
+    reduces = False
+    #: Whether modalities have embeddings that an auxiliary loss can compare.
+    embeds = True
+    #: How the networks' predictions are pooled; there is one.
+    pool = "single"
+    #: Folds whose networks a pool learns from.
+    pool_folds = 0
+
+    @property
+    def level(self) -> str:
+        """Where the modalities are joined."""
+        return self.at
+
+    @property
+    def width(self) -> int | None:
+        """Width of each embedding; None where inputs stay as they are."""
+        return self.dim
+
+    @property
+    def joins_design(self) -> bool:
+        """Whether hidden layers follow the fusion, which other columns can enter."""
+        return bool(self.hidden) and self.at != "hidden"
+
+    def networks(
+        self, modalities: Mapping[str, Modality]
+    ) -> dict[str, tuple[Mapping[str, Modality], JointFusion | EarlyFusion]]:
+        """Return the networks to train, by name: their modalities and their fusion."""
+        return {"model": (modalities, self)} if modalities else {}
+
+    def most_together(self, n_modalities: int) -> int:
+        """Return how many modalities one network sees."""
+        return n_modalities
+
 
 class EarlyFusion(BaseEstimator):
     """Inputs side by side in one model: numbers, categories, features or pixels.
@@ -124,6 +166,37 @@ class EarlyFusion(BaseEstimator):
         self.hidden = hidden
         self.dropout = dropout
 
+    embeds = False
+    pool = "single"
+    pool_folds = 0
+    level = "embedding"
+    width = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether there is no network, but a linear predictor that is fitted exactly."""
+        return self.hidden is None
+
+    @property
+    def reduces(self) -> bool:
+        """Whether each modality is reduced to some features, which are learned first."""
+        return self.reduce is not None
+
+    @property
+    def joins_design(self) -> bool:
+        """Whether hidden layers follow the fusion, which other columns can enter."""
+        return bool(self.hidden)
+
+    def networks(
+        self, modalities: Mapping[str, Modality]
+    ) -> dict[str, tuple[Mapping[str, Modality], JointFusion | EarlyFusion]]:
+        """Return the networks to train, by name: their modalities and their fusion."""
+        return {"model": (modalities, self)} if modalities else {}
+
+    def most_together(self, n_modalities: int) -> int:
+        """Return how many modalities one network sees."""
+        return n_modalities
+
 
 class LateFusion(BaseEstimator):
     """One network a modality, each trained by itself; their predictions are combined.
@@ -132,18 +205,16 @@ class LateFusion(BaseEstimator):
 
     Parameters
     ----------
-    how : {"mean", "weighted", "vote", "stack"}, default="mean"
+    how : {"mean", "weighted", "stack"}, default="mean"
         "mean": all alike. "weighted": weights, not negative and of sum 1, that minimise the loss of
-        out-of-fold predictions. "vote": the class most members hold most probable; of numbers,
-        log-hazards and the predictors of intervals the median. "stack": a regression of the outcome
-        on the members' out-of-fold predictors with a small ridge penalty, one for each set of
-        modalities a row may have; in discrete time one coefficient a member, for all intervals.
-    combine : {"risk", "survival", "hazard"}, default="risk"
-        Of a survival outcome, what is combined: log-hazards (a proportional hazards model again),
-        survival curves (their mixture), or cumulative hazards (the weighted geometric mean of the
-        curves); the last two for "mean" and "weighted". Of classes it is probabilities (in a
-        stack logits), of numbers means, in discrete time the laws (in a stack the predictors of
-        intervals); these know "risk" alone.
+        out-of-fold predictions. "stack": a regression of the outcome on the members' out-of-fold
+        predictors with a small ridge penalty, one for each set of modalities a row may have; in
+        discrete time one coefficient a member, for all intervals.
+    combine : {"risk", "survival"}, default="risk"
+        Of a survival outcome, what is combined: log-hazards (a proportional hazards model again) or
+        survival curves (their mixture; with "mean" and "weighted"). Of classes it is probabilities
+        (in a stack logits), of numbers means, in discrete time the laws (in a stack the predictors
+        of intervals); these know "risk" alone.
     dim : int, default=32
         Width of each network's embedding.
     hidden : tuple of int, default=(32,)
@@ -156,8 +227,8 @@ class LateFusion(BaseEstimator):
 
     Notes
     -----
-    Cox log-hazards have an arbitrary zero. "mean" and "vote" centre each member's over the training
-    rows that have it and give the mean (median) one slope, which minimises the training loss: a
+    Cox log-hazards have an arbitrary zero. "mean" centres each member's over the training rows
+    that have it and gives the mean one slope, which minimises the training loss: a
     mean of M members is too flat where they say different things. "weighted" and "stack"
     standardise each member's and learn weights, slopes and the baseline from out-of-fold
     predictions; the slope of "weighted" is that of the set of modalities that a row has.
@@ -192,9 +263,44 @@ class LateFusion(BaseEstimator):
         self.dropout = dropout
         self.folds = folds
 
+    linear = False
+    reduces = False
+    embeds = True
+
+    @property
+    def pool(self) -> str:
+        """How the networks' predictions are pooled."""
+        return self.how if self.combine == "risk" else "curves"
+
+    @property
+    def pool_folds(self) -> int:
+        """Folds whose networks a pool learns from: none where all networks count alike."""
+        return 0 if self.how == "mean" else self.folds
+
+    @property
+    def width(self) -> int:
+        """Width of each embedding."""
+        return self.dim
+
+    @property
+    def joins_design(self) -> bool:
+        """Whether hidden layers follow the fusion, which other columns can enter."""
+        return bool(self.hidden)
+
     def member(self) -> JointFusion:
         """Return the fusion of one member: that of a single modality."""
         return JointFusion("concat", self.dim, self.hidden, self.dropout)
+
+    def networks(
+        self, modalities: Mapping[str, Modality]
+    ) -> dict[str, tuple[Mapping[str, Modality], JointFusion | EarlyFusion]]:
+        """Return the networks to train, by name: one a modality."""
+        inner = self.member()
+        return {name: ({name: modality}, inner) for name, modality in modalities.items()}
+
+    def most_together(self, n_modalities: int) -> int:
+        """Return how many modalities one network sees."""
+        return min(1, n_modalities)
 
 
 def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
@@ -313,17 +419,18 @@ def operator_options(name: str) -> dict[str, Any]:
 
 def _check_late(fusion: LateFusion) -> None:
     for name, choices in (
-        ("how", ("mean", "weighted", "vote", "stack")),
-        ("combine", ("risk", "survival", "hazard")),
+        ("how", ("mean", "weighted", "stack")),
+        ("combine", ("risk", "survival")),
     ):
         value = getattr(fusion, name)
         if value not in choices:
+            gone = GONE.get(value, "")
             raise ValueError(
-                f"The {name} parameter of LateFusion must be one of {choices}. Got {value!r}."
+                f"The {name} parameter of LateFusion must be one of {choices}. Got {value!r}.{gone}"
             )
     if fusion.combine != "risk" and fusion.how not in ("mean", "weighted"):
         raise ValueError(
-            "The combine parameter of LateFusion may be 'survival' or 'hazard' with how='mean' or "
+            "The combine parameter of LateFusion may be 'survival' with how='mean' or "
             f"how='weighted'. Got how={fusion.how!r} with combine={fusion.combine!r}."
         )
     if not _is_width(fusion.folds) or int(fusion.folds) < 2:

@@ -52,3 +52,12 @@ class Basis:
         """Return some of the columns."""
         chosen = list(columns)
         return type(self)(tuple(self.names[j] for j in chosen), self.matrix[:, chosen])
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether each column moves one predictor, by itself."""
+        return np.array_equal(self.matrix, np.eye(len(self.matrix)))
+
+    def lift(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what values of the columns, (n, F), make of the predictors, (n, K)."""
+        return values if self.is_identity else values @ self.matrix.T

@@ -7,22 +7,15 @@ import pandas as pd
 import torch
 
 from mmfusion.fusion import FusionNetwork
-from mmfusion.heads.base import Head, Target
-from mmfusion.modalities.base import MultimodalData
+from mmfusion.heads.base import Head
 from mmfusion.structured import HeadLikelihood, TermColumns, fit_structured
-from mmfusion.training import TrainingResult
+from mmfusion.training import Rows, TrainingResult
 
 __all__ = ["fit_linear"]
 
 
-def fit_linear(
-    network: FusionNetwork,
-    head: Head,
-    data: MultimodalData,
-    target: Target,
-    offset: torch.Tensor | None = None,
-) -> TrainingResult:
-    """Put the coefficients of a penalised fit into the last layer of a network without others.
+def fit_linear(module: FusionNetwork, head: Head, rows: Rows, *, free: bool) -> TrainingResult:
+    """Put the coefficients of a penalised fit into the last layer of a module without others.
 
     The penalised likelihood's penalty is ``sum_m sp_m |beta_m|^2 / 2`` over the features of each
     modality and over the presence bits; the smoothing parameters maximise the restricted
@@ -30,55 +23,57 @@ def fit_linear(
 
     Parameters
     ----------
-    network : FusionNetwork
-        With a bias and nothing between fusion and predictors; nothing in it is trained.
+    module : FusionNetwork
+        With a bias and nothing between fusion and output; nothing in it is trained.
     head : Head
         With one predictor.
-    data, target : MultimodalData, Target
+    rows : Rows
         The training rows.
-    offset : Tensor of float64, shape (n, 1), optional
-        What the predictor is added to.
+    free : bool
+        Whether the predictor has a constant beside the offset.
 
     Returns
     -------
     TrainingResult
         Without epochs.
     """
-    network.eval()
-    data = data.to(torch.device("cpu"))
+    module.eval()
+    rows = rows.to(torch.device("cpu"))
     with torch.no_grad():
-        _, fused = network.embed(*data.batch(torch.arange(len(data))))
+        _, fused = module.embed(*rows.data.batch(torch.arange(len(rows.data))))
     values = fused.double().numpy()
+    if rows.owner is not None:
+        values = values[rows.owner.numpy()]
     mean = values.mean(0)
     varies = np.ptp(values, axis=0) > 0
-    center, spread = head.units
     names, terms, columns = [], [], []
     first, start = 0, 0
-    widths = [encoder.width for encoder in network.encoders.values()]
+    widths = [encoder.width for encoder in module.encoders.values()]
     for label, width in zip(
-        [*network.encoders, "presence"], [*widths, values.shape[1] - sum(widths)], strict=True
+        [*module.encoders, "presence"], [*widths, values.shape[1] - sum(widths)], strict=True
     ):
         mine = start + np.flatnonzero(varies[start : start + width])
         start += width
         if len(mine):
             part = slice(first, first + len(mine))
-            terms.append(TermColumns(label, part, "random", (np.eye(len(mine)),)))
+            terms.append(TermColumns(label, part, penalties=(np.eye(len(mine)),)))
             names += [f"{label}.{number}" for number in range(len(mine))]
             columns.append(mine)
             first += len(mine)
     coef, constant = np.zeros(values.shape[1]), 0.0
     used = np.concatenate(columns) if columns else np.zeros(0, dtype=int)
     design = values[:, used] - mean[used]
-    free = head.has_intercept and offset is None
     if free:
         design = np.column_stack([design, np.ones(len(design))])
         names.append("(Intercept)")
     if design.shape[1]:
-        beside = None if offset is None else offset[:, 0].numpy() * spread + center
-        fit = fit_structured(HeadLikelihood(head, target), design, terms, beside, names=names)
-        coef[used] = fit.coef[: len(used)] / spread
-        constant = (fit.coef[-1] - center) / spread if free else 0.0
+        assert rows.offset is not None
+        likelihood = HeadLikelihood(head, rows.target)
+        fit = fit_structured(likelihood, design, terms, rows.offset.numpy(), names=names)
+        unit = float(head.deep_basis.matrix[0, 0])
+        coef[used] = fit.coef[: len(used)] / unit
+        constant = fit.coef[-1] / unit if free else 0.0
     with torch.no_grad():
-        network.head.weight.copy_(torch.from_numpy(coef)[None])
-        network.head.bias.fill_(constant - float(coef @ mean))
+        module.head.weight.copy_(torch.from_numpy(coef)[None])
+        module.head.bias.fill_(constant - float(coef @ mean))
     return TrainingResult(pd.DataFrame(), best_epoch=0, interrupted=False)

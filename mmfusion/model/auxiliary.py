@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, LateFusion
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective, Source, check_objectives
+from mmfusion.training import TrainingSettings
 
-__all__ = ["check_auxiliary", "check_same_modalities", "sources"]
+__all__ = ["check_auxiliary", "check_same_modalities", "expected_together", "sources", "teachable"]
 
 
 def check_auxiliary(
@@ -27,12 +30,12 @@ def check_auxiliary(
         strategy has no embeddings that it could compare.
     """
     objectives = check_objectives("auxiliary", auxiliary)
-    if objectives and isinstance(strategy, EarlyFusion):
+    if objectives and not strategy.embeds:
         raise ValueError(
             "The auxiliary parameter needs embeddings of the modalities, which EarlyFusion has "
             f"not: use JointFusion. Got {auxiliary!r}."
         )
-    n_together = min(1, len(modalities)) if isinstance(strategy, LateFusion) else len(modalities)
+    n_together = strategy.most_together(len(modalities))
     for objective in objectives:
         if objective.fewest > n_together:
             late = ": with LateFusion each network sees one" if n_together < len(modalities) else ""
@@ -99,3 +102,56 @@ def sources(network: FusionNetwork, modalities: Mapping[str, Modality]) -> Seque
         else:
             found.append(Source(name, encoder.width))
     return found
+
+
+def expected_together(
+    present: torch.Tensor, names: Sequence[str], settings: TrainingSettings
+) -> torch.Tensor:
+    """Return how many rows are expected to show both of two modalities, (n, n).
+
+    Modality dropout hides them independently where it leaves two.
+    """
+    rates = settings.modality_dropout
+    kept = torch.tensor(
+        [1 - (rates.get(name, 0.0) if isinstance(rates, Mapping) else rates) for name in names],
+        dtype=torch.float64,
+    )
+    there = present.double()
+    return (there.T @ there) * kept[:, None] * kept[None, :]
+
+
+def teachable(
+    objectives: Sequence[Objective],
+    known: Sequence[Source],
+    present: torch.Tensor,
+    names: Sequence[str],
+    settings: TrainingSettings,
+    lenient: bool,
+) -> list[Objective]:
+    """Return the objectives that these rows can teach.
+
+    Parameters
+    ----------
+    objectives : sequence of Objective
+    known : sequence of Source
+    present : Tensor of bool, shape (n_subjects, n_modalities)
+        Of the subjects that are trained on.
+    names : sequence of str
+        Of the modalities.
+    settings : TrainingSettings
+    lenient : bool
+        Whether the others are left out; else they are errors.
+    """
+    n_batches = max(1, -(-len(present) // (settings.batch_size or max(len(present), 1))))
+    together = expected_together(present, names, settings) / n_batches
+    able = []
+    for objective in objectives:
+        try:
+            objective.check_sources(known, len(present) // n_batches)
+            objective.check_pairs(known, together)
+        except ValueError:
+            if not lenient:
+                raise
+        else:
+            able.append(objective)
+    return able

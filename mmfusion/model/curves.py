@@ -1,4 +1,4 @@
-"""Several Cox models of the same subjects, their curves combined: late fusion of survival."""
+"""Late fusion of survival curves: several Cox models of the same subjects, and their mixture."""
 
 from __future__ import annotations
 
@@ -10,36 +10,33 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mmfusion.heads.cox.baseline import CHUNK
-from mmfusion.heads.cox.head import CoxHead, CoxTarget
-from mmfusion.heads.cox.loss import TiesMethod
+from mmfusion.heads.base import Head, Target
+from mmfusion.heads.cox import CoxHead, CoxTarget
 from mmfusion.metrics import brier_score
+from mmfusion.model.pool_rows import PoolRows
+from mmfusion.model.pools import Centred, on_simplex
 from mmfusion.survival import Survival
 
-__all__ = ["CoxMixtureHead"]
+__all__ = ["CoxMixtureHead", "Curves"]
 
 #: Times at which curves are compared with the outcome when they are weighed.
 N_TIMES = 50
+#: Numbers in the largest intermediate of the members' curves.
+CHUNK = 1 << 18
 
 
 class CoxMixtureHead(CoxHead):
-    r"""A Cox model a member, each with its own baseline; what is combined are their curves.
+    """A Cox model a member, each with its own baseline; what is combined are their curves.
 
-    With weights w of sum 1, renormalised over the members a row has,
-
-    * "survival": ``S(t) = sum_m w_m S_m(t)``, the mixture. Its Brier score is at no time above the
-      weighted mean of the members' (the square is convex).
-    * "hazard": ``S(t) = exp(-sum_m w_m H_m(t))``, the geometric mean of the curves, which lies
-      nowhere above the mixture (Jensen).
-
-    Neither has proportional hazards. Members are trained one by one, as with `CoxHead`; then
+    With weights w of sum 1, renormalised over the members a row has, ``S(t) = sum_m w_m S_m(t)``,
+    the mixture. Its Brier score is at no time above the weighted mean of the members' (the square
+    is convex). It has no proportional hazards. Members are trained one by one, as with `CoxHead`; then
     `finish` and all predictions take their log-hazards side by side, shape (n, n_members), NaN
     where a member's modality is absent.
 
     Parameters
     ----------
     ties : {"efron", "breslow"}, default "efron"
-    kind : {"survival", "hazard"}, default "survival"
 
     Attributes
     ----------
@@ -48,9 +45,12 @@ class CoxMixtureHead(CoxHead):
         After `finish`, with their baselines.
     """
 
-    def __init__(self, ties: TiesMethod = "efron", kind: str = "survival") -> None:
-        super().__init__(ties)
-        self.kind = kind
+    @classmethod
+    def like(cls, head: Any) -> CoxMixtureHead:
+        """Return an unfitted mixture with the ties and the strata of a Cox head."""
+        mixture = cls(head.ties)
+        mixture.strata_ = getattr(head, "strata_", None)
+        return mixture
 
     def fit_weights(self, eta: np.ndarray, target: CoxTarget) -> np.ndarray:
         """Return the weights of the lowest Brier score, meaned over times of events.
@@ -93,7 +93,7 @@ class CoxMixtureHead(CoxHead):
             options={"ftol": 1e-10},
         ).x
 
-    def finish(self, eta: Tensor, target: CoxTarget) -> None:  # type: ignore[override]
+    def finish(self, eta: Tensor, target: CoxTarget) -> None:
         """Estimate the baseline of each member, from the rows that have it."""
         target = target.to(torch.device("cpu"))
         self.members_ = []
@@ -124,10 +124,7 @@ class CoxMixtureHead(CoxHead):
 
     def _mix(self, hazards: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Return survival curves from the members' cumulative hazards (n_members, n, n_times)."""
-        weights = shares.T[:, :, None]
-        if self.kind == "survival":
-            return (weights * np.exp(-hazards)).sum(0)
-        return np.exp(-np.where(weights > 0, weights * hazards, 0.0).sum(0))
+        return (shares.T[:, :, None] * np.exp(-hazards)).sum(0)
 
     def survival(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
         """Return the survival probability of each row at each time, shape (n, n_times)."""
@@ -191,3 +188,58 @@ class CoxMixtureHead(CoxHead):
                 {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             )
             self.members_.append(member)
+
+
+class Curves(Centred):
+    """Members whose survival curves are averaged.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (n_members,)
+    slopes : ndarray, shape (n_members,)
+        What each member's log-hazard is multiplied by.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self.weights = np.full(len(names), 1.0 / len(names))
+        self.slopes = np.ones(len(names))
+        self.learned = False
+
+    def standardised(self, etas: np.ndarray) -> np.ndarray:
+        return (etas - self.center) / (self.spread if self.learned else 1.0)
+
+    def fit(self, rows: PoolRows, *, unseen: bool) -> None:
+        """Calibrate each member's log-hazard, and weigh their curves."""
+        if not unseen:
+            return
+        self.learned = True
+        for number, alone in enumerate(np.eye(len(self.names), dtype=bool)):
+            part = rows.having(alone)
+            self.slopes[number] = part.slope(part.etas[:, number])
+        calibrated = self.combine(rows.etas, rows.present, rows.head)
+        self.weights = on_simplex(
+            CoxMixtureHead.like(rows.head).fit_weights(calibrated, rows.target)
+        )
+
+    def combine(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:
+        """Return the calibrated log-hazard of each member, (n, n_members), NaN where absent."""
+        return np.where(present, etas[:, :, 0] * self.slopes, np.nan)
+
+    def nothing(self, n_rows: int, n_predictors: int) -> np.ndarray:
+        """Return what a row has without members: no curve."""
+        return np.full((n_rows, len(self.names)), np.nan)
+
+    def finish(self, head: Head, eta: Tensor, target: Target) -> CoxMixtureHead:
+        mixture = CoxMixtureHead.like(head)
+        mixture.weights_ = self.weights
+        mixture.finish(eta, target)
+        return mixture
+
+    def predicting(self, head: Head, state: dict[str, np.ndarray]) -> CoxMixtureHead:
+        mixture = CoxMixtureHead.like(head)
+        mixture.load_state(state)
+        return mixture
+
+    def weights_shown(self) -> np.ndarray:
+        return self.weights

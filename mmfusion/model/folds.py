@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mmfusion.heads import CategoricalTarget, DiscreteTimeTarget
-from mmfusion.heads.base import Head, Target
+from mmfusion.model.study import Study
 from mmfusion.structured import SeparationWarning
 
-from ._frame import take_outcome
-from ._model import FusionModel
-
-__all__ = ["Folds", "Part", "deal_folds", "deal_taught", "fit_quietly", "needs", "parts"]
+__all__ = ["Folds", "Part", "deal_folds", "deal_study", "deal_taught", "parts", "quietly"]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -31,13 +26,13 @@ FEWEST = 5
 class Part(NamedTuple):
     """A fold: positions of its training and held-out rows, and the modalities that it teaches.
 
-    `tells` says which training rows teach which of these, (n_train, n_modalities).
+    `teaches` says which training rows teach which of these, (n_train, n_modalities).
     """
 
     train: np.ndarray
     held: np.ndarray
     modalities: list[str]
-    tells: np.ndarray
+    teaches: np.ndarray
 
 
 def deal_folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> Folds:
@@ -59,27 +54,6 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed
     with warnings.catch_warnings():  # a rare class is in some folds and not in others
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         return list(splitter.split(labels, labels, groups))
-
-
-def needs(head: Head, target: Target) -> dict[str, np.ndarray]:
-    """Return what networks cannot be without, by name: the rows of each class, cause, of events."""
-    required = {}
-    event = _events(target)
-    if isinstance(target, CategoricalTarget):
-        codes, names = target.code.numpy(), head.classes_.tolist()  # type: ignore[attr-defined]
-        required = {f"class {name!r}": codes == code for code, name in enumerate(names)}
-    elif isinstance(target, DiscreteTimeTarget) and len(head.causes_) > 1:  # type: ignore[attr-defined]
-        codes, names = target.event.numpy(), head.causes_.tolist()  # type: ignore[attr-defined]
-        required = {f"cause {name!r}": codes == code for code, name in enumerate(names, start=1)}
-    if event is not None:
-        required["event"] = event.numpy() & (target.weight.numpy() > 0)
-    return required
-
-
-def _events(target: Target) -> torch.Tensor | None:
-    """Return which rows have an event, within the grid if there is one; None of other outcomes."""
-    event = getattr(target, "cause", getattr(target, "event", None))
-    return None if event is None else event != 0
 
 
 def deal_taught(
@@ -131,8 +105,28 @@ def deal_taught(
     )
 
 
+def deal_study(study: Study, n_folds: int, instead: str, seed: int | None = None) -> Folds:
+    """Deal the rows of a study; rows of a subject, or of a cluster, stay together.
+
+    Each training part has a row of each class, each cause, and an event.
+
+    Parameters
+    ----------
+    study : Study
+    n_folds : int
+    instead : str
+        What to use where there are too few rows, for the message.
+    seed : int, optional
+        By default drawn.
+    """
+    head, target = study.head, study.all.target
+    seed = study.seeds.randint(2**31 - 1) if seed is None else seed
+    labels, required = head.stratify(target), head.required(target)
+    return deal_taught(labels, required, study.groups, n_folds, seed, instead)
+
+
 def parts(
-    models: Sequence[FusionModel], target: Target, folds: Folds, *, needs_any: bool
+    study: Study, names: Sequence[str], present: np.ndarray, folds: Folds, *, needs_any: bool
 ) -> list[Part]:
     """Return the folds with the modalities that each teaches.
 
@@ -141,50 +135,36 @@ def parts(
 
     Parameters
     ----------
-    models : sequence of FusionModel
-        Prepared, on all rows.
-    target : Target
+    study : Study
+    names : sequence of str
+        Of the modalities.
+    present : ndarray of bool, shape (n, n_modalities)
     folds : list of pairs of positions
     needs_any : bool
         Whether a row must have one of them (there is no formula): others are left out.
     """
     if not folds:
         return []
-    every = np.array([name for model in models for name in model.modalities])
-    present = torch.cat([model.data.present.cpu() for model in models], dim=1).numpy()
-    event = _events(target)
-    tells = present.copy() if event is None else present & event.numpy()[:, None]
+    event = study.head.events(study.all.target)
+    teaches = present.copy() if event is None else present & event.numpy()[:, None]
     dealt = []
     for train, held in folds:
-        counts: np.ndarray = tells[train].sum(0)
-        fewest = FEWEST if counts.max() >= FEWEST else 1
+        counts: np.ndarray = teaches[train].sum(0)
+        fewest = FEWEST if counts.max(initial=0) >= FEWEST else 1
         chosen = np.flatnonzero(counts >= fewest)
         if needs_any:
             any_of = np.asarray(present[:, chosen].any(1))
             train, held = train[any_of[train]], held[any_of[held]]
-        dealt.append(Part(train, held, every[chosen].tolist(), tells[train][:, chosen]))
+        modalities = [names[at] for at in chosen]
+        dealt.append(Part(train, held, modalities, teaches[train][:, chosen]))
     return dealt
 
 
-def fit_quietly(
-    model: Any, frame: pd.DataFrame, y: Any, sample_weight: np.ndarray | None, rows: np.ndarray
-) -> None:
-    """Fit a model to some rows, without warnings of coefficients and weights that nobody keeps.
-
-    Of rows of one cluster there is no sandwich, which nobody keeps either.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Where Ctrl-C ended its training too.
-    """
-    weight = None if sample_weight is None else sample_weight[rows]
-    if model.cluster is not None and frame[model.cluster].iloc[rows].nunique() < 2:
-        model.set_params(cluster=None)
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Say nothing of coefficients and weights that nobody keeps, while the context lasts."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"(The t|T)raining was interrupted", UserWarning)
-        warnings.filterwarnings("ignore", "There are too few rows, or events", UserWarning)
+        warnings.simplefilter("ignore", TooFewToJudge)
+        warnings.simplefilter("ignore", InterruptedWarning)
         warnings.simplefilter("ignore", SeparationWarning)
-        model.fit(frame.iloc[rows], take_outcome(y, rows), weight)
-    if model.interrupted_:
-        raise KeyboardInterrupt
+        yield

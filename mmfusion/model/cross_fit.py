@@ -1,0 +1,130 @@
+"""Cross-fitting: what networks say of rows that they did not see, with a coefficient of its own."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from mmfusion.model.fit import Ready
+from mmfusion.model.folds import Part, deal_study, deal_taught, parts
+from mmfusion.model.structured import fit_formulas
+from mmfusion.structured import Block, Dense, Design, Formulas, StructuredFit
+
+__all__ = ["beside_unseen", "cross_fitted", "deal_parts"]
+
+#: Parts of the rows.
+FOLDS = 5
+
+
+def deal_parts(ready: Ready, seed: int) -> list[Part]:
+    """Deal the folds of cross-fitting, before anything is trained.
+
+    Raises
+    ------
+    ValueError
+        Where there are too few rows, or clusters, of anything.
+    """
+    study = ready.study
+    _warn_of_shared_columns(ready)
+    folds = deal_study(study, FOLDS, "inference='model'", seed)
+    within = ready.plan.strategy.pool_folds
+    head, target, groups = study.head, study.all.target, study.groups
+    labels, required = head.stratify(target), head.required(target)
+    for train, _ in folds if within else ():  # late fusion deals folds of these rows again
+        deal_taught(
+            labels[train],
+            {name: rows[train] for name, rows in required.items()},
+            None if groups is None else groups[train],
+            within,
+            seed,
+            "LateFusion('mean') within inference='cross_fit'",
+        )
+    return parts(study, list(ready.modalities), ready.present, folds, needs_any=False)
+
+
+def _warn_of_shared_columns(ready: Ready) -> None:
+    """Warn where networks that are not projected read what the effects are of."""
+    of_formula = set(ready.structured.columns)
+    for name, modality in ready.modalities.items():
+        shared = sorted(of_formula.intersection(modality.columns_))
+        if shared:
+            warnings.warn(
+                f"Modality {name!r} reads {shared}, which stand in the formula too: with "
+                "inference='cross_fit' their effects are what the networks leave of them. "
+                "Leave a treatment out of the modalities.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def cross_fitted(ready: Ready, dealt: list[Part], seed: int) -> np.ndarray:
+    """Return the deep predictor of each row from networks that did not see it, (n, K).
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where Ctrl-C ended the training of one of them.
+    """
+    study, head = ready.study, ready.study.head
+    # The coefficient that the predictor gets judges it, with all rows.
+    plan = replace(ready.plan, judged=False, random_state=seed)
+    deep = np.zeros((len(study.all), len(head.grid)))
+    for part in dealt:
+        model = ready.fit_part(plan, part)
+        every = model.deep_predictor(study.all.table, subjects=study.all.subjects)
+        # Where the likelihood sees no constant, that of each network is arbitrary.
+        deep[part.held] = every[part.held] - (0.0 if len(head.constants) else every.mean(0))
+    return deep
+
+
+def beside_unseen(
+    ready: Ready, formulas: Formulas, design: Design, deep: np.ndarray
+) -> tuple[StructuredFit, Design]:
+    """Fit the coefficients beside a deep predictor (n, K) whose rows its networks did not see.
+
+    It is not projected: what it says of a chance imbalance between the arms of a trial is what
+    narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
+    one again (Frisch-Waugh), beside a standard error that claims the adjustment.
+
+    It has a coefficient of its own, the last: networks that claim too much of rows they did not see
+    are believed only so far as they are right, which keeps the model-based standard errors honest.
+
+    Returns
+    -------
+    fit : StructuredFit
+        With the coefficient of the deep predictor, if that adds to the design.
+    design : Design
+        What it was fitted to.
+    """
+    study, more = ready.study, ()
+    if _adds(design, deep):
+        design, more = with_given(design, deep), ("(deep)",)
+    of_part = ready.plan.prepared is not None
+    fit = fit_formulas(
+        formulas, study.head, study.all.target, design, more=more, may_hold=of_part
+    )
+    return fit, design
+
+
+def with_given(design: Design, values: np.ndarray) -> Design:
+    """Return a design with a further column: a given predictor (n, K), of one coefficient."""
+    place = np.array([[design.n_columns]])
+    blocks = [
+        Block(Dense(column[:, None]), np.eye(values.shape[1])[:, [k]], place)
+        for k, column in enumerate(values.T)
+        if column.any()
+    ]
+    return Design(
+        design.n_rows, design.n_predictors, design.n_columns + 1, [*design.blocks, *blocks]
+    )
+
+
+def _adds(design: Design, deep: np.ndarray) -> bool:
+    """Return whether a deep predictor says more than a constant and the design together."""
+    known = with_given(design, np.ones_like(deep))
+    gram = known.cross(np.ones_like(deep))
+    coef = np.linalg.lstsq(np.asarray(gram), known.pull(deep), rcond=None)[0]
+    rest = deep - known.predict(coef)
+    return bool(np.linalg.norm(rest) > 1e-6 * np.linalg.norm(deep))

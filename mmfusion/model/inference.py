@@ -1,0 +1,292 @@
+"""What is reported of the structured part: a question that is asked of a fitted model."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from mmfusion.model.cross_fit import beside_unseen, cross_fitted, deal_parts
+from mmfusion.model.double_ml import PartialQuestion
+from mmfusion.model.fit import Model, Ready
+from mmfusion.model.folds import Part
+from mmfusion.model.structured import Structured
+from mmfusion.structured import (
+    Design,
+    Formulas,
+    HeadLikelihood,
+    PartialEffect,
+    StructuredFit,
+    effects_table,
+    robust_covariance,
+)
+
+__all__ = ["Inference", "Question"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """The reported coefficients of a model's formulas, and how they were found.
+
+    Attributes
+    ----------
+    formulas : Formulas
+    fit : StructuredFit
+        The reported fit.
+    covariance : ndarray, shape (p, p)
+    effects : DataFrame
+    how : str
+        The inference that was done; that of the model where Ctrl-C ended another.
+    orthogonalization : str or None
+    cluster : column label or None
+    n_events : int or None
+        Of survival outcomes.
+    variances : ndarray, shape (2,)
+        Shares of the predictor's variance: the structured and the deep part's.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    """
+
+    formulas: Formulas
+    fit: StructuredFit
+    covariance: np.ndarray
+    effects: pd.DataFrame
+    how: str
+    orthogonalization: str | None
+    cluster: Any
+    n_events: int | None
+    variances: np.ndarray
+    interrupted: bool = False
+
+    def state(self) -> dict[str, Any]:
+        """Return what saving writes: plain Python and arrays; the formulas are the model's."""
+        names = [self.formulas.name_of(at) for at in self.effects.index]
+        return {
+            **{n: getattr(self, n) for n in ("covariance", "how", "orthogonalization")},
+            **{n: getattr(self, n) for n in ("cluster", "n_events", "variances")},
+            "fit": self.fit.state(),
+            "effects": {
+                "names": names,
+                "columns": self.effects.columns.tolist(),
+                "values": self.effects.to_numpy(),
+            },
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], formulas: Formulas) -> Self:
+        """Take back what `state` returned."""
+        fit = StructuredFit.from_state(state["fit"], formulas.terms)
+        table = state["effects"]
+        effects = pd.DataFrame(table["values"], columns=table["columns"])
+        effects.index = formulas.index(table["names"])
+        return cls(**{**state, "fit": fit, "effects": effects, "formulas": formulas})
+
+
+class Question(ABC):
+    """What is asked of a model's formulas; what the answer needs is prepared before training.
+
+    Parameters
+    ----------
+    ready : Ready
+    """
+
+    def __init__(self, ready: Ready) -> None:
+        self.ready = ready
+
+    @staticmethod
+    def of(ready: Ready) -> Question:
+        """Return the question that a plan asks; what cannot be answered is refused here.
+
+        Raises
+        ------
+        ValueError
+            Where folds cannot be dealt, or the treatment is no single coefficient.
+        """
+        kind = QUESTIONS[ready.plan.inference] if ready.structured.complete else NoQuestion
+        return kind(ready)
+
+    @abstractmethod
+    def answer(self, model: Model, offset: np.ndarray) -> Inference | None:
+        """Return what is reported.
+
+        Parameters
+        ----------
+        model : Model
+        offset : ndarray, shape (n, K)
+            What of the deep predictor the coefficients were fitted beside.
+        """
+
+
+class NoQuestion(Question):
+    """Of a model without formulas nothing is reported."""
+
+    def answer(self, model: Model, offset: np.ndarray) -> None:
+        """Return nothing."""
+
+
+class FinalFit(Question):
+    """The coefficients beside the networks as they are, and the likelihood's covariance."""
+
+    def answer(self, model: Model, offset: np.ndarray) -> Inference:
+        part = self._part(model)
+        return self._report(part, part.final, part.final, self._design, offset)
+
+    def _part(self, model: Model) -> Structured:
+        assert isinstance(model.structured, Structured)
+        return model.structured
+
+    @property
+    def _design(self) -> Design:
+        assert self.ready.design is not None
+        return self.ready.design
+
+    @property
+    def _likelihood(self) -> HeadLikelihood:
+        return HeadLikelihood(self.ready.study.head, self.ready.study.all.target)
+
+    def _report(
+        self,
+        part: Structured,
+        reported: StructuredFit,
+        whole: StructuredFit,
+        design: Design,
+        offset: np.ndarray,
+        *,
+        robust: bool = False,
+        effect: tuple[int, PartialEffect] | None = None,
+    ) -> Inference:
+        """Return the table of effects.
+
+        Parameters
+        ----------
+        reported : StructuredFit
+            Of the formulas' coefficients.
+        whole : StructuredFit
+            What was fitted to `design` beside `offset`: perhaps one coefficient more.
+        robust : bool
+        effect : tuple of int and PartialEffect, optional
+            A coefficient that was estimated in another way, and where it stands.
+        """
+        plan, study = self.ready.plan, self.ready.study
+        covariance = np.asarray(reported.covariance)
+        if robust or study.cluster is not None:
+            p = len(reported.coef)
+            covariance = robust_covariance(whole, self._likelihood, design, offset, study.cluster)
+            covariance = covariance[:p, :p]
+        if study.cluster is not None:
+            reported = replace(reported, n_clusters=len(np.unique(study.cluster)))
+        if effect is not None:
+            reported, covariance = self._replaced(reported, covariance, offset, *effect)
+        table = effects_table(reported, covariance=covariance)
+        return Inference(
+            part.formulas,
+            reported,
+            covariance,
+            table.set_axis(part.formulas.index(table.index.tolist())),
+            plan.inference,
+            plan.orthogonalization,
+            plan.cluster,
+            study.head.n_events(study.all.target),
+            part.variances,
+        )
+
+    def _replaced(
+        self,
+        fit: StructuredFit,
+        covariance: np.ndarray,
+        offset: np.ndarray,
+        at: int,
+        effect: PartialEffect,
+    ) -> tuple[StructuredFit, np.ndarray]:
+        """Return a fit with another estimate of the coefficient `at`, and the covariance with it.
+
+        Its variance and its covariances with the others are the sandwich's, from each row's
+        influence on the two.
+        """
+        eta = self._design.predict(fit.coef) + offset
+        scores = self._likelihood.scores(eta, self._design)
+        others = -scores @ np.asarray(fit.bread)
+        variance, crossed = effect.covariance(others, self.ready.study.cluster)
+        covariance, coef = covariance.copy(), fit.coef.copy()
+        covariance[at], covariance[:, at] = crossed, crossed
+        covariance[at, at] = variance
+        coef[at] = effect.coef
+        return replace(fit, coef=coef), covariance
+
+    def _interrupted(self, model: Model, offset: np.ndarray) -> Inference:
+        """Return the effects of the model, where Ctrl-C ended what was asked for."""
+        warnings.warn(
+            f"The training was interrupted before inference={self.ready.plan.inference!r} was "
+            "done: the effects are those of inference='model'.",
+            UserWarning,
+            stacklevel=4,
+        )
+        found = FinalFit.answer(self, model, offset)
+        return replace(found, how="model", interrupted=True)
+
+
+class Robust(FinalFit):
+    """The same coefficients, and the sandwich covariance."""
+
+    def answer(self, model: Model, offset: np.ndarray) -> Inference:
+        part = self._part(model)
+        return self._report(part, part.final, part.final, self._design, offset, robust=True)
+
+
+class CrossFit(FinalFit):
+    """The coefficients beside networks that did not see the row."""
+
+    def __init__(self, ready: Ready) -> None:
+        super().__init__(ready)
+        self.seed = 0
+        self.parts: list[Part] = []
+        if ready.networks:
+            self.seed = int(ready.study.seeds.randint(2**31 - 1))
+            self.parts = deal_parts(ready, self.seed)
+
+    def answer(self, model: Model, offset: np.ndarray) -> Inference:
+        if not self.parts:
+            return super().answer(model, offset)
+        if model.interrupted:
+            return self._interrupted(model, offset)
+        try:
+            deep = cross_fitted(self.ready, self.parts, self.seed)
+        except KeyboardInterrupt:
+            return self._interrupted(model, offset)
+        part = self._part(model)
+        whole, design = beside_unseen(self.ready, part.formulas, self._design, deep)
+        reported = whole.first(len(part.formulas.names))
+        return self._report(part, reported, whole, design, np.zeros_like(offset))
+
+
+class DoubleML(FinalFit):
+    """One treatment's effect, confounded by what the networks read."""
+
+    def __init__(self, ready: Ready) -> None:
+        super().__init__(ready)
+        self.partial = PartialQuestion(ready)
+
+    def answer(self, model: Model, offset: np.ndarray) -> Inference:
+        if model.interrupted:
+            return self._interrupted(model, offset)
+        try:
+            effect = self.partial.effect()
+        except KeyboardInterrupt:
+            return self._interrupted(model, offset)
+        part = self._part(model)
+        at = self.partial.treated
+        return self._report(
+            part, part.final, part.final, self._design, offset, effect=(at, effect)
+        )
+
+
+QUESTIONS: dict[str, type[Question]] = {
+    "model": FinalFit,
+    "robust": Robust,
+    "cross_fit": CrossFit,
+    "double_ml": DoubleML,
+}

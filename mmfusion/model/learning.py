@@ -1,0 +1,192 @@
+"""How a network is prepared for the rows of a study, and trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmfusion.heads.base import Head
+from mmfusion.modalities.base import MultimodalData
+from mmfusion.model.auxiliary import sources, teachable
+from mmfusion.model.checks import check_batches, fit_modality
+from mmfusion.model.linear import fit_linear
+from mmfusion.model.network import Beside, Network, Start
+from mmfusion.model.study import Sample, Study
+from mmfusion.objectives import Objective, WeightedObjectives
+from mmfusion.training import Rows, TrainingResult, TrainingSettings, train
+
+__all__ = ["Prepared", "prepare_network"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A network that is ready to be trained, with everything that the training reads.
+
+    Attributes
+    ----------
+    network : Network
+    study : Study
+    settings : TrainingSettings
+    beside : Beside
+    data : MultimodalData
+        All subjects of the study.
+    judged : MultimodalData or None
+        The subjects of judging rows that have a table of their own.
+    objectives : WeightedObjectives or None
+    """
+
+    network: Network
+    study: Study
+    settings: TrainingSettings
+    beside: Beside
+    data: MultimodalData
+    judged: MultimodalData | None
+    objectives: WeightedObjectives | None
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which rows have which of the modalities, bool, shape (n, n_modalities)."""
+        return self.study.all.subjects.spread(self.data.present.cpu().numpy())
+
+    def train(self) -> TrainingResult:
+        """Train the network on those of the training rows that have any of its modalities."""
+        study, head, settings = self.study, self.study.head, self.settings
+        rows = _present_rows(self.data, study.all, study.rows, self.beside.offset)
+        basis = None if head.deep_basis.is_identity else torch.from_numpy(head.deep_basis.matrix)
+        module = self.network.module
+        if self.network.strategy.linear:
+            free = len(head.constants) > 0 and not self.beside.complete
+            return fit_linear(module, head, rows, free=free)
+        if module.cell is not None:
+            check_batches(module.cell.coefficients.shape[0], len(rows.data), settings)
+        result = train(
+            module,
+            head,
+            rows,
+            settings,
+            study.rng,
+            self._judging_rows(),
+            basis=basis,
+            objectives=self.objectives,
+            judge_untrained=self.beside.complete,
+        )
+        self.network.fit_cell(self.data, settings)
+        return result
+
+    def _judging_rows(self) -> Rows | None:
+        study = self.study
+        if study.judges is None:
+            return None
+        if study.judging is not None:
+            rows = _present_rows(self.data, study.all, study.judging, self.beside.offset)
+        else:
+            assert self.judged is not None
+            assert self.beside.judged_offset is not None
+            every = np.arange(len(study.judges))
+            rows = _present_rows(self.judged, study.judges, every, self.beside.judged_offset)
+        return rows if study.head.informative(rows.target) else None
+
+
+def prepare_network(
+    network: Network,
+    study: Study,
+    settings: TrainingSettings,
+    beside: Beside,
+    *,
+    objectives: Sequence[Objective] = (),
+    start: Start | None = None,
+    alone: bool = False,
+    lenient: bool = False,
+) -> Prepared:
+    """Fit the preprocessing on the training rows and build the module, untrained.
+
+    All rows of the table become tensors once: training rows, judging rows and the last look at all
+    of them are cut from the same.
+
+    Parameters
+    ----------
+    network : Network
+    study : Study
+    settings : TrainingSettings
+    beside : Beside
+    objectives : sequence of Objective
+        Auxiliary losses; `alone` if there is no likelihood.
+    start : Start, optional
+        Preprocessing and encoders are taken from there.
+    lenient : bool
+        Whether auxiliary losses that the rows cannot teach are left out: of a part of the rows,
+        when all rows could.
+
+    Raises
+    ------
+    ValueError
+        If a modality, or an auxiliary loss, has not what it needs in the training rows.
+    """
+    head, sample = study.head, study.all
+    if network.strategy.linear and len(head.deep_basis) > 1:
+        raise ValueError(
+            "EarlyFusion(hidden=None) needs an outcome with one predictor (survival, numbers, "
+            f"two classes). This one has {len(head.deep_basis)}; hidden=() is linear too."
+        )
+    subjects = sample.subjects.table(sample.table)
+    training = sample.subjects.of(study.rows)
+    for name, modality in network.modalities.items():
+        if start is None:
+            fit_modality(name, modality, subjects, training, alone)
+        else:
+            network.modalities[name] = start.fitted(name)
+        sample.subjects.refuse_changes(name, network.modalities[name], sample.table)
+    target = study.training
+    owner = sample.subjects.owner
+
+    def relevance(present: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        rows = study.rows
+        if owner is None:
+            chosen = present
+        else:  # a subject's features stand beside each of its rows
+            place = torch.from_numpy(np.searchsorted(training, owner[rows]))
+            chosen = present[place]
+            values = values[(present.long().cumsum(0) - 1)[place[chosen]]]
+        eta = beside.offset[torch.from_numpy(rows)][chosen]
+        return head.relevance(eta, target.take(torch.nonzero(chosen)[:, 0]), values)
+
+    data = network.build(subjects, training, head, settings, beside, relevance, start)
+    judged = None
+    if study.judges is not None and study.judging is None:
+        judged = network.transform(
+            study.judges.subjects.table(study.judges.table),
+            data.present.device,
+            settings.precision,
+            beside.judged_design,
+        )
+    weighted = None
+    if objectives:
+        known = sources(network.module, network.modalities)
+        present = data.present.cpu()[torch.from_numpy(training)]
+        present = present[present.any(1)]  # the others are not trained on
+        able = teachable(objectives, known, present, list(network.modalities), settings, lenient)
+        if able:
+            encoders = network.module.encoders.values()
+            weighted = WeightedObjectives(able, known, encoders, alone=alone)
+    return Prepared(network, study, settings, beside, data, judged, weighted)
+
+
+def _present_rows(
+    data: MultimodalData, sample: Sample, rows: np.ndarray, offset: torch.Tensor
+) -> Rows:
+    """Return those of some rows whose subject has any modality; the others teach nothing."""
+    owner = sample.subjects.owner
+    there = data.present.any(1)
+    chosen = torch.from_numpy(rows)
+    if owner is None:
+        chosen = chosen[there[chosen]]
+        whole = len(chosen) == len(sample)
+        target = sample.target if whole else sample.target.take(chosen)
+        return Rows(data if whole else data.take(chosen), target, offset[chosen], None)
+    of_rows = torch.from_numpy(owner)[chosen]
+    chosen, of_rows = chosen[there[of_rows]], of_rows[there[of_rows]]
+    subjects, of_rows = torch.unique(of_rows, return_inverse=True)
+    return Rows(data.take(subjects), sample.target.take(chosen), offset[chosen], of_rows)

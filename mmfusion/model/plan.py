@@ -1,0 +1,258 @@
+"""What an estimator was asked to do: its parameters, checked, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
+from mmfusion.heads.base import Head
+from mmfusion.inputs.parameters import check_choice, check_names
+from mmfusion.modalities import Modality
+from mmfusion.model.auxiliary import check_auxiliary
+from mmfusion.model.checks import check_modalities, check_widths
+from mmfusion.model.network import DesignUse, Start
+from mmfusion.model.roles import role_column
+from mmfusion.objectives import Objective
+from mmfusion.structured import Formulas, columns_read
+from mmfusion.training import TrainingSettings
+
+__all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "Plan"]
+
+HEADS = ("additive", "nonlinear")
+INFERENCES = ("model", "robust", "cross_fit", "double_ml")
+ORTHOGONALIZATIONS = ("post_hoc", "online", "two_stage", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The parameters of an estimator, checked against each other.
+
+    Attributes
+    ----------
+    name : str
+        Of the estimator, for messages.
+    head : Head
+        Unfitted.
+    modalities : mapping of str to Modality
+        Unfitted; empty where there is no deep part.
+    strategy : JointFusion, EarlyFusion or LateFusion
+    formulas : str, mapping of str to str, or None
+        The structured part: one formula, or one a parameter.
+    orthogonalization : {"post_hoc", "online", "two_stage", None}
+    joins_design : bool
+        Whether the formula's columns enter the hidden layers too (``head="nonlinear"``).
+    inference : {"model", "robust", "cross_fit", "double_ml"}
+    treatment, cluster, subject : column labels or None
+    context : mapping of str to column label or None
+        What else of the table the head reads: ``{"strata": "site"}``.
+    objectives : tuple of Objective
+    start : Start or None
+        Where the encoders start.
+    settings : TrainingSettings
+    validation_fraction : float
+    random_state : int, RandomState or None
+    judged : bool
+        Whether only that share of the deep predictor is kept that the judging rows believe.
+    prepared : Formulas or None
+        The formulas as all rows made them, in a plan for a part of the rows.
+    teaches : ndarray of bool, shape (n, n_modalities), or None
+        Which rows teach which modality, in a plan for a part of the rows.
+    """
+
+    name: str
+    head: Head
+    modalities: Mapping[str, Modality]
+    strategy: JointFusion | EarlyFusion | LateFusion
+    formulas: str | Mapping[str, str] | None
+    orthogonalization: str | None
+    joins_design: bool
+    inference: str
+    treatment: str | None
+    cluster: Any
+    subject: Any
+    context: Mapping[str, Any]
+    modality_dropout: float | Mapping[str, float]
+    objectives: tuple[Objective, ...]
+    start: Start | None
+    settings: TrainingSettings
+    validation_fraction: float
+    random_state: Any
+    judged: bool = True
+    prepared: Formulas | None = None
+    teaches: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, estimator: Any, table: pd.DataFrame | None = None, *, is_array: bool = False) -> Self:
+        """Return what an estimator was asked to do, checked.
+
+        Parameters
+        ----------
+        estimator : estimator
+        table : DataFrame, optional
+            Modalities that were not given are inferred from it; without it they are left out.
+        is_array : bool
+            Whether the user gave an array, whose columns have no names to go by.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the parameter, what was found and what is allowed.
+        """
+        settings = estimator._settings()
+        strategy = check_fusion(estimator.fusion)
+        modalities = estimator._given_modalities(table, is_array)
+        plan = cls(
+            name=type(estimator).__name__,
+            head=estimator._make_head(),
+            modalities=modalities,
+            strategy=strategy,
+            formulas=estimator.structured,
+            orthogonalization=estimator.orthogonalization,
+            joins_design=estimator.head == "nonlinear",
+            inference=estimator.inference,
+            treatment=getattr(estimator, "treatment", None),
+            cluster=estimator.cluster,
+            subject=estimator.id,
+            context=estimator._context_columns(),
+            modality_dropout=estimator.modality_dropout,
+            objectives=check_auxiliary(estimator.auxiliary, strategy, modalities, settings.epochs),
+            start=estimator._start(strategy),
+            settings=settings,
+            validation_fraction=estimator.validation_fraction,
+            random_state=estimator.random_state,
+        )
+        check_choice("head", estimator.head, HEADS)
+        plan._check()
+        return plan
+
+    def _check(self) -> None:
+        check_choice("inference", self.inference, INFERENCES)
+        if self.orthogonalization not in ORTHOGONALIZATIONS:
+            raise ValueError(
+                f"The orthogonalization parameter must be one of {ORTHOGONALIZATIONS}. "
+                f"Got {self.orthogonalization!r}."
+            )
+        self._check_formulas()
+        self._check_treatment()
+        self._check_curves()
+        if self.modalities:
+            check_modalities(self.modalities)
+            check_widths(self.strategy, self.modalities)
+            if isinstance(self.modality_dropout, Mapping):
+                check_names("modality_dropout", self.modality_dropout, self.modalities)
+
+    def _check_formulas(self) -> None:
+        given = self.formulas
+        if given is None:
+            return
+        texts = list(given.values()) if isinstance(given, Mapping) else [given]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise TypeError(
+                "The structured parameter must be a formula such as 'treatment + s(age)', a dict "
+                f"with one for each parameter, or None. Got {given!r}."
+            )
+        if self.joins_design and not self.strategy.joins_design:
+            raise ValueError(
+                "The head parameter may be 'nonlinear' only where hidden layers follow the fusion "
+                f"of the modalities. Got {self.strategy!r}."
+            )
+
+    def _check_treatment(self) -> None:
+        if self.inference != "double_ml":
+            if self.treatment is not None:
+                raise ValueError(
+                    "The treatment parameter is read with inference='double_ml' alone: elsewhere "
+                    f"every term of the formula has its effect. Got {self.treatment!r}."
+                )
+            return
+        if self.formulas is None:
+            raise ValueError(
+                "The inference parameter 'double_ml' needs a formula that holds the treatment. "
+                "Got structured=None."
+            )
+        if not isinstance(self.treatment, str):
+            raise ValueError(
+                "The treatment parameter must name a term of the formula where "
+                f"inference='double_ml'. Got {self.treatment!r}."
+            )
+
+    def _check_curves(self) -> None:
+        """Refuse late fusion of curves where there are none, or a formula beside them."""
+        if self.strategy.pool != "curves":
+            return
+        combine = f"LateFusion(combine={self.strategy.combine!r})"  # type: ignore[union-attr]
+        if not self.head.mixes_curves:
+            raise ValueError(
+                f"{combine} combines the curves of FusionCox. {self.name} knows combine='risk' "
+                "alone."
+            )
+        if self.formulas is not None:
+            raise ValueError(
+                f"{combine} has no log-hazard to add a formula to: structured= goes with "
+                "combine='risk'."
+            )
+
+    @property
+    def design_use(self) -> DesignUse:
+        """What the networks make of the formula's columns."""
+        if self.formulas is None:
+            return DesignUse()
+        return DesignUse(joins=self.joins_design, orthogonal=self.orthogonalization == "online")
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether judging rows end the training; a ridge is fitted at once, to all rows."""
+        return self.settings.patience is not None and not self.strategy.linear
+
+    def roles(self, table: pd.DataFrame) -> list[Any]:
+        """Return the columns that belong to the outcome and to no inferred modality."""
+        named = {"cluster": self.cluster, "id": self.subject, **self.context}
+        return role_columns(named, self.treatment if self.inference == "double_ml" else None, table)
+
+    def for_part(
+        self, modalities: Mapping[str, Modality], prepared: Formulas | None, teaches: np.ndarray
+    ) -> Self:
+        """Return the plan for a part of the rows, with those modalities that the part teaches.
+
+        Parameters
+        ----------
+        modalities : mapping of str to Modality
+            Of the rows' networks.
+        prepared : Formulas or None
+            Of all rows.
+        teaches : ndarray of bool, shape (n_rows, n_modalities)
+        """
+        dropout = self.modality_dropout
+        if isinstance(dropout, Mapping):
+            dropout = {name: rate for name, rate in dropout.items() if name in modalities}
+        return replace(
+            self,
+            modalities={name: clone(modality) for name, modality in modalities.items()},
+            inference="model",
+            treatment=None,
+            modality_dropout=dropout,
+            objectives=tuple(o for o in self.objectives if o.fewest <= len(modalities)),
+            settings=replace(self.settings, verbose=0, modality_dropout=dropout),
+            prepared=prepared,
+            teaches=teaches,
+        )
+
+
+def role_columns(
+    named: Mapping[str, Any], treatment: str | None, table: pd.DataFrame
+) -> list[Any]:
+    """Return the columns with a role in the outcome: clusters, subjects, strata, a treatment."""
+    columns = [
+        column
+        for role, column in named.items()
+        if column is not None and role_column(table, role, column) is not None
+    ]
+    if isinstance(treatment, str):
+        columns += [name for name in columns_read(treatment) if name in table.columns]
+    return columns

@@ -1,0 +1,42 @@
+"""Columns of the table with a role in the outcome: strata, clusters, subjects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from mmfusion.inputs.columns import take_column
+from mmfusion.inputs.messages import name_rows
+
+__all__ = ["role_column"]
+
+
+def role_column(
+    table: pd.DataFrame, parameter: str, column: Any, *, complete: bool = False
+) -> pd.Series | None:
+    """Return the column that a parameter names; None where it names none.
+
+    Parameters
+    ----------
+    table : DataFrame
+    parameter : str
+    column : column label or None
+    complete : bool
+        Whether each row must have a label.
+
+    Raises
+    ------
+    ValueError
+        If the table has no such column, or a label is missing.
+    """
+    if column is None:
+        return None
+    labels = take_column(table, column, parameter)
+    missing = labels.isna().to_numpy(bool)
+    if complete and missing.any():
+        raise ValueError(
+            f"The {parameter} column {column!r} must have a label for each row. It is "
+            f"missing in {name_rows(table, missing)}."
+        )
+    return labels

@@ -1,0 +1,66 @@
+"""How much of a deep predictor is kept: as much as rows that it did not see believe."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from torch import Tensor, from_numpy
+
+from mmfusion.heads.base import Head, Target
+
+__all__ = ["kept_share"]
+
+#: Gain of the deep predictor, in twice the log-likelihood of the judging rows, at which half of
+#: the best share is kept: see docs/classical.md.
+EVIDENCE = 4.0
+
+
+def kept_share(
+    deep: Tensor, offset: Tensor, head: Head, target: Target, groups: np.ndarray
+) -> np.ndarray:
+    """Return the share of the deep predictor that lowers the judging rows' loss, in [0, 1].
+
+    The best share is itself an estimate, of few rows, that early stopping has looked at before. It
+    is shrunk to 0 by ``G / (G + EVIDENCE)``, with the gain G in twice the log-likelihood of the
+    judging rows: about the square of the share over its standard error, so that this is the
+    posterior mean of a normal share with a prior around 0.
+
+    Parameters
+    ----------
+    deep, offset : Tensor of float64, shape (n, K)
+        The deep predictor of the judging rows, and what it is added to.
+    head, target : Head, Target
+    groups : ndarray of int, shape (K,)
+        Predictors of one group have one share.
+
+    Returns
+    -------
+    ndarray, shape (n_groups,)
+    """
+    size = int(groups.max()) + 1
+
+    def loss(share: np.ndarray) -> float:
+        return float(head.loss(offset + from_numpy(share[groups]) * deep, target))
+
+    best = _best(loss, size)
+    lowest = loss(best)
+    kept = np.zeros(size)
+    for group in range(size):
+        without = np.where(np.arange(size) == group, 0.0, best)
+        before, after = max(loss(without), 1e-300), max(lowest, 1e-300)
+        # With a residual variance the loss is half of it, and its log the likelihood's.
+        gain = np.log(before / after) if head.has_dispersion else 2 * (before - after)
+        gain *= head.total(target)
+        kept[group] = best[group] * gain / (gain + EVIDENCE)
+    return kept
+
+
+def _best(loss: object, size: int) -> np.ndarray:
+    """Return the shares of the lowest loss: the ends of the interval are tried too."""
+    assert callable(loss)
+    if size == 1:
+        found = minimize_scalar(lambda s: loss(np.array([s])), bounds=(0.0, 1.0), method="bounded").x
+        return np.array([min((0.0, float(found), 1.0), key=lambda s: loss(np.array([s])))])
+    found = minimize(loss, np.full(size, 0.5), bounds=[(0.0, 1.0)] * size, method="L-BFGS-B").x
+    ends = [np.zeros(size), found, np.ones(size)]
+    return min(ends, key=loss)

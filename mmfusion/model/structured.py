@@ -1,0 +1,326 @@
+"""The structured part of a model: fitted first, then beside the deep predictor."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mmfusion.heads.base import Head, Target
+from mmfusion.model.plan import Plan
+from mmfusion.model.share import kept_share
+from mmfusion.model.study import Study
+from mmfusion.structured import (
+    CollinearityError,
+    Design,
+    Formulas,
+    HeadLikelihood,
+    SeparationWarning,
+    StructuredFit,
+    fit_identified,
+    project,
+)
+
+__all__ = ["Constant", "Structured", "begin", "fit_formulas"]
+
+
+class Constant:
+    """No formula: the networks start from the predictors of the constant model.
+
+    Attributes
+    ----------
+    base : ndarray, shape (K,)
+    share : ndarray of ones, shape (1,)
+    """
+
+    #: Whether there is a model by itself, without the networks.
+    complete = False
+    #: The columns of the table that formulas read.
+    columns: tuple[str, ...] = ()
+
+    def __init__(self, base: np.ndarray) -> None:
+        self.base = base
+        self.pool_base = base
+
+    def network_offset(self, design: Design | None, n_rows: int) -> Tensor:
+        """Return what the networks' predictor is added to, shape (n, K)."""
+        return torch.from_numpy(np.broadcast_to(self.base, (n_rows, len(self.base))).copy())
+
+    def pool_offset(self, design: Design | None, n_rows: int) -> np.ndarray:
+        """Return what a pool of predictors is added to: they hold the constant already."""
+        return np.zeros((n_rows, len(self.base)))
+
+    def design(self, table: pd.DataFrame) -> None:
+        """Return no design."""
+
+    def network_design(self, table: pd.DataFrame) -> None:
+        """Return no columns that networks read."""
+
+    def judge(self, *_: Any) -> None:
+        """Keep the networks whole: there is no model that they would add to."""
+
+    def keep_nothing(self) -> None:
+        """Keep the networks whole."""
+
+    def settle(self, design: Any, deep: np.ndarray, *_: Any) -> np.ndarray:
+        """Learn nothing more; return the zeros that nothing is fitted beside."""
+        return np.zeros_like(deep)
+
+    def predictor(self, design: None, deep: np.ndarray) -> np.ndarray:
+        """Return the predictors, shape (n, K): the pooled ones of the networks."""
+        return deep
+
+    def state(self) -> dict[str, Any]:
+        """Return what saving writes: plain Python and arrays."""
+        return {"base": self.base}
+
+
+class Structured:
+    """Formulas, their exact fit, and what of the deep predictor belongs to it.
+
+    Attributes
+    ----------
+    formulas : Formulas
+        Fitted on all rows: knots, levels and constraints know nothing of the outcome.
+    orthogonalization : {"post_hoc", "online", "two_stage", None}
+    center, spread : ndarray, shape (q,)
+        Of the formula's columns over the rows: networks see them standardised.
+    start : StructuredFit
+        The classical model of the training rows, before any deep part.
+    final : StructuredFit
+        The coefficients beside the deep predictor.
+    projection : ndarray, shape (p,)
+        Coefficients of the deep predictor on the design, taken off it: a row's projection is its
+        own design times these, so that it does not depend on other rows.
+    share : ndarray, shape (K,)
+        Share of the trained deep predictor that is kept, for each predictor.
+    variances : ndarray, shape (2,)
+        Shares of the variance over the rows: the structured and the deep predictor's.
+    """
+
+    complete = True
+    start: StructuredFit
+    final: StructuredFit
+    projection: np.ndarray
+    variances: np.ndarray
+
+    def __init__(self, formulas: Formulas, orthogonalization: str | None, n_predictors: int) -> None:
+        self.formulas = formulas
+        self.orthogonalization = orthogonalization
+        self.share = np.ones(n_predictors)
+        self.pool_base = np.zeros(n_predictors)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that the formulas read."""
+        return tuple(self.formulas.columns_read)
+
+    def design(self, table: pd.DataFrame) -> Design:
+        """Return the design of some rows."""
+        return self.formulas.transform(table)
+
+    def network_offset(self, design: Design, n_rows: int) -> Tensor:
+        """Return what the networks' predictor is added to: the classical model's, shape (n, K)."""
+        return torch.from_numpy(design.predict(self.start.coef))
+
+    def pool_offset(self, design: Design, n_rows: int) -> np.ndarray:
+        """Return what a pool of predictors is added to, shape (n, K)."""
+        return design.predict(self.start.coef)
+
+    def network_design(self, table: pd.DataFrame) -> Tensor:
+        """Return the formula's columns as networks see them: standardised, without constants."""
+        columns = self.formulas.columns(table)
+        varies = self.spread > 0
+        return torch.from_numpy(
+            (columns - self.center)[:, varies] / self.spread[varies]
+        ).float()
+
+    def standardise(self, columns: np.ndarray) -> None:
+        """Learn what `network_design` takes off the columns."""
+        self.center, self.spread = columns.mean(0), columns.std(0)
+
+    def judge(
+        self, deep: np.ndarray, offset: Tensor, head: Head, target: Target
+    ) -> None:
+        """Keep of the deep predictor what the judging rows believe."""
+        groups = np.asarray(head.deep_groups)
+        self.share = kept_share(torch.from_numpy(deep), offset, head, target, groups)[groups]
+
+    def keep_nothing(self) -> None:
+        """Leave the networks out: there were no rows to show that they help."""
+        self.share = np.zeros_like(self.share)
+        warnings.warn(
+            "There are too few rows, or events, to hold some out and judge the networks by them: "
+            "the model is its structured part alone. Give fit an eval_set, or say patience=None to "
+            "keep the networks unjudged.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def settle(
+        self,
+        design: Design,
+        deep: np.ndarray,
+        head: Head,
+        target: Target,
+        classical: StructuredFit | None = None,
+        *,
+        may_hold: bool = False,
+    ) -> np.ndarray:
+        """Split the deep predictor (n, K) from the design and fit the coefficients beside it.
+
+        ``post_hoc`` takes ``X a`` off the deep predictor (Ruegamer 2023, in the metric of the
+        likelihood: see `mmfusion.structured.project`), then maximises the likelihood in the
+        coefficients with what is left as offset. ``two_stage`` takes the classical coefficients
+        (Law, Paige & Russell 2019). ``online`` and None refit beside the deep predictor
+        as it is: with the former, the networks have taken off what lies in the design.
+
+        Parameters
+        ----------
+        classical : StructuredFit, optional
+            Of all rows, where it is known.
+        may_hold : bool
+            Whether coefficients may be held at 0 that these rows do not identify.
+
+        Returns
+        -------
+        ndarray, shape (n, K)
+            What the coefficients were fitted beside: they are those of largest likelihood there.
+        """
+        deep = self.share * deep
+        self.projection = np.zeros(design.n_columns)
+        whole = head, target, design
+
+        def fit_classical() -> StructuredFit:
+            if classical is not None:
+                return classical
+            return fit_formulas(self.formulas, *whole, may_hold=may_hold)
+
+        if not deep.any() or self.orthogonalization == "two_stage":
+            self.final = fit_classical()
+        else:
+            if self.orthogonalization == "post_hoc":
+                eta = design.predict(fit_classical().coef)
+                self.projection = project(HeadLikelihood(head, target), eta, design, deep)
+            beside = self.beside(design, deep)
+            self.final = fit_formulas(self.formulas, *whole, offset=beside, may_hold=may_hold)
+        rest = deep - design.predict(self.projection)
+        parts = (design.predict(self.final.coef), rest)
+        variance = np.array([head.variance(part) for part in parts])
+        self.variances = variance / max(variance.sum(), np.finfo(float).tiny)
+        return self.beside(design, deep)
+
+    def beside(self, design: Design, kept: np.ndarray) -> np.ndarray:
+        """Return what of a kept deep predictor (n, K) the final coefficients are fitted beside."""
+        if self.orthogonalization == "two_stage":
+            return np.zeros_like(kept)
+        return kept - design.predict(self.projection)
+
+    def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
+        """Return the whole predictor of some rows, shape (n, K).
+
+        A row with no modality present has a `deep` of zero: what is left is the design times the
+        coefficients less what the projection took off the deep predictor of the others.
+        """
+        return design.predict(self.final.coef - self.projection) + self.share * deep
+
+    def state(self) -> dict[str, Any]:
+        """Return what saving writes: plain Python and arrays."""
+        return {
+            "formulas": self.formulas.state(),
+            "orthogonalization": self.orthogonalization,
+            "start": self.start.state(),
+            "final": self.final.state(),
+            "arrays": {
+                name: getattr(self, name)
+                for name in ("projection", "share", "variances", "center", "spread")
+                if hasattr(self, name)
+            },
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the fitted part that `state` described."""
+        arrays = state["arrays"]
+        formulas = Formulas.from_state(state["formulas"])
+        part = cls(formulas, state["orthogonalization"], len(arrays["share"]))
+        for name in ("start", "final"):
+            setattr(part, name, StructuredFit.from_state(state[name], formulas.terms))
+        for name, value in arrays.items():
+            setattr(part, name, value)
+        return part
+
+
+def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design | None]:
+    """Fit the classical model to the training rows; return it with the design of all rows.
+
+    Knots, levels and constraints are those of all rows, to which it is fitted again in the end (of
+    a fold, those of the rows it was dealt from). What the training rows alone do not identify
+    starts at 0. Without formulas there is only the constant model, and no design.
+    """
+    head, table = study.head, study.all.table
+    if plan.formulas is None:
+        return Constant(head.initial(study.training).numpy()), None
+    formulas = plan.prepared or Formulas(plan.formulas).fit(table, head)
+    part = Structured(formulas, plan.orthogonalization, len(head.grid))
+    design = part.design(table)
+    if plan.design_use.read:
+        study.all.subjects.refuse_design()
+        part.standardise(formulas.columns(table))
+    of_part = plan.prepared is not None
+    if study.trains_all:
+        part.start = fit_formulas(formulas, head, study.all.target, design, may_hold=of_part)
+        return part, design
+    mine, target = design.take(study.rows), study.training
+    try:
+        part.start = fit_formulas(formulas, head, target, mine, may_hold=of_part)
+    except CollinearityError:
+        # What all rows do not identify either is an error, before anything is trained.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit_formulas(formulas, head, study.all.target, design, may_hold=of_part)
+        part.start = fit_formulas(formulas, head, target, mine, may_hold=True)
+    return part, design
+
+
+def fit_formulas(
+    formulas: Formulas,
+    head: Head,
+    target: Target,
+    design: Design,
+    *,
+    offset: np.ndarray | None = None,
+    more: tuple[str, ...] = (),
+    may_hold: bool = False,
+) -> StructuredFit:
+    """Fit the coefficients of formulas, after which the design may have `more` columns.
+
+    A constant of the grid that no row is at risk for (an interval) has the value of the one before
+    it. Other coefficients may be held at 0 if `may_hold`: in a fold, or of a part of the rows.
+    """
+    names = [*formulas.names, *more]
+    n_constants = formulas.n_constants
+    holds = np.full(len(names), may_hold)
+    holds[:n_constants] = True
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit, held = fit_identified(
+            HeadLikelihood(head, target), design, formulas.terms, offset, names, holds
+        )
+    for warning in caught:
+        # A baseline's hazard of 1 at the last event is as right as Kaplan and Meier's.
+        separates = issubclass(warning.category, SeparationWarning)
+        if not (separates and set(fit.runaway) <= set(names[:n_constants])):
+            warnings.warn(warning.message, warning.category, stacklevel=2)
+    unseen = held[:n_constants]
+    known = np.flatnonzero(~unseen)
+    coef = fit.coef.copy()
+    for place in np.flatnonzero(unseen):
+        coef[place] = coef[known[max(int(np.searchsorted(known, place)) - 1, 0)]]
+    return replace(fit, coef=coef)

@@ -1,0 +1,222 @@
+"""The rows of one fit: table, outcome, subjects, clusters, who trains and who judges."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils import check_random_state
+
+from mmfusion.heads.base import Head, Target
+from mmfusion.model.roles import role_column
+from mmfusion.model.plan import Plan
+from mmfusion.model.subjects import Subjects, warn_of_episodes
+from mmfusion.training import MIN_VALIDATION_ROWS, split_validation
+
+__all__ = ["Sample", "Study"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows of a table with their outcome.
+
+    Attributes
+    ----------
+    table : DataFrame of n rows
+    target : Target of n rows
+    subjects : Subjects
+        Whose rows they are.
+    """
+
+    table: pd.DataFrame
+    target: Target
+    subjects: Subjects
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Return some of the rows, in their order."""
+        return type(self)(
+            self.table.iloc[rows],
+            self.target.take(torch.from_numpy(rows)),
+            self.subjects.take(rows),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Everything that a fit reads.
+
+    Attributes
+    ----------
+    head : Head
+        That knows the outcome (its classes, its grid of intervals).
+    all : Sample
+        The rows that were given to fit.
+    rows : ndarray of int
+        Those of them that are trained on.
+    judges : Sample or None
+        The rows that say when training stops and how far networks are believed.
+    judging : ndarray of int or None
+        Where these are among all rows; None where they have a table of their own (``eval_set``).
+    cluster : ndarray of int, shape (n,), or None
+    seeds : RandomState
+        Draws the seeds of folds.
+    rng : Generator
+        Deals rows and batches.
+    """
+
+    head: Head
+    all: Sample
+    rows: np.ndarray
+    judges: Sample | None
+    judging: np.ndarray | None
+    cluster: np.ndarray | None
+    seeds: np.random.RandomState
+    rng: np.random.Generator
+
+    @classmethod
+    def read(
+        cls,
+        plan: Plan,
+        table: pd.DataFrame,
+        y: Any,
+        sample_weight: Any = None,
+        eval_set: tuple[pd.DataFrame, Any] | None = None,
+    ) -> Self:
+        """Check outcome, weights and roles of columns; deal the judging rows.
+
+        Parameters
+        ----------
+        plan : Plan
+        table : DataFrame, shape (n, p)
+        y : outcome of n rows
+        sample_weight : array-like, shape (n,), optional
+        eval_set : tuple of DataFrame and outcome, optional
+            Judging rows, in place of a part of the table.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the column, the row or the parameter that is at fault.
+        """
+        head = plan.head
+        target = encode(head.fit_outcome, plan, table, y, sample_weight)
+        subjects = Subjects.read(plan.subject, table)
+        cluster = _cluster(plan.cluster, table)
+        if plan.subject is None and plan.cluster is None:
+            warn_of_episodes(head.episodes(target))
+        study = cls._seeded(head, Sample(table, target, subjects), cluster, plan.random_state)
+        if eval_set is None:
+            return study._deal(plan)
+        own = Sample(
+            eval_set[0],
+            encode(head.encode, plan, *eval_set, None),
+            Subjects.read(plan.subject, eval_set[0]),
+        )
+        if not head.informative(own.target):
+            warnings.warn(
+                "The eval_set holds no events, so training cannot be stopped by it: all "
+                f"{plan.settings.epochs} epochs are trained.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return replace(study, judges=own)
+
+    @classmethod
+    def _seeded(
+        cls, head: Head, sample: Sample, cluster: np.ndarray | None, random_state: Any
+    ) -> Self:
+        seeds = check_random_state(random_state)
+        rng = np.random.default_rng(seeds.randint(np.iinfo(np.int32).max))
+        return cls(head, sample, np.arange(len(sample)), None, None, cluster, seeds, rng)
+
+    def part(self, plan: Plan, rows: np.ndarray, head: Head | None = None) -> Self:
+        """Return the study of some of the rows, in which judging rows are dealt anew.
+
+        Parameters
+        ----------
+        plan : Plan
+            For these rows.
+        rows : ndarray of int
+        head : Head, optional
+            That knows their outcome; by default this study's, which learns from the rows what
+            belongs to them (the mean of numbers).
+        """
+        sample = self.all.take(rows)
+        cluster = None if self.cluster is None else self.cluster[rows]
+        head = self.head.relearn(sample.target) if head is None else head
+        return self._seeded(head, sample, cluster, plan.random_state)._deal(plan)
+
+    def with_outcome(self, head: Head, target: Target) -> Self:
+        """Return the study of the same rows with another outcome."""
+        return replace(self, head=head, all=replace(self.all, target=target))
+
+    def _deal(self, plan: Plan) -> Self:
+        """Cut judging rows from the table, where something is to be stopped and enough are left."""
+        if not (plan.modalities and plan.stops_early):
+            return self
+        labels = self.head.stratify(self.all.target)
+        part, held = split_validation(labels, plan.validation_fraction, self.rng, self.groups)
+        judges = self.all.take(held)
+        enough = len(held) >= MIN_VALIDATION_ROWS and self.head.informative(judges.target)
+        if not enough or not (plan.teaches is None or plan.teaches[part].any(0).all()):
+            return self
+        return replace(self, rows=part, judges=judges, judging=held)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Which rows stay together in folds and among the judging rows; None: each is its own."""
+        return self.all.subjects.owner if self.cluster is None else self.cluster
+
+    @property
+    def training(self) -> Target:
+        """The outcome of the training rows."""
+        whole = len(self.rows) == len(self.all)
+        return self.all.target if whole else self.all.target.take(torch.from_numpy(self.rows))
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether all rows are trained on."""
+        return len(self.rows) == len(self.all)
+
+
+def encode(
+    encoder: Any, plan: Plan, table: pd.DataFrame, y: Any, sample_weight: Any
+) -> Target:
+    """Return an outcome as a head's `fit_outcome` or `encode` makes it.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer outcomes than rows; and as the encoder.
+    """
+    columns: Mapping[str, Any] = {
+        name: role_column(table, name, column) for name, column in plan.context.items()
+    }
+    target = encoder(y, sample_weight, index=table.index, **columns)
+    if len(target) != len(table):
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"X has {len(table)} rows, y has {len(target)}."
+        )
+    return target
+
+
+def _cluster(column: Any, table: pd.DataFrame) -> np.ndarray | None:
+    """Return the clusters of the rows, numbered."""
+    labels = role_column(table, "cluster", column, complete=True)
+    if labels is None:
+        return None
+    if labels.nunique() < 2:
+        raise ValueError(
+            f"The cluster column {column!r} must have two labels or more. "
+            f"Got {labels.tolist()[0]!r} alone."
+        )
+    return pd.factorize(labels)[0]
