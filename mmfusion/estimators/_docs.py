@@ -46,14 +46,14 @@ treatment : str, optional
     No other term and no modality may read the treatment's column; modalities that are inferred
     leave it out.
 id : column name, optional
-    Rows that share a value of this column of `X` are one subject (start-stop rows, visits): they
-    stay together in batches, in the validation part and in folds, and the subject's image is
-    encoded once. None: a row is a subject.
+    Rows that share a value of this column of `X` are one subject (start-stop rows, visits):
+    they stay together in batches, in the validation part and in folds, and the subject's image
+    is encoded once. None: a row is a subject.
 cluster : column name, optional
     Rows that share a value of this column of `X` count as one in a robust covariance, which
     is then used whatever `inference` says, and stay together in folds and in the validation
-    part. Tests of a `FusionRegressor` have as many degrees of freedom as there are clusters, less
-    one.
+    part. Tests of a `FusionRegressor` have as many degrees of freedom as there are clusters,
+    less one.
 auxiliary : sequence of objectives, optional
     Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
     `mmfusion.objectives`. They do not enter the validation loss.
@@ -78,9 +78,9 @@ patience : int or None, default=15
     Epochs without a lower validation loss before training stops; the weights of the best epoch
     are kept. None trains all epochs on all rows.
 validation_fraction : float, default=0.15
-    Share of the rows held out for early stopping (with its share of the events, of each class or
-    of each fifth of the numbers), where `fit` is given no `eval_set`. Fewer than 8 held-out rows
-    are trained on instead, for all epochs.
+    Share of the rows held out for early stopping (with its share of the events, of each class
+    or of each fifth of the numbers), where `fit` is given no `eval_set`. Fewer than 8 held-out
+    rows are trained on instead, for all epochs.
 training : Training, optional
     Rarely used settings of the optimiser: micro-batches, weight decay, warm-up, clipping, the
     moving average of the weights, precision, callbacks (`mmfusion.training.Training`). None is

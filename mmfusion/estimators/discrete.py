@@ -64,10 +64,11 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
     interpolation : {"constant_density", "constant_hazard"}, optional
         How curves run within an interval: straight, or so that the hazard is constant. None is
         constant hazards for PC-hazard, whose likelihood says so, else constant density.
-    alpha, sigma : float, default=0.2, 0.1
-        Of DeepHit: ``alpha * likelihood + (1 - alpha) * ranking loss``, whose pairs are discounted
-        by their difference in incidence over `sigma`. As in pycox; Lee et al. add the ranking
-        loss with a weight instead.
+    alpha : float, default=0.2
+        Of DeepHit: ``alpha * likelihood + (1 - alpha) * ranking loss``, as in pycox; Lee et al. add
+        the ranking loss with a weight instead.
+    sigma : float, default=0.1
+        Of DeepHit: pairs are discounted by their difference in incidence over `sigma`.
 
     Attributes
     ----------
