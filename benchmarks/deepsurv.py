@@ -30,6 +30,7 @@ from mmfusion.datasets import fetch_deepsurv
 from mmfusion.estimators import FusionCox
 from mmfusion.fusion import JointFusion
 from mmfusion.metrics import concordance_index
+from mmfusion.training import Training
 
 DATA = ("whas", "support", "metabric", "gbsg")
 
@@ -39,12 +40,10 @@ def linear() -> FusionCox:
     return FusionCox(
         {"table": Tabular(encoder="raw")},
         fusion=JointFusion(hidden=()),
-        weight_decay=0.0,
-        clip_norm=None,
         batch_size=None,
         patience=None,
         epochs=400,
-        ema=None,
+        training=Training(weight_decay=0.0, clip_norm=None, ema=None),
         learning_rate=0.05,
         random_state=0,
     )
@@ -57,7 +56,7 @@ def search(candidates: int, seed: int, n_jobs: int | None) -> RandomizedSearchCV
         fusion=JointFusion(),
         epochs=150,
         patience=25,
-        ema=None,
+        training=Training(ema=None),
         random_state=seed,
     )
     space = {
@@ -66,7 +65,7 @@ def search(candidates: int, seed: int, n_jobs: int | None) -> RandomizedSearchCV
         "fusion__dropout": [0.0, 0.1, 0.2, 0.4],
         "modalities__table__dropout": [0.0, 0.1],
         "learning_rate": loguniform(1e-3, 2e-2),
-        "weight_decay": loguniform(1e-3, 0.5),
+        "training__weight_decay": loguniform(1e-3, 0.5),
         "batch_size": [128, 256, 1024],
     }
     return RandomizedSearchCV(

@@ -79,7 +79,7 @@ class Clock(Callback):
 def epoch_seconds(estimator: FusionCox, frame: pd.DataFrame, y: np.ndarray) -> float:
     """Return the median over epochs, without the first."""
     clock = Clock(estimator.device)
-    estimator.set_params(callbacks=[clock]).fit(frame, y)
+    estimator.set_params(training__callbacks=[clock]).fit(frame, y)
     return float(np.median(np.diff(clock.stamps)))
 
 

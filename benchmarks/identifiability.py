@@ -32,6 +32,7 @@ from mmfusion import Image
 from mmfusion.estimators import FusionCox
 from mmfusion.heads.cox import CoxPlan, cox_loss
 from mmfusion.survival import surv
+from mmfusion.training import Training
 
 EFFECT, PROGNOSIS = 1.0, 2.0
 TRAININGS: dict[str, dict[str, Any]] = {
@@ -39,7 +40,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "epochs": 5,
         "learning_rate": 0.03,
         "batch_size": 32,
-        "ema": None,
+        "training": Training(ema=None),
         "patience": None,
     },
     "defaults": {},

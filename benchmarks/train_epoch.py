@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mmfusion import Image, Tabular, surv
 from mmfusion.estimators import FusionCox
 from mmfusion.fusion import EarlyFusion, JointFusion
+from mmfusion.training import Training
 
 HIDDEN, DROPOUT, LEARNING_RATE, CLIP = (32, 32), 0.1, 1e-3, 1.0
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -80,7 +81,7 @@ def ours(frame: pd.DataFrame, y: np.ndarray, device: str, **parameters: object) 
         model = FusionCox(
             epochs=epochs,
             learning_rate=LEARNING_RATE,
-            clip_norm=CLIP,
+            training=Training(clip_norm=CLIP),
             patience=None,
             device=device,
             random_state=0,

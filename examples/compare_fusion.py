@@ -28,6 +28,7 @@ from mmfusion.datasets import fetch_glioma, load_digits_cohort
 from mmfusion.estimators import FusionCox
 from mmfusion.evaluation import compare_fusion, plot_comparison
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.training import Training
 
 
 def digits(fast: bool) -> tuple[pd.DataFrame, Any, dict[str, Any], dict[str, Any]]:
@@ -64,8 +65,7 @@ def glioma(fast: bool) -> tuple[pd.DataFrame, Any, dict[str, Any], dict[str, Any
         "patience": None,
         "epochs": 60,
         "learning_rate": 1e-2,
-        "weight_decay": 1.0,
-        "ema": None,
+        "training": Training(weight_decay=1.0, ema=None),
     }
     return data.frame[rows], data.target[rows], modalities, settings
 

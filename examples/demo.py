@@ -43,6 +43,7 @@ from mmfusion.evaluation import (
 )
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities.base import Modality
+from mmfusion.training import Training
 
 CLASSICAL = "Cox on clinical"
 JOINT = {"joint fusion, concat": "concat", "joint fusion, gated": "gated"}
@@ -238,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = {
         "epochs": 2 if options.fast else 60,
         "device": options.device,
-        "precision": options.precision,
+        "training": Training(precision=options.precision),
         "random_state": options.seed,
     }
     sections = []

@@ -31,6 +31,7 @@ from mmfusion.datasets import fetch_glioma
 from mmfusion.estimators import FusionCox
 from mmfusion.evaluation import Comparison, compare, plot_differences
 from mmfusion.fusion import JointFusion
+from mmfusion.training import Training
 
 BASELINES = {"cox_ridge": "ridge Cox", "rsf": "random survival forest"}
 
@@ -65,12 +66,12 @@ def model(chosen: dict[str, Any], seed: int) -> GridSearchCV:
         patience=None,
         epochs=60,
         learning_rate=1e-2,
-        ema=None,
+        training=Training(ema=None),
         random_state=seed,
     )
     return GridSearchCV(
         cox,
-        {"weight_decay": [0.3, 1.0, 3.0]},
+        {"training__weight_decay": [0.3, 1.0, 3.0]},
         cv=KFold(3, shuffle=True, random_state=seed),
         error_score="raise",
     )
@@ -82,12 +83,10 @@ def fine_tuned(chosen: dict[str, Any], seed: int, epochs: int) -> FusionCox:
         chosen,
         fusion=JointFusion("concat", dim=16, hidden=()),
         batch_size=128,
-        micro_batch_size=32,
         patience=None,
         epochs=epochs,
         learning_rate=1e-2,
-        ema=None,
-        weight_decay=1.0,
+        training=Training(micro_batch_size=32, ema=None, weight_decay=1.0),
         random_state=seed,
         verbose=2,
     )

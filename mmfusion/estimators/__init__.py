@@ -5,6 +5,7 @@ from mmfusion.estimators.cox import FusionCox
 from mmfusion.estimators.discrete import FusionDiscreteTime
 from mmfusion.estimators.pretrainer import FusionPretrainer
 from mmfusion.estimators.regressor import FusionRegressor
+from mmfusion.training import Training
 
 __all__ = [
     "FusionClassifier",
@@ -12,4 +13,5 @@ __all__ = [
     "FusionDiscreteTime",
     "FusionPretrainer",
     "FusionRegressor",
+    "Training",
 ]

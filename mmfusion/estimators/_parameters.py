@@ -13,8 +13,7 @@ from sklearn.base import BaseEstimator
 from mmfusion.encoders import check_layers, has_own_width
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, build_operator
 from mmfusion.modalities.base import Modality
-from mmfusion.training.callbacks import Callback
-from mmfusion.training.settings import TrainingSettings
+from mmfusion.training import Callback, Training, TrainingSettings
 
 __all__ = [
     "NestedModalities",
@@ -131,42 +130,39 @@ def training_settings(estimator: Any) -> TrainingSettings:
         Naming the parameter, what was found and what is allowed.
     """
     get = estimator.get_params(deep=False).get
+    training = Training() if get("training") is None else get("training")
+    if not isinstance(training, Training):
+        raise TypeError(
+            "The training parameter must be a mmfusion.training.Training object or None. "
+            f"Got {training!r}."
+        )
+    verbose = int(get("verbose")) if isinstance(get("verbose"), bool) else get("verbose")
     check_number("epochs", get("epochs"), 1, integer=True)
     check_number("batch_size", get("batch_size"), 2, integer=True, allow_none=True)
-    check_number("micro_batch_size", get("micro_batch_size"), 1, integer=True, allow_none=True)
     check_number("learning_rate", get("learning_rate"), 0, open_ends="low")
-    check_number("weight_decay", get("weight_decay"), 0)
-    check_number("warmup", get("warmup"), 0, 1)
-    check_number("clip_norm", get("clip_norm"), 0, allow_none=True, open_ends="low")
     check_number("patience", get("patience"), 1, integer=True, allow_none=True)
     check_number("validation_fraction", get("validation_fraction"), 0, 1, open_ends="low and high")
-    check_number("ema", get("ema"), 0, 1, allow_none=True, open_ends="low and high")
-    _check_dropout(get("modality_dropout"))
-    verbose = get("verbose")
-    verbose = int(verbose) if isinstance(verbose, bool) else verbose
     check_number("verbose", verbose, 0, integer=True)
-    callbacks = () if get("callbacks") is None else get("callbacks")
+    _check_dropout(get("modality_dropout"))
+    nested = _check_training(training)
+    names = ("epochs", "batch_size", "learning_rate", "patience", "modality_dropout", "device")
+    return TrainingSettings(**{name: get(name) for name in names}, verbose=verbose, **nested)
+
+
+def _check_training(training: Training) -> dict[str, Any]:
+    """Return the nested parameters, checked, with a tuple of callbacks."""
+    check_number("micro_batch_size", training.micro_batch_size, 1, integer=True, allow_none=True)
+    check_number("weight_decay", training.weight_decay, 0)
+    check_number("warmup", training.warmup, 0, 1)
+    check_number("clip_norm", training.clip_norm, 0, allow_none=True, open_ends="low")
+    check_number("ema", training.ema, 0, 1, allow_none=True, open_ends="low and high")
+    callbacks = () if training.callbacks is None else training.callbacks
     if not isinstance(callbacks, Iterable) or not all(isinstance(c, Callback) for c in callbacks):
         raise TypeError(
             "The callbacks parameter must be a list of mmfusion.training.Callback objects. "
             f"Got {callbacks!r}."
         )
-    return TrainingSettings(
-        epochs=get("epochs"),
-        batch_size=get("batch_size"),
-        micro_batch_size=get("micro_batch_size"),
-        learning_rate=get("learning_rate"),
-        weight_decay=get("weight_decay"),
-        warmup=get("warmup"),
-        clip_norm=get("clip_norm"),
-        patience=get("patience"),
-        ema=get("ema"),
-        modality_dropout=get("modality_dropout"),
-        device=get("device"),
-        precision=get("precision"),
-        callbacks=tuple(callbacks),
-        verbose=verbose,
-    )
+    return {**training.get_params(deep=False), "callbacks": tuple(callbacks)}
 
 
 def _check_dropout(rates: Any) -> None:

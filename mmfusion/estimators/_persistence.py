@@ -24,11 +24,12 @@ from mmfusion import modalities, objectives
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
+from mmfusion.training import Training
 
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
-FORMAT = 2
+FORMAT = 3
 MANIFEST, STATE, WEIGHTS = "model.json", "state.skops", "weights.safetensors"
 FILES = {MANIFEST, STATE, WEIGHTS}
 #: Types of ours that a state file may hold; skops itself knows those of scikit-learn and NumPy.
@@ -36,12 +37,12 @@ FILES = {MANIFEST, STATE, WEIGHTS}
 TRUSTED = {
     f"{kind.__module__}.{kind.__qualname__}"
     for kind in (
-        *(EarlyFusion, JointFusion, LateFusion),
+        *(EarlyFusion, JointFusion, LateFusion, Training),
         *vars(modalities).values(),
         *vars(objectives).values(),
     )
     if isinstance(kind, type)
-    and issubclass(kind, EarlyFusion | JointFusion | LateFusion | Modality | Objective)
+    and issubclass(kind, EarlyFusion | JointFusion | LateFusion | Modality | Objective | Training)
 }
 #: Levels of a formula's factor that is made by pandas.cut.
 TRUSTED.add(f"{pd.Interval.__module__}.{pd.Interval.__qualname__}")
@@ -57,7 +58,8 @@ def save_estimator(estimator: Any, folder: Path) -> None:
                 "it is left as it is."
             )
     params = estimator.get_params(deep=False)
-    params["callbacks"] = None  # code, not state
+    if params["training"] is not None:  # callbacks are code, not state
+        params["training"] = copy.copy(params["training"]).set_params(callbacks=None)
     if params.get("pretrained") is not None:
         params["pretrained"] = None  # a model of its own, with a `save` of its own
         if params["modalities"] is None:  # they were its own
@@ -193,6 +195,9 @@ def load_estimator(cls: type, folder: Path) -> Any:
             f"{folder} was written in format 1, in which {type(fusion).__name__} had another "
             "meaning; fit it again."
         )
+    if "training" not in state["params"]:  # formats 1 and 2: its settings were parameters
+        names = Training().get_params().keys() & state["params"].keys()
+        state["params"]["training"] = Training(**{n: state["params"].pop(n) for n in names})
     weights = _read(folder / WEIGHTS, _weights)
     try:
         estimator = cls(**state["params"])

@@ -10,7 +10,6 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from mmfusion.heads.base import Head
 from mmfusion.heads.cox import CoxMixtureHead
 from mmfusion.modalities import Modality
 
@@ -27,7 +26,7 @@ __all__ = ["Predicting", "refuse_empty", "stack"]
 class Predicting(Fitted, SemiStructured):
     """What a fitted estimator says of rows: its networks, pooled, beside its formula."""
 
-    _head: Head
+    _head: Any
     _models: dict[str, FusionModel]
     _late: LatePool | None
     modalities_: Mapping[str, Modality]

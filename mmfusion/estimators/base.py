@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality, Tabular, infer_modalities
-from mmfusion.objectives import Objective
 from mmfusion.structured import columns_read
 from mmfusion.training import (
     MIN_VALIDATION_ROWS,
-    Callback,
     TrainingResult,
     TrainingSettings,
     split_validation,
@@ -28,6 +26,7 @@ from mmfusion.training import (
 
 from ._auxiliary import check_auxiliary, check_same_modalities
 from ._checks import refuse_silence
+from ._fields import ModelParameters
 from ._folds import Folds, parts
 from ._frame import check_frame
 from ._late import OUT_OF_FOLD, LatePool
@@ -42,75 +41,20 @@ from ._parameters import (
 from ._predicting import refuse_empty, stack
 from ._pretrained import Pretrained
 from ._saving import Saving
-from .pretrainer import FusionPretrainer
+from ._training import TrainingParameters
 
 __all__ = ["FusionEstimator"]
 
 
-class FusionEstimator(Pretrained, Saving):
+@dataclass(eq=False, repr=False)
+class FusionEstimator(TrainingParameters, Pretrained, Saving, ModelParameters):
     """Base of the estimators; a subclass names its head and what it predicts.
 
-    See `FusionCox`, `FusionClassifier` and `FusionRegressor` for the parameters.
+    `ModelParameters` and `TrainingParameters` hold its parameters.
     """
 
-    def __init__(
-        self,
-        modalities: Mapping[str, Modality] | None = None,
-        fusion: str | JointFusion | EarlyFusion | LateFusion = "concat",
-        *,
-        structured: str | None = None,
-        head: str = "additive",
-        orthogonalization: str | None = "post_hoc",
-        inference: str = "model",
-        treatment: str | None = None,
-        cluster: Any = None,
-        modality_dropout: float | Mapping[str, float] = 0.0,
-        auxiliary: Sequence[Objective] | None = None,
-        pretrained: FusionPretrainer | FrozenEstimator | None = None,
-        pretrained_lr_scale: float = 0.1,
-        epochs: int = 100,
-        batch_size: int | None = 256,
-        micro_batch_size: int | None = None,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.1,
-        clip_norm: float | None = 1.0,
-        patience: int | None = 15,
-        validation_fraction: float = 0.15,
-        ema: float | None = 0.98,
-        device: str = "auto",
-        precision: str = "32-true",
-        callbacks: Sequence[Callback] | None = None,
-        verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.modalities = modalities
-        self.fusion = fusion
-        self.structured = structured
-        self.head = head
-        self.orthogonalization = orthogonalization
-        self.inference = inference
-        self.treatment = treatment
-        self.cluster = cluster
-        self.modality_dropout = modality_dropout
-        self.auxiliary = auxiliary
-        self.pretrained = pretrained
-        self.pretrained_lr_scale = pretrained_lr_scale
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.clip_norm = clip_norm
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.ema = ema
-        self.device = device
-        self.precision = precision
-        self.callbacks = callbacks
-        self.verbose = verbose
-        self.random_state = random_state
+    #: The term that "double_ml" is about: a parameter of `FusionClassifier` and `FusionRegressor`.
+    treatment = cast("str | None", None)
 
     def _validate_params(self) -> None:
         """Check what can be checked without data, under scikit-learn's name for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,9 +21,10 @@ from mmfusion.heads.base import Target
 from mmfusion.heads.nothing import NoOutcomeHead
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.objectives import Objective, Reconstruction, check_objectives
-from mmfusion.training import MIN_VALIDATION_ROWS, Callback, TrainingSettings, split_validation
+from mmfusion.training import MIN_VALIDATION_ROWS, TrainingSettings, split_validation
 
 from ._checks import refuse_blind
+from ._docs import documented
 from ._fitted import Fitted
 from ._frame import check_frame, name_rows
 from ._model import FusionModel
@@ -35,11 +37,14 @@ from ._parameters import (
     training_settings,
 )
 from ._persistence import load_estimator, save_estimator
+from ._training import TrainingParameters
 
 __all__ = ["FusionPretrainer"]
 
 
-class FusionPretrainer(Fitted, TransformerMixin, NestedModalities):
+@documented
+@dataclass(eq=False, repr=False)
+class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModalities):
     """Encoders of several modalities, trained on auxiliary losses alone, without an outcome.
 
     Give it to an estimator as ``pretrained=``, use its embeddings as features (`transform`), or
@@ -52,55 +57,28 @@ class FusionPretrainer(Fitted, TransformerMixin, NestedModalities):
         from the columns; a bare array is one `Tabular`.
     objectives : sequence of objectives, optional
         Of `mmfusion.objectives`; their weights are relative. By default ``[Reconstruction()]``.
-    dim : int, default=32
-        Width of each modality's embedding (an encoder ``"raw"`` has its own).
-    modality_dropout : float or dict of str to float, default=0.0
-        Chance that a present modality of a row is hidden in a training step; one always stays.
-    epochs : int, default=100
-        Most passes over the training rows.
+    {modality_dropout, epochs}
     batch_size : int or None, default=256
         Rows of one step, which are compared with each other. None is all rows.
-    micro_batch_size : int, optional
-        Rows that fit in memory at once. Larger batches are trained with their exact gradient in
-        two passes.
-    learning_rate, weight_decay : float, default=3e-3, 1e-2
-        Of AdamW.
-    warmup : float, default=0.1
-        Share of the steps over which the learning rate rises, before its cosine decay.
-    clip_norm : float or None, default=1.0
-        Largest norm of a step's gradient.
-    patience : int or None, default=15
-        Epochs without a lower loss of the held-out rows before training stops; the weights of the
-        best epoch are kept. None trains all epochs on all rows.
+    {learning_rate, patience}
     validation_fraction : float, default=0.15
         Share of the rows held out for early stopping. Fewer than 8 are trained on instead.
-    device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision : {"32-true", "bf16-mixed"}, default="32-true"
-        Of the network.
-    callbacks : sequence of Callback, optional
-        See `mmfusion.training.Callback`.
-    verbose : int, default=0
-        1 shows a progress bar, 2 prints a line an epoch.
-    random_state : int, RandomState instance or None, default=None
-        The same number gives the same weights.
+    {training, device, verbose, random_state}
+    dim : int, default=32
+        Width of each modality's embedding (an encoder ``"raw"`` has its own).
 
     Attributes
     ----------
-    modalities_ : dict of str to Modality
-        Fitted on the training rows.
+    {modalities_}
     network_ : torch.nn.Module
         Encoders, and their embeddings side by side; on the CPU.
     history_ : DataFrame
         A row an epoch: each objective, unweighted, their weighted sum (``loss``), the same of the
         held-out rows, learning rate, seconds.
-    best_epoch_ : int
-        The epoch whose weights were kept.
+    {best_epoch_}
     interrupted_ : bool
         Whether Ctrl-C ended the training.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where `X` was a DataFrame with string column names.
+    {n_features_in_, feature_names_in_}
 
     Notes
     -----
@@ -131,50 +109,13 @@ class FusionPretrainer(Fitted, TransformerMixin, NestedModalities):
     (120,)
     """
 
-    #: What an estimator has beside its networks, and saves with them.
-    _late: Any = None
-    _structured: Any = None
+    modalities: Mapping[str, Modality] | None = None
+    objectives: Sequence[Objective] | None = None
+    _: KW_ONLY
+    dim: int = 32
 
-    def __init__(
-        self,
-        modalities: Mapping[str, Modality] | None = None,
-        objectives: Sequence[Objective] | None = None,
-        *,
-        dim: int = 32,
-        modality_dropout: float | Mapping[str, float] = 0.0,
-        epochs: int = 100,
-        batch_size: int | None = 256,
-        micro_batch_size: int | None = None,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.1,
-        clip_norm: float | None = 1.0,
-        patience: int | None = 15,
-        validation_fraction: float = 0.15,
-        device: str = "auto",
-        precision: str = "32-true",
-        callbacks: Sequence[Callback] | None = None,
-        verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.modalities = modalities
-        self.objectives = objectives
-        self.dim = dim
-        self.modality_dropout = modality_dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.clip_norm = clip_norm
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.precision = precision
-        self.callbacks = callbacks
-        self.verbose = verbose
-        self.random_state = random_state
+    #: What an estimator has beside its networks, and saves with them.
+    _late = _structured = None
 
     def fit(self, X: pd.DataFrame | np.ndarray, y: Any = None) -> Self:
         """Fit preprocessing and encoders.
@@ -236,7 +177,7 @@ class FusionPretrainer(Fitted, TransformerMixin, NestedModalities):
 
     def _settings(self) -> TrainingSettings:
         check_number("dim", self.dim, 1, integer=True)
-        return training_settings(self)
+        return replace(training_settings(self), ema=None)  # objectives are judged without it
 
     def _strategy(self) -> JointFusion:
         return JointFusion("concat", self.dim, hidden=(), dropout=0.0)

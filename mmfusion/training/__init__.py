@@ -4,7 +4,7 @@ from mmfusion.training.batches import MIN_VALIDATION_ROWS, deal, split_validatio
 from mmfusion.training.callbacks import Callback, ProgressBar, TrainingState
 from mmfusion.training.device import make_fabric
 from mmfusion.training.inference import predict_eta
-from mmfusion.training.settings import TrainingSettings
+from mmfusion.training.settings import Training, TrainingSettings
 from mmfusion.training.trainer import TrainingDivergedError, TrainingResult, train
 from mmfusion.training.two_pass import two_pass_backward
 
@@ -12,6 +12,7 @@ __all__ = [
     "MIN_VALIDATION_ROWS",
     "Callback",
     "ProgressBar",
+    "Training",
     "TrainingDivergedError",
     "TrainingResult",
     "TrainingSettings",

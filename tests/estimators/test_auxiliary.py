@@ -21,6 +21,7 @@ from mmfusion.objectives import (
     Reconstruction,
     Similarity,
 )
+from mmfusion.training import Training
 from tests.estimators.common import cohort_for, make_model, predictions
 
 LOSSES = {
@@ -38,8 +39,9 @@ LOSSES = {
 @pytest.mark.parametrize("micro", [None, 5])
 def test_all_train_beside_every_likelihood(kind: str, micro: int | None) -> None:
     frame, y = cohort_for(kind)
-    given = {"micro_batch_size": micro, "modality_dropout": 0.2, "patience": 2, "epochs": 2}
-    model = make_model(kind, auxiliary=list(LOSSES.values()), ema=0.9, **given).fit(frame, y)
+    training = Training(micro_batch_size=micro, ema=0.9)
+    given = {"training": training, "modality_dropout": 0.2, "patience": 2, "epochs": 2}
+    model = make_model(kind, auxiliary=list(LOSSES.values()), **given).fit(frame, y)
     named = ["similarity", "similarity_2", "correlation", "reconstruction", "contrastive"]
     assert np.isfinite(model.history_[[*named, "contrastive_2", "latent_prediction"]]).all(None)
     assert np.isfinite(predictions(model, frame)).all()
@@ -227,7 +229,8 @@ def test_embeddings_are_compared_wherever_they_are_fused(at: str, micro: int | N
     operator = "perceiver" if at == "tokens" else "sum"
     fusion = JointFusion(operator, dim=8, hidden=(4,), at=at)
     losses = [Contrastive(), Reconstruction(cross=True), LatentPrediction()]
-    model = make_model(fusion=fusion, auxiliary=losses, micro_batch_size=micro).fit(frame, y)
+    training = Training(micro_batch_size=micro)
+    model = make_model(fusion=fusion, auxiliary=losses, training=training).fit(frame, y)
     named = ["contrastive", "reconstruction", "latent_prediction"]
     assert np.isfinite(model.history_[named]).all(None)
 

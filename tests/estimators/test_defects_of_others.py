@@ -13,6 +13,7 @@ from mmfusion.estimators import FusionCox
 from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Genes, Image, Tabular
 from mmfusion.survival import surv
+from mmfusion.training import Training
 from tests.estimators.common import cohort_for, make_model
 
 
@@ -38,7 +39,7 @@ def test_a_last_batch_of_one_row_does_not_break_batch_norm(
     model = make_model(
         modalities={"scan": scan},
         batch_size=batch_size,
-        micro_batch_size=micro_batch_size,
+        training=Training(micro_batch_size=micro_batch_size),
         epochs=1,
     ).fit(frame, y)
     assert np.isfinite(model.predict(frame)).all()
@@ -103,8 +104,7 @@ def test_large_risks_have_curves() -> None:
         learning_rate=0.5,
         patience=None,
         batch_size=None,
-        weight_decay=0.0,
-        clip_norm=None,
+        training=Training(weight_decay=0.0, clip_norm=None),
         device="cpu",
     ).fit(frame, y)
     assert np.ptp(model.predict(frame)) > 20

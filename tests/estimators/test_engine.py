@@ -19,7 +19,7 @@ from mmfusion.fusion import JointFusion
 from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Image, Tabular
 from mmfusion.survival import surv
-from mmfusion.training import Callback, TrainingDivergedError, TrainingState, trainer
+from mmfusion.training import Callback, Training, TrainingDivergedError, TrainingState, trainer
 from tests.estimators.common import ESTIMATORS, FUSIONS, cohort_for, make_model, predictions
 
 
@@ -94,7 +94,7 @@ def test_fitting_changes_neither_the_users_modalities_nor_the_frame() -> None:
 def test_early_stopping_restores_the_best_epoch(kind: str) -> None:
     frame, y = cohort_for(kind, 60)
     held, held_y = cohort_for(kind, 40, random_state=1)
-    model = make_model(kind, epochs=60, patience=3, learning_rate=0.02, ema=None)
+    model = make_model(kind, epochs=60, patience=3, learning_rate=0.02, training=Training(ema=None))
     model.fit(frame, y, eval_set=(held, held_y))
     history = model.history_
     assert len(history) < 60
@@ -162,8 +162,8 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
         def on_epoch_end(self, state: TrainingState) -> None:
             seen.append({k: v.clone() for k, v in state.network.state_dict().items()})
 
-    options = {"batch_size": None, "epochs": 4, "callbacks": [Watch()]}
-    model = make_model("regressor", "concat", **options, ema=0.3).fit(frame, y)
+    options = {"batch_size": None, "epochs": 4, "training": Training(callbacks=[Watch()], ema=0.3)}
+    model = make_model("regressor", "concat", **options).fit(frame, y)
     # One step an epoch: the first sets the average; the decay is short of 0.3 at first.
     average = seen[0]
     for state, decay in zip(seen[1:], (3 / 12, 0.3, 0.3), strict=True):
@@ -179,7 +179,9 @@ def test_averaged_weights_forget_the_untrained_ones_in_a_short_training() -> Non
     raw = {"table": Tabular(["age"], encoder="raw")}
     options = {"batch_size": None, "patience": None, "epochs": 50, "learning_rate": 0.05}
     coefficients = [
-        FusionCox(raw, JointFusion(hidden=()), **options, ema=ema, random_state=0)
+        FusionCox(
+            raw, JointFusion(hidden=()), **options, training=Training(ema=ema), random_state=0
+        )
         .fit(frame, y)
         .network_.head.weight.item()
         for ema in (0.98, None)
@@ -207,7 +209,8 @@ class Log(Callback):
 def test_callbacks_run_in_their_order() -> None:
     frame, y = cohort_for()
     log: list[str] = []
-    make_model(epochs=2, callbacks=[Log("a", log), Log("b", log)]).fit(frame, y)
+    training = Training(callbacks=[Log("a", log), Log("b", log)])
+    make_model(epochs=2, training=training).fit(frame, y)
     assert log == [
         *("a begins", "b begins", "a 1/2", "b 1/2", "a 2/2", "b 2/2"),
         *("a ends after 2", "b ends after 2"),
@@ -220,7 +223,7 @@ def test_a_callback_stops_the_training() -> None:
             state.stop = state.record["epoch"] == 2
 
     frame, y = cohort_for()
-    model = make_model(epochs=50, callbacks=[StopAfterTwo()]).fit(frame, y)
+    model = make_model(epochs=50, training=Training(callbacks=[StopAfterTwo()])).fit(frame, y)
     assert len(model.history_) == 2
     assert model.interrupted_ is False
 
@@ -239,7 +242,8 @@ def test_ctrl_c_keeps_the_best_weights_and_the_model_is_usable() -> None:
     held = cohort_for("cox", 40, random_state=1)
     log: list[str] = []
     options = {"patience": 60, "learning_rate": 0.05, "epochs": 60}
-    model = make_model(callbacks=[InterruptAt(12), Log("a", log)], **options)
+    training = Training(callbacks=[InterruptAt(12), Log("a", log)])
+    model = make_model(training=training, **options)
     with pytest.warns(UserWarning, match=r"interrupted .* the weights of epoch \d+ are kept"):
         model.fit(frame, y, eval_set=held)
     assert model.interrupted_
@@ -253,7 +257,8 @@ def test_ctrl_c_keeps_the_best_weights_and_the_model_is_usable() -> None:
         def on_epoch_end(self, state: TrainingState) -> None:
             state.stop = state.record["epoch"] == model.best_epoch_
 
-    same = make_model(callbacks=[Stop()], **options).fit(frame, y, eval_set=held)
+    same = make_model(training=Training(callbacks=[Stop()]), **options)
+    same.fit(frame, y, eval_set=held)
     assert_same_weights(model, same)
 
 
@@ -275,13 +280,13 @@ def test_ctrl_c_in_the_midst_of_an_epoch_keeps_the_last_whole_one(
         def on_epoch_end(self, state: TrainingState) -> None:
             state.stop = state.record["epoch"] == 2
 
-    model = make_model("regressor", epochs=5, ema=ema)
+    model = make_model("regressor", epochs=5, training=Training(ema=ema))
     with monkeypatch.context() as patch:
         patch.setattr(trainer._Loop, "step", interrupted)
         with pytest.warns(UserWarning, match=r"in epoch 3; the weights of epoch 2 are kept"):
             model.fit(frame, y)
     assert model.best_epoch_ == len(model.history_) == 2
-    same = make_model("regressor", epochs=5, ema=ema, callbacks=[Stop()]).fit(frame, y)
+    same = clone(model).set_params(training__callbacks=[Stop()]).fit(frame, y)
     assert_same_weights(model, same)
 
 
@@ -292,7 +297,7 @@ def test_ctrl_c_before_the_first_epoch_is_done_is_an_interrupt() -> None:
 
     frame, y = cohort_for()
     with pytest.raises(KeyboardInterrupt):
-        make_model(callbacks=[Now()]).fit(frame, y)
+        make_model(training=Training(callbacks=[Now()])).fit(frame, y)
 
 
 def test_an_error_in_a_callback_comes_through_and_ends_the_others() -> None:
@@ -302,8 +307,9 @@ def test_an_error_in_a_callback_comes_through_and_ends_the_others() -> None:
 
     frame, y = cohort_for()
     log: list[str] = []
+    training = Training(callbacks=[Log("a", log), Fails()])
     with pytest.raises(RuntimeError, match=r"mine"):
-        make_model(callbacks=[Log("a", log), Fails()]).fit(frame, y)
+        make_model(training=training).fit(frame, y)
     assert log == ["a begins", "a 1/3", "a ends after 1"]
 
 
@@ -315,9 +321,10 @@ def test_a_loss_that_diverges_names_epoch_and_batch() -> None:
 
     frame, y = cohort_for("regressor", missing=0.0)
     with pytest.raises(TrainingDivergedError, match=r"nan in epoch 2, batch 1 of 3\. Lower learn"):
-        make_model("regressor", callbacks=[Poison()]).fit(frame, y)
+        make_model("regressor", training=Training(callbacks=[Poison()])).fit(frame, y)
+    steep = {"learning_rate": 1e30, "training": Training(clip_norm=None)}
     with pytest.raises(TrainingDivergedError, match=r"epoch"):
-        make_model("regressor", "concat", learning_rate=1e30, clip_norm=None).fit(frame, y)
+        make_model("regressor", "concat", **steep).fit(frame, y)
 
 
 @pytest.mark.parametrize(("verbose", "shown"), [(0, ""), (1, "epochs"), (2, "epoch    3  loss")])
@@ -339,11 +346,12 @@ def test_micro_batches_train_the_same_weights(kind: str, fusion: str) -> None:
     """Without dropout (whose masks are drawn a chunk at a time) the weights are the same."""
     frame, y = cohort_for(kind, 40, missing=0.3)
     strategy = clone(FUSIONS[fusion]).set_params(dropout=0.0)
-    model = make_model(kind, strategy, batch_size=20, epochs=2, weight_decay=0.0)
+    model = make_model(kind, strategy, batch_size=20, epochs=2)
+    model.set_params(training=Training(weight_decay=0.0))
     for modality in ("rna", "clinic"):
         model.set_params(**{f"modalities__{modality}__dropout": 0.0})
     whole = clone(model).fit(frame, y)
-    chunked = clone(model).set_params(micro_batch_size=6).fit(frame, y)
+    chunked = clone(model).set_params(training__micro_batch_size=6).fit(frame, y)
     assert_same_weights(whole, chunked, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(
         chunked.history_["loss"], whole.history_["loss"], rtol=1e-4, atol=1e-6
@@ -352,7 +360,8 @@ def test_micro_batches_train_the_same_weights(kind: str, fusion: str) -> None:
 
 def test_micro_batches_with_dropout_train() -> None:
     frame, y = cohort_for("cox", 40)
-    options = {"batch_size": None, "micro_batch_size": 7, "modality_dropout": 0.3, "epochs": 5}
+    options = {"batch_size": None, "modality_dropout": 0.3, "epochs": 5}
+    options["training"] = Training(micro_batch_size=7)
     first = make_model(**options).fit(frame, y)
     assert_same_weights(first, make_model(**options).fit(frame, y))
     assert np.isfinite(predictions(first, frame)).all()
@@ -363,9 +372,8 @@ def linear_cox(**params: Any) -> FusionCox:
         "epochs": 300,
         "batch_size": None,
         "patience": None,
-        "weight_decay": 0.0,
         "learning_rate": 0.05,
-        "clip_norm": None,
+        "training": Training(weight_decay=0.0, clip_norm=None),
         "random_state": 0,
         "device": "cpu",
         **params,
@@ -539,15 +547,16 @@ def test_a_gpu_trains_what_the_cpu_trains() -> None:
     cpu = make_model(epochs=5).fit(frame, y)
     gpu = make_model(epochs=5, device="cuda").fit(frame, y)
     assert abs(cpu.score(frame, y) - gpu.score(frame, y)) < 0.1
-    mixed = make_model(epochs=5, device="cuda", precision="bf16-mixed").fit(frame, y)
-    assert np.isfinite(predictions(mixed, frame)).all()
+    mixed = make_model(epochs=5, device="cuda", training=Training(precision="bf16-mixed"))
+    assert np.isfinite(predictions(mixed.fit(frame, y), frame)).all()
 
 
 def test_moving_average_with_kept_features(cohort) -> None:
     # Constant features once had an infinite scale, which an average turns into NaN.
     frame, y = cohort
     image = Image("image", size=32, encoder="test_resnet", freeze="all", n_components=3)
-    model = FusionCox({"scan": image, "table": Tabular(["age", "sex"])}, ema=0.9, epochs=4)
+    inputs = {"scan": image, "table": Tabular(["age", "sex"])}
+    model = FusionCox(inputs, training=Training(ema=0.9), epochs=4)
     model.set_params(device="cpu", random_state=0).fit(frame, y)
     assert np.isfinite(model.predict(frame)).all()
     assert model.history_["loss"].notna().all()

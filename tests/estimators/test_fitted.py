@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.estimators import FusionPretrainer
-from mmfusion.training import Callback, TrainingDivergedError, TrainingState
+from mmfusion.training import Callback, Training, TrainingDivergedError, TrainingState
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities, predictions
 
 
@@ -74,11 +74,11 @@ def test_a_fit_that_fails_leaves_no_model(
         model.fit(frame, y)
         check_is_fitted(model)
     with pytest.raises(error):
-        model.set_params(callbacks=[callback]).fit(frame, y)
+        model.set_params(training__callbacks=[callback]).fit(frame, y)
     assert_not_fitted(model, frame, y, tmp_path)
     assert_not_fitted(pickle.loads(pickle.dumps(model)), frame, y, tmp_path)
     # It is fitted anew as if nothing had happened.
-    model.set_params(callbacks=None).fit(frame, y)
+    model.set_params(training__callbacks=None).fit(frame, y)
     same = predictions(clone(model).fit(frame, y), frame)
     np.testing.assert_array_equal(predictions(model, frame), same)
 
@@ -89,7 +89,7 @@ def test_beside_a_formula(fusion: str, tmp_path: Path) -> None:
     model = make_model("cox", fusion, structured="age").fit(frame, y)
     assert len(model.effects_) == 1
     with pytest.raises(RuntimeError):
-        model.set_params(callbacks=[Fails(RuntimeError, 1)]).fit(frame, y)
+        model.set_params(training__callbacks=[Fails(RuntimeError, 1)]).fit(frame, y)
     assert_not_fitted(model, frame, y, tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_refused_input_leaves_no_model_either(tmp_path: Path) -> None:
 
 def test_an_interrupted_fit_that_keeps_its_weights_is_fitted(tmp_path: Path) -> None:
     frame, y = cohort_for("regressor")
-    model = make_model("regressor", callbacks=[Fails(KeyboardInterrupt, 2)])
+    model = make_model("regressor", training=Training(callbacks=[Fails(KeyboardInterrupt, 2)]))
     with pytest.warns(UserWarning, match=r"interrupted"):
         model.fit(frame, y)
     check_is_fitted(model)
@@ -125,7 +125,7 @@ def test_a_pretrainer_whose_fit_fails(
     if before:
         model.fit(frame)
     with pytest.raises(error):
-        model.set_params(callbacks=[callback]).fit(frame)
+        model.set_params(training__callbacks=[callback]).fit(frame)
     assert_not_fitted(model, frame, y, tmp_path)
     with pytest.raises(NotFittedError, match=r"pretrained parameter must be fitted"):
         make_model(pretrained=model).fit(frame, y)

@@ -16,7 +16,7 @@ from mmfusion.heads import GaussianHead
 from mmfusion.modalities import Tabular
 from mmfusion.objectives import Correlation, Similarity
 from mmfusion.survival import check_survival, surv
-from mmfusion.training import Callback
+from mmfusion.training import Callback, Training
 
 QUICK: dict[str, Any] = {"epochs": 1, "device": "cpu", "random_state": 0}
 INPUTS = {"a": Tabular(["a"], hidden=()), "b": Tabular(["b"], hidden=())}
@@ -102,7 +102,7 @@ def test_what_cannot_be_dealt_is_said_before_training(model: Any, y: Any, messag
     frame, _ = draw()
     frame["ward"] = np.arange(80) % 3
     Interrupt.left = 1
-    model.set_params(callbacks=[Interrupt()], **QUICK)
+    model.set_params(training__callbacks=[Interrupt()], **QUICK)
     outcome = np.array(y, dtype=object) if isinstance(y, list) else y
     with pytest.raises(ValueError, match=message):
         model.fit(frame, outcome)
@@ -176,21 +176,21 @@ def test_curves_of_late_entries_are_not_weighed() -> None:
         (FusionRegressor, {"inference": "double_ml", "treatment": "arm"}),
     ],
 )
-@pytest.mark.parametrize("training", [1, 2, 4])
+@pytest.mark.parametrize("at_fit", [1, 2, 4])
 def test_ctrl_c_leaves_the_effects_of_the_model(
-    kind: Any, params: dict[str, Any], training: int
+    kind: Any, params: dict[str, Any], at_fit: int
 ) -> None:
     frame, y = draw()
     outcome = y if kind is FusionCox else frame["a"] + frame["arm"]
     settings = {"structured": "arm + x", "patience": None, **QUICK}
     plain = kind(INPUTS, **settings).fit(frame, outcome)
-    Interrupt.left = training
-    model = kind(INPUTS, callbacks=[Interrupt()], **settings, **params)
+    Interrupt.left = at_fit
+    model = kind(INPUTS, training=Training(callbacks=[Interrupt()]), **settings, **params)
     with pytest.warns(UserWarning, match="the effects are those of inference='model'"):
         model.fit(frame, outcome)
     assert model.interrupted_
     assert "inference model" in str(model.summary())
-    if training > 1:
+    if at_fit > 1:
         pd.testing.assert_frame_equal(model.effects_, plain.effects_)
 
 

@@ -11,6 +11,7 @@ from mmfusion.estimators import FusionCox
 from mmfusion.heads.cox import CoxPlan, cox_loss
 from mmfusion.modalities import Image
 from mmfusion.survival import surv
+from mmfusion.training import Training
 
 
 def draw(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -59,7 +60,7 @@ def test_the_coefficient_stays_classical() -> None:
                 epochs=4,
                 learning_rate=0.03,
                 batch_size=64,
-                ema=None,
+                training=Training(ema=None),
                 patience=None,
                 device="cpu",
                 random_state=seed,

@@ -25,7 +25,7 @@ from mmfusion.heads import CategoricalHead, CoxHead, DiscreteTimeHead, GaussianH
 from mmfusion.heads.cox import CoxMixtureHead
 from mmfusion.metrics import brier_score
 from mmfusion.modalities import Tabular
-from mmfusion.training import Callback
+from mmfusion.training import Callback, Training
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, predictions
 
 HOWS = ["mean", "weighted", "vote", "stack"]
@@ -579,8 +579,8 @@ def test_ctrl_c_ends_all_members_and_keeps_the_trained(
     how: str, at_fit: int, at_epoch: int, kept: list[str], tmp_path: Path
 ) -> None:
     frame, y = cohort_for("regressor", missing=0.0)
-    interrupt = Interrupt(at_fit, at_epoch)
-    model = make_model("regressor", LateFusion(how, **SMALL), epochs=3, callbacks=[interrupt])
+    training = Training(callbacks=[Interrupt(at_fit, at_epoch)])
+    model = make_model("regressor", LateFusion(how, **SMALL), epochs=3, training=training)
     with pytest.warns(UserWarning, match=r"interrupted before .*'clinic'.* had a turn"):
         model.fit(frame, y)
     assert Interrupt.counts["fit"] == at_fit  # no fold was begun either
@@ -595,7 +595,8 @@ def test_ctrl_c_ends_all_members_and_keeps_the_trained(
 
 def test_ctrl_c_among_the_folds_leaves_the_mean() -> None:
     frame, y = cohort_for("classifier", missing=0.0)
-    model = make_model("classifier", LateFusion("stack", **SMALL), callbacks=[Interrupt(5, 1)])
+    training = Training(callbacks=[Interrupt(5, 1)])
+    model = make_model("classifier", LateFusion("stack", **SMALL), training=training)
     with pytest.warns(UserWarning, match=r"combined as LateFusion\('mean'\) does"):
         model.fit(frame, y)
     assert model.interrupted_
@@ -608,8 +609,9 @@ def test_ctrl_c_among_the_folds_leaves_the_mean() -> None:
 
 def test_ctrl_c_before_anything_is_learned_is_an_interrupt() -> None:
     frame, y = cohort_for("regressor", missing=0.0)
+    training = Training(callbacks=[Interrupt(1, 0)])
     with pytest.raises(KeyboardInterrupt):
-        make_model("regressor", LateFusion(**SMALL), callbacks=[Interrupt(1, 0)]).fit(frame, y)
+        make_model("regressor", LateFusion(**SMALL), training=training).fit(frame, y)
 
 
 def test_joint_fusion_has_no_members() -> None:

@@ -23,7 +23,7 @@ from torch import nn
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _persistence
 from mmfusion.modalities import Genes, Image, Tabular
-from mmfusion.training import Callback
+from mmfusion.training import Callback, Training
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities, predictions
 
 
@@ -271,6 +271,25 @@ def test_an_older_format_of_early_and_late_fusion(tmp_path: Path) -> None:
         else:
             with pytest.raises(ValueError, match=r"format 1, .* another meaning; fit it again"):
                 FusionRegressor.load(tmp_path / fusion)
+
+
+def test_an_older_format_in_which_all_settings_of_the_training_were_parameters(
+    tmp_path: Path,
+) -> None:
+    frame, y = cohort_for("regressor")
+    training = Training(ema=0.9, micro_batch_size=4)
+    model = make_model("regressor", training=training, epochs=1).fit(frame, y)
+    model.save(tmp_path / "model")
+
+    manifest = json.loads((tmp_path / "model/model.json").read_text())
+    (tmp_path / "model/model.json").write_text(json.dumps({**manifest, "format": 2}))
+    file = tmp_path / "model/state.skops"
+    state = skops.io.load(file, trusted=sorted(_persistence.TRUSTED))
+    state["params"] |= state["params"].pop("training").get_params()
+    skops.io.dump(state, file)
+    again = FusionRegressor.load(tmp_path / "model")
+    assert again.training.get_params() == training.get_params()
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
 
 
 def test_a_newer_format(saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path) -> None:
@@ -521,10 +540,12 @@ def test_columns_that_cannot_be_copied_are_refused_by_name() -> None:
 
 def test_callbacks_are_code_and_are_left_out(tmp_path: Path) -> None:
     frame, y = cohort_for("cox")
-    model = make_model(epochs=1, callbacks=[Stop()]).fit(frame, y)
+    training = Training(callbacks=[Stop()], ema=0.5)
+    model = make_model(epochs=1, training=training).fit(frame, y)
     model.save(tmp_path / "model")
-    assert FusionCox.load(tmp_path / "model").callbacks is None
-    assert model.callbacks is not None
+    again = FusionCox.load(tmp_path / "model").training
+    assert again.get_params() == {**training.get_params(), "callbacks": None}
+    assert model.training.callbacks is not None
 
 
 def test_a_generator_as_random_state(tmp_path: Path) -> None:

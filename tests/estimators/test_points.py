@@ -13,6 +13,7 @@ from mmfusion import Points, Tabular
 from mmfusion.datasets import make_shapes
 from mmfusion.estimators import FusionCox
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.training import Training
 
 QUICK: dict[str, Any] = {"epochs": 2, "device": "cpu", "random_state": 0, "patience": None}
 SMALL: dict[str, Any] = {"hidden": (8, 8), "n_points": 20}
@@ -47,14 +48,14 @@ def test_chunks_give_the_gradient_of_the_batch(small: Any) -> None:
     # Without dropout and augmentation nothing is drawn.
     points = {"organ": Points("surface", **SMALL)}
     fits = [
-        FusionCox(points, JointFusion(dropout=0.0), structured="age", micro_batch_size=m, **QUICK)
+        FusionCox(points, JointFusion(dropout=0.0), structured="age", training=training, **QUICK)
         .fit(small.frame, small.target)
         .predict(small.frame)
-        for m in (None, 16)
+        for training in (None, Training(micro_batch_size=16))
     ]
     np.testing.assert_allclose(fits[0], fits[1], rtol=1e-4, atol=1e-5)
     turned = {"organ": Points("surface", rotate=True, **SMALL)}
-    model = FusionCox(turned, structured="age", micro_batch_size=16, **QUICK)
+    model = FusionCox(turned, structured="age", training=Training(micro_batch_size=16), **QUICK)
     assert np.isfinite(model.fit(small.frame, small.target).predict(small.frame)).all()
 
 

@@ -21,6 +21,7 @@ from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.heads import CoxHead
 from mmfusion.modalities import Genes, Tabular
 from mmfusion.survival import surv
+from mmfusion.training import Training
 from tests.estimators.common import cohort_for
 
 DEEP = {"deep": Tabular(["z0", "z1", "z2"], hidden=(8,))}
@@ -136,7 +137,7 @@ def test_a_copy_in_the_deep_part_does_not_distort_the_effect() -> None:
                 epochs=60,
                 patience=None,
                 learning_rate=0.05,
-                weight_decay=0.0,
+                training=Training(weight_decay=0.0),
                 batch_size=None,
                 device="cpu",
                 random_state=seed,

@@ -15,6 +15,7 @@ from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
+from mmfusion.training import Training
 
 QUICK: dict[str, Any] = {
     "epochs": 30,
@@ -178,7 +179,7 @@ def test_a_number_added_to_all_logits_is_no_deep_share() -> None:
 
 def test_the_cell_takes_whole_batches() -> None:
     frame, y = draw(100)
-    settings = QUICK | {"micro_batch_size": 32}
+    settings = QUICK | {"training": Training(micro_batch_size=32)}
     model = FusionClassifier(DEEP, structured="a", orthogonalization="online", **settings)
     with pytest.raises(ValueError, match="micro_batch_size parameter must be None"):
         model.fit(frame, y)

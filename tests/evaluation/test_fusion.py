@@ -31,6 +31,7 @@ from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.metrics import concordance_index, make_survival_scorer
 from mmfusion.objectives import Reconstruction
 from mmfusion.survival import kaplan_meier
+from mmfusion.training import Training
 from tests.helpers import make_cohort
 
 matplotlib.use("Agg")
@@ -43,7 +44,7 @@ MODALITIES = {
     "scan": Image("image", size=8, channels="L"),
 }
 TABLES = {name: MODALITIES[name] for name in ("clinic", "genes")}
-SMALL = {"epochs": 3, "patience": None, "batch_size": None, "ema": None}
+SMALL = {"epochs": 3, "patience": None, "batch_size": None, "training": Training(ema=None)}
 FUSION = JointFusion(dim=4, hidden=())
 
 

@@ -13,7 +13,7 @@ import torch
 from mmfusion import Genes, Image, Tabular
 from mmfusion.estimators import FusionCox
 from mmfusion.fusion import OPERATORS, JointFusion
-from mmfusion.training import predict_eta
+from mmfusion.training import Training, predict_eta
 from tests.estimators.common import cohort_for
 
 TAKERS = sorted(name for name, kind in OPERATORS.items() if kind.takes_tokens)
@@ -83,7 +83,7 @@ def test_what_absent_cells_hold_is_never_read(name: str) -> None:
 def test_exact_gradients_of_chunks(name: str) -> None:
     """Two passes over chunks of a batch train as one pass over all of it does."""
     whole, frame = fit(name, batch_size=None)
-    chunked, _ = fit(name, batch_size=None, micro_batch_size=7)
+    chunked, _ = fit(name, batch_size=None, training=Training(micro_batch_size=7))
     np.testing.assert_allclose(chunked.predict(frame), whole.predict(frame), rtol=0.05, atol=0.05)
 
 

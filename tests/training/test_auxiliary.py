@@ -25,7 +25,7 @@ from mmfusion.objectives import (
     WeightedObjectives,
 )
 from mmfusion.objectives.base import ObjectiveModule
-from mmfusion.training import Callback, TrainingDivergedError, TrainingSettings, train
+from mmfusion.training import Callback, Training, TrainingDivergedError, TrainingSettings, train
 from mmfusion.training.auxiliary import AuxiliaryLosses
 
 N, WIDTHS = 30, {"rna": 5, "ct": 4, "clinic": 3}
@@ -98,15 +98,21 @@ def test_two_passes_have_the_gradient_of_one(micro: int) -> None:
         assert torch.allclose(once, twice, atol=1e-12, rtol=1e-9)
 
 
+def make_settings(**given: Any) -> TrainingSettings:
+    rare = {**Training(ema=None).get_params(), "callbacks": ()}
+    often = {"learning_rate": 1e-3, "modality_dropout": 0.0, "device": "cpu", "verbose": 0}
+    return TrainingSettings(**(often | rare | given))
+
+
 def run(objectives: Any = ALL, network: FusionNetwork | None = None, **settings: Any) -> Any:
     network = network or make_network()
     head, data = GaussianHead(), make_data()
     target = head.fit_outcome(data.parts["rna"].numeric[:, 0].numpy())  # type: ignore[attr-defined]
     built = make_objectives(network, objectives)
-    given = {"epochs": 4, "patience": None, "batch_size": None, "device": "cpu", **settings}
+    given = {"epochs": 4, "patience": None, "batch_size": None, **settings}
     torch.manual_seed(1)
     rng = np.random.default_rng(0)
-    result = train(network, head, data, target, TrainingSettings(**given), rng, objectives=built)
+    result = train(network, head, data, target, make_settings(**given), rng, objectives=built)
     return result, network, built
 
 
