@@ -14,8 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from mmfusion.heads import CategoricalTarget, DiscreteTimeTarget
 from mmfusion.heads.base import Head, Target
 from mmfusion.structured import SeparationWarning
+from mmfusion.survival import Survival
 
-from ._frame import take_outcome
 from ._model import FusionModel
 
 __all__ = ["Folds", "Part", "deal_folds", "deal_taught", "fit_quietly", "needs", "parts"]
@@ -188,3 +188,12 @@ def fit_quietly(
         model.fit(frame.iloc[rows], take_outcome(y, rows), weight)
     if model.interrupted_:
         raise KeyboardInterrupt
+
+
+def take_outcome(y: Any, rows: np.ndarray) -> Any:
+    """Return the outcome of `rows` in the form that the user gave it."""
+    if isinstance(y, Survival):
+        return y.take(rows)
+    if isinstance(y, tuple | list) and len(y) in (2, 3) and np.ndim(y[0]) == 1:
+        return tuple(np.asarray(part)[rows] for part in y)
+    return y.iloc[rows] if isinstance(y, pd.DataFrame | pd.Series) else np.asarray(y)[rows]

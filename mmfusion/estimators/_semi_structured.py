@@ -13,16 +13,18 @@ from sklearn.base import clone
 
 from mmfusion.fusion import JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.columns import take_column
+from mmfusion.inputs.messages import name_rows
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.modalities import Modality
 from mmfusion.structured import Formula
 
 from ._double_ml import check_double_ml, check_rows, deal_splits, double_ml, find_treatment
 from ._effects import Effects
 from ._folds import Folds, Part, deal_taught, fit_quietly, needs, parts
-from ._frame import name_rows
 from ._late import OUT_OF_FOLD
 from ._model import DesignUse
-from ._parameters import NestedModalities, check_choice
+from ._parameters import NestedModalities
 from ._structured import HEADS, INFERENCES, ORTHOGONALIZATIONS, StructuredPart
 
 __all__ = ["SemiStructured"]
@@ -197,12 +199,7 @@ class SemiStructured(Effects, NestedModalities):
     def _cluster(self, frame: pd.DataFrame) -> np.ndarray | None:
         if self.cluster is None:
             return None
-        if self.cluster not in frame.columns:
-            raise ValueError(
-                f"The cluster parameter must name a column of X. Got {self.cluster!r}; "
-                f"X has {frame.columns.tolist()[:10]}."
-            )
-        labels = frame[self.cluster]
+        labels = take_column(frame, self.cluster, "cluster")
         if labels.isna().any():
             raise ValueError(
                 f"The cluster column {self.cluster!r} must have a label for each row. It is "

@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.discrete import LOSSES, DiscreteLoss, Interpolation, Scheme
+from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
 from mmfusion.survival import Survival, check_survival
 from mmfusion.training import Callback
 
 from ._folds import Part
-from ._parameters import check_choice, check_number
 from ._survival import SurvivalPredictions
 from .base import FusionEstimator
 from .pretrainer import FusionPretrainer
