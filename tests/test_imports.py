@@ -17,18 +17,20 @@ ROOT = Path(__file__).parents[1] / "mmfusion"
 
 #: Which rooms each room may import, beside itself. "" is the package's own __init__ (its version).
 BELOW = {
-    "survival": set(),
-    "modalities": set(),
-    "metrics": {"survival"},
-    "datasets": {"survival"},
-    "encoders": {"modalities"},
-    "fusion": {"modalities"},
-    "heads": {"survival", "metrics"},
-    "structured": {"modalities"},
-    "objectives": set(),
-    "training": {"heads", "fusion", "objectives", "modalities", "survival", "metrics"},
+    "inputs": set(),
+    "survival": {"inputs"},
+    "modalities": {"inputs"},
+    "metrics": {"inputs", "survival"},
+    "datasets": {"inputs", "survival"},
+    "encoders": {"inputs", "modalities"},
+    "fusion": {"inputs", "modalities"},
+    "heads": {"inputs", "survival", "metrics"},
+    "structured": {"inputs"},
+    "objectives": {"inputs"},
+    "training": {"inputs", "heads", "fusion", "objectives", "modalities", "survival", "metrics"},
     "estimators": {
         "",
+        "inputs",
         "survival",
         "modalities",
         "metrics",
@@ -40,7 +42,7 @@ BELOW = {
         "training",
     },
 }
-BELOW["evaluation"] = {"survival", "modalities", "metrics"}
+BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
 BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}

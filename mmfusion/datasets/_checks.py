@@ -1,12 +1,10 @@
-"""That a data set is the one it should be: content hashes, and names with their nearest match."""
+"""That a data set is the one it should be: content hashes."""
 
 from __future__ import annotations
 
 import base64
-import difflib
 import hashlib
 import json
-from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -113,19 +111,3 @@ def check_colours(found: np.ndarray, expected: str, source: str) -> None:
             f"{wrong.size} of {len(known)} images of {source} are not what this version of "
             f"mmfusion knows, the first is number {wrong[0]}."
         )
-
-
-def check_name(parameter: str, value: object, allowed: Collection[str]) -> str:
-    """Return `value` if it is one of the allowed names.
-
-    Raises
-    ------
-    ValueError
-        Lists the names, and suggests the nearest.
-    """
-    if isinstance(value, str) and value in allowed:
-        return value
-    near = difflib.get_close_matches(str(value).lower(), list(allowed), n=1)
-    suggestion = f"; did you mean {near[0]!r}?" if near else "."
-    names = ", ".join(repr(name) for name in allowed)
-    raise ValueError(f"The {parameter} parameter must be one of {names}. Got {value!r}{suggestion}")

@@ -11,8 +11,9 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from mmfusion.datasets import metabric
-from mmfusion.datasets._checks import check_content, check_name, manifest
+from mmfusion.datasets._checks import check_content, manifest
 from mmfusion.datasets._store import download, github_file, locate
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.survival import surv
 
 REPOSITORY = "jaredleekatzman/DeepSurv"
@@ -109,7 +110,7 @@ def fetch_deepsurv(
     >>> whas.split.value_counts().to_dict()  # doctest: +SKIP
     {'train': 1310, 'test': 328}
     """
-    name = check_name("name", name, TABLES)
+    check_choice("name", name, TABLES)
     file, _, columns, unit = TABLES[name]
     folder = locate(
         "tabular_survival",

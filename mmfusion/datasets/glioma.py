@@ -13,10 +13,11 @@ from sklearn.utils import Bunch
 from tqdm.auto import tqdm
 
 from mmfusion.datasets import _porpoise
-from mmfusion.datasets._checks import check_colours, check_content, check_name, manifest
+from mmfusion.datasets._checks import check_colours, check_content, manifest
 from mmfusion.datasets._images import mean_colours, read_rgb, shrink
 from mmfusion.datasets._store import download, github_archive, github_file, locate
 from mmfusion.datasets._zip import open_archive
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.survival import surv
 
 IMAGES = ("bips-hb/Survival-XAI-ICML", "cd28209521846a8b84a899a66023051ac71ff8cc")
@@ -110,7 +111,7 @@ def fetch_glioma(
     >>> len(glioma.frame), int(glioma.target["event"].sum())  # doctest: +SKIP
     (490, 151)
     """
-    cohort = check_name("cohort", cohort, _COHORTS)
+    check_choice("cohort", cohort, _COHORTS)
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
         raise ValueError(f"The image_size parameter must be a positive int. Got {image_size!r}.")
     folder = locate(

@@ -10,8 +10,9 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from mmfusion.datasets import _porpoise
-from mmfusion.datasets._checks import ChecksumError, check_content, check_name, manifest
+from mmfusion.datasets._checks import ChecksumError, check_content, manifest
 from mmfusion.datasets._store import download, github_file, locate
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.survival import surv
 
 # Full name, then patients and columns of RNA, copy number and mutation.
@@ -79,7 +80,7 @@ def fetch_tcga_omics(
     >>> hnsc.frame.filter(like="_rnaseq").shape  # doctest: +SKIP
     (416, 1557)
     """
-    cancer = check_name("cancer", cancer, CANCERS)
+    check_choice("cancer", cancer, CANCERS)
     file = f"{cancer}.parquet"
     folder = locate(
         "tcga_omics",

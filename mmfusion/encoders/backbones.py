@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from torch import nn
 from mmfusion.encoders.cnn import SmallCNN
 from mmfusion.encoders.own import check_module
 from mmfusion.encoders.weights import EMBEDDED_ENCODER, load_embedded, load_file
+from mmfusion.inputs.messages import did_you_mean
 
 __all__ = ["Backbone", "make_backbone"]
 
@@ -80,11 +80,11 @@ def _timm_backbone(name: str, n_channels: int, size: tuple[int, int], pretrained
     import timm
 
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, ["cnn", "raw", *timm.list_models()], n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        known = ["cnn", "raw", *timm.list_models()]
         raise ValueError(
             "The encoder parameter of Image must be 'cnn', 'raw', the name of a timm model, a "
-            f"torch.nn.Module or a function that returns one. Got {name!r}.{hint}"
+            f"torch.nn.Module or a function that returns one. Got {name!r}."
+            f"{did_you_mean(name, known, 3)}"
         )
     if isinstance(pretrained, str) and pretrained == "embedded" and name != EMBEDDED_ENCODER:
         raise ValueError(

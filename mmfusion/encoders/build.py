@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from collections.abc import Callable
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
@@ -20,6 +18,8 @@ from mmfusion.encoders.reduced import OneHotEncoder, ReducedEncoder
 from mmfusion.encoders.table_tokens import TableTokenEncoder
 from mmfusion.encoders.vision import VisionEncoder
 from mmfusion.encoders.vision_tokens import VisionTokenEncoder, token_shape
+from mmfusion.inputs.messages import did_you_mean
+from mmfusion.inputs.parameters import check_dropout, check_hidden, is_number
 
 __all__ = [
     "TABLE_ENCODERS",
@@ -137,20 +137,8 @@ def check_layers(modality: Any) -> None:
         Fitted or not.
     """
     kind = type(modality).__name__
-    hidden: Any = getattr(modality, "hidden", ())
-    if not isinstance(hidden, Sequence) or not all(map(_is_width, hidden)):
-        raise ValueError(
-            f"The hidden parameter of {kind} must be a tuple of positive integers. Got {hidden!r}."
-        )
-    dropout: Any = getattr(modality, "dropout", 0.0)
-    if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= float(dropout) < 1:
-        raise ValueError(
-            f"The dropout parameter of {kind} must be a number in [0, 1). Got {dropout!r}."
-        )
-
-
-def _is_width(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    check_hidden(kind, getattr(modality, "hidden", ()))
+    check_dropout(kind, getattr(modality, "dropout", 0.0))
 
 
 def _table_encoder(modality: Any, width: int | None) -> Encoder:
@@ -162,11 +150,9 @@ def _table_encoder(modality: Any, width: int | None) -> Encoder:
         return ModuleTableEncoder(*shape, make=encoder)
     if not isinstance(encoder, str) or encoder not in TABLE_ENCODERS:
         known = sorted(TABLE_ENCODERS)
-        near = difflib.get_close_matches(str(encoder), known, n=1, cutoff=0.3)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"The encoder parameter of {kind} must be one of {known} or a function from the number "
-            f"of inputs to a torch.nn.Module. Got {encoder!r}.{hint}"
+            f"of inputs to a torch.nn.Module. Got {encoder!r}.{did_you_mean(encoder, known)}"
         )
     return TABLE_ENCODERS[encoder](
         *shape, width=width, hidden=tuple(modality.hidden), dropout=modality.dropout
@@ -222,7 +208,7 @@ def _lr_scale(modality: Any) -> float:
     scale = modality.learning_rate_scale
     if scale is None:
         return 1.0 if modality.pretrained is False else _PRETRAINED_LR_SCALE
-    if not isinstance(scale, Real) or isinstance(scale, bool) or not float(scale) > 0:
+    if not is_number(scale) or not float(scale) > 0:
         raise ValueError(
             "The learning_rate_scale parameter of Image must be a positive number or None. "
             f"Got {scale!r}."

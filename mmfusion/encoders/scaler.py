@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
+from mmfusion.inputs.parameters import is_count, is_number
 from mmfusion.modalities._moments import column_moments
 
 __all__ = ["FeatureScaler"]
@@ -113,9 +114,8 @@ class FeatureScaler(nn.Module):
 def _check_n_components(n_components: Any) -> None:
     if n_components is None:
         return
-    real = isinstance(n_components, Real) and not isinstance(n_components, bool)
-    whole = isinstance(n_components, Integral)
-    if not real or not (int(n_components) >= 1 if whole else 0 < float(n_components) < 1):
+    share = is_number(n_components) and 0 < float(n_components) < 1
+    if not is_count(n_components) and not share:
         raise ValueError(
             "The n_components parameter of Image must be a positive integer, a share in (0, 1) or "
             f"None. Got {n_components!r}."

@@ -15,8 +15,7 @@ from mmfusion.heads.cox import (
     proportional_hazards_test,
 )
 from mmfusion.heads.cox.proportional_hazards import TimeTransform
-
-from ._parameters import check_choice
+from mmfusion.inputs.parameters import check_choice
 
 __all__ = ["CoxDiagnostics"]
 

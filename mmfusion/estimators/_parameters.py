@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, MappingView
-from numbers import Integral, Real
 from typing import Any, Self
 
 import torch
@@ -12,15 +10,13 @@ from sklearn.base import BaseEstimator
 
 from mmfusion.encoders import check_layers, has_own_width
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, build_operator
+from mmfusion.inputs.parameters import check_number
 from mmfusion.modalities.base import Modality
 from mmfusion.training import Callback, Training, TrainingSettings
 
 __all__ = [
     "NestedModalities",
-    "check_choice",
     "check_modalities",
-    "check_names",
-    "check_number",
     "check_widths",
     "training_settings",
 ]
@@ -85,42 +81,6 @@ class NestedModalities(BaseEstimator):
     modalities: Any = None
 
 
-def check_number(
-    name: str,
-    value: Any,
-    low: float,
-    high: float = float("inf"),
-    *,
-    integer: bool = False,
-    allow_none: bool = False,
-    open_ends: str = "",
-) -> None:
-    """Raise unless `value` is a number in the interval; `open_ends` names "low", "high" or both."""
-    if value is None and allow_none:
-        return
-    kind: Any = Integral if integer else Real
-    noun = ("an integer" if integer else "a number") + (" or None" if allow_none else "")
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"The {name} parameter must be {noun}. Got {value!r}.")
-    below = value <= low if "low" in open_ends else value < low
-    above = value >= high if "high" in open_ends else value > high
-    if below or above or value != value:
-        left, right = "(" if "low" in open_ends else "[", ")" if "high" in open_ends else "]"
-        raise ValueError(
-            f"The {name} parameter must be {noun} in {left}{low}, {high}{right}. Got {value!r}."
-        )
-
-
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Raise unless `value` is one of `choices`, with the nearest one named."""
-    choices = tuple(choices)
-    if value in choices:
-        return
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"The {name} parameter must be one of {choices}. Got {value!r}.{hint}")
-
-
 def training_settings(estimator: Any) -> TrainingSettings:
     """Check an estimator's training parameters and return them as settings.
 
@@ -171,19 +131,6 @@ def _check_dropout(rates: Any) -> None:
         return
     for name, rate in rates.items():
         check_number(f"modality_dropout[{name!r}]", rate, 0, 1, open_ends="high")
-
-
-def check_names(parameter: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise unless all `names`, those of `parameter`, are of `known` modalities."""
-    known = list(known)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"The {parameter} parameter must name modalities of the model, which are {known}. "
-            f"Got {unknown[0]!r}.{hint}"
-        )
 
 
 def check_modalities(modalities: Mapping[str, Modality]) -> None:

@@ -11,13 +11,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from mmfusion.heads.cox import CoxMixtureHead
+from mmfusion.inputs.messages import name_rows
+from mmfusion.inputs.parameters import check_names
+from mmfusion.inputs.table import check_frame, fill_unread
 from mmfusion.modalities import Modality
 
 from ._fitted import Fitted
-from ._frame import check_frame, fill_unread, name_rows
 from ._late import LatePool
 from ._model import FusionModel
-from ._parameters import check_names, training_settings
+from ._parameters import training_settings
 from ._semi_structured import SemiStructured
 
 __all__ = ["Predicting", "refuse_empty", "stack"]

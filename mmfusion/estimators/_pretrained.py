@@ -8,9 +8,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.inputs.parameters import check_number
 
 from ._model import Start
-from ._parameters import NestedModalities, check_number
+from ._parameters import NestedModalities
 from .pretrainer import FusionPretrainer
 
 __all__ = ["Pretrained"]

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import check_survival
-
-from ._parameters import check_number
 
 __all__ = ["SurvivalPredictions"]
 

@@ -15,6 +15,8 @@ from sklearn.utils import check_random_state
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, check_fusion
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.parameters import check_names
+from mmfusion.inputs.table import check_frame
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.structured import columns_read
 from mmfusion.training import (
@@ -28,16 +30,10 @@ from ._auxiliary import check_auxiliary, check_same_modalities
 from ._checks import refuse_silence
 from ._fields import ModelParameters
 from ._folds import Folds, parts
-from ._frame import check_frame
 from ._late import OUT_OF_FOLD, LatePool
 from ._model import FusionModel
 from ._out_of_fold import check_combine, check_entry, late_folds, out_of_fold
-from ._parameters import (
-    check_modalities,
-    check_names,
-    check_widths,
-    training_settings,
-)
+from ._parameters import check_modalities, check_widths, training_settings
 from ._predicting import refuse_empty, stack
 from ._pretrained import Pretrained
 from ._saving import Saving

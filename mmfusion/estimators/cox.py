@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.fusion import LateFusion
 from mmfusion.heads import CoxHead
 from mmfusion.heads.cox import CoxMixtureHead, TiesMethod
+from mmfusion.inputs.columns import take_column
+from mmfusion.inputs.parameters import check_choice
 
 from ._diagnostics import CoxDiagnostics
 from ._docs import documented
-from ._parameters import check_choice
 from ._survival import SurvivalPredictions
 from .base import FusionEstimator
 
@@ -107,14 +108,7 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         return self.event_times_
 
     def _strata(self, frame: pd.DataFrame) -> pd.Series | None:
-        if self.strata is None:
-            return None
-        if not isinstance(self.strata, Hashable) or self.strata not in frame.columns:
-            raise ValueError(
-                f"The strata parameter must name a column of X. Got {self.strata!r}; "
-                f"X has {frame.columns.tolist()[:10]}."
-            )
-        return frame[self.strata]  # with its index, for messages
+        return None if self.strata is None else take_column(frame, self.strata, "strata")
 
     @property
     def event_times_(self) -> np.ndarray:

@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.discrete import LOSSES, DiscreteLoss, Interpolation, Scheme
+from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.survival import Survival, check_survival
 
 from ._docs import documented
 from ._folds import Part
-from ._parameters import check_choice, check_number
 from ._survival import SurvivalPredictions
 from .base import FusionEstimator
 

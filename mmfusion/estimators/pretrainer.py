@@ -19,6 +19,9 @@ from torch import nn
 from mmfusion.fusion import JointFusion
 from mmfusion.heads.base import Target
 from mmfusion.heads.nothing import NoOutcomeHead
+from mmfusion.inputs.messages import name_rows
+from mmfusion.inputs.parameters import check_choice, check_names, check_number
+from mmfusion.inputs.table import check_frame
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.objectives import Objective, Reconstruction, check_objectives
 from mmfusion.training import MIN_VALIDATION_ROWS, TrainingSettings, split_validation
@@ -26,16 +29,8 @@ from mmfusion.training import MIN_VALIDATION_ROWS, TrainingSettings, split_valid
 from ._checks import refuse_blind
 from ._docs import documented
 from ._fitted import Fitted
-from ._frame import check_frame, name_rows
 from ._model import FusionModel
-from ._parameters import (
-    NestedModalities,
-    check_choice,
-    check_modalities,
-    check_names,
-    check_number,
-    training_settings,
-)
+from ._parameters import NestedModalities, check_modalities, training_settings
 from ._persistence import load_estimator, save_estimator
 from ._training import TrainingParameters
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.evaluation.intervals import CorrectedInterval, corrected_interval
+from mmfusion.inputs.parameters import check_choice
 
 __all__ = ["TITLES", "Comparison"]
 
@@ -145,14 +146,10 @@ class Comparison:
     def resolve(self, reference: str | None, metric: str | None) -> tuple[str, str]:
         """Return reference and score with what stands for None, checked."""
         metric = self.metrics[0] if metric is None else metric
-        if metric not in self.metrics:
-            raise ValueError(f"The metric parameter must be one of {self.metrics}. Got {metric!r}.")
+        check_choice("metric", metric, self.metrics)
         if reference is None:
             reference = self.models[0] if self.reference is None else self.reference
-        if reference not in self.models:
-            raise ValueError(
-                f"The reference parameter must be one of {self.models}. Got {reference!r}."
-            )
+        check_choice("reference", reference, self.models)
         return reference, metric
 
     def out_of_fold_rank(self, model: str, repeat: int = 0) -> np.ndarray:

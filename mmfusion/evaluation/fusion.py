@@ -18,6 +18,7 @@ from mmfusion.evaluation.folds import Folds, check_folds
 from mmfusion.evaluation.outcomes import Outcome, check_outcome, take
 from mmfusion.evaluation.paired import compare
 from mmfusion.evaluation.scoring import resolve_scoring
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.modalities import Modality, infer_modalities
 
 __all__ = ["compare_fusion"]
@@ -144,8 +145,7 @@ def compare_fusion(
         ("classical", classical, (True, False)),
         ("rows", rows, ("all", "complete")),
     ):
-        if value not in allowed:
-            raise ValueError(f"The {name} parameter must be one of {allowed}. Got {value!r}.")
+        check_choice(name, value, allowed)
     _check_estimator(estimator)
     if not isinstance(X, pd.DataFrame):
         raise TypeError(f"The X parameter must be a DataFrame. Got {type(X).__name__}.")
@@ -173,10 +173,7 @@ def compare_fusion(
         ]
     )
     first = next(iter(models)) if reference is None else reference
-    if first not in models:
-        raise ValueError(
-            f"The reference parameter must be one of {list(models)}. Got {reference!r}."
-        )
+    check_choice("reference", first, models)
     comparison = compare(
         models,
         X,

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.messages import name_rows
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.survival import Survival, check_survival
 
 __all__ = ["TASKS", "Outcome", "check_outcome", "for_fit", "take"]
@@ -25,8 +27,7 @@ def check_outcome(y: Any, task: str, X: Any) -> Outcome:
         An unknown task; another number of rows than `X`; missing or infinite values; whatever
         `check_survival` refuses.
     """
-    if task not in TASKS:
-        raise ValueError(f"The task parameter must be one of {TASKS}. Got {task!r}.")
+    check_choice("task", task, TASKS)
     if task == "survival":
         return check_survival(y, index=getattr(X, "index", None), n_rows=len(X))
     values = np.asarray(y)
@@ -44,11 +45,9 @@ def check_outcome(y: Any, task: str, X: Any) -> Outcome:
             ) from error
     wrong = ~np.isfinite(values) if values.dtype.kind == "f" else pd.isna(values)
     if wrong.any():
-        at = np.flatnonzero(wrong)[:5]
-        rows = at if getattr(X, "index", None) is None else X.index[at]
         raise ValueError(
-            f"The y parameter must not be missing or infinite. Got {values[at].tolist()} in rows "
-            f"{rows.tolist()}."
+            "The y parameter must not be missing or infinite. Got some in rows "
+            f"{name_rows(X if isinstance(X, pd.DataFrame) else None, wrong)}."
         )
     return values
 

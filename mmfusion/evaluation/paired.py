@@ -23,6 +23,7 @@ from mmfusion.evaluation.fingerprint import fingerprint, roots_in
 from mmfusion.evaluation.folds import check_folds, number_repeats
 from mmfusion.evaluation.outcomes import Outcome, check_outcome, for_fit, take
 from mmfusion.evaluation.scoring import DEFAULTS, METRICS, Metric, TestFold
+from mmfusion.inputs.columns import take_column
 
 __all__ = ["METRICS", "TestFold", "compare"]
 
@@ -112,10 +113,9 @@ def compare(
     parts = check_folds(folds, outcome, classes=task == "classification")
     metrics = DEFAULTS[task] if metrics is None else metrics
     strata = _common_strata(models, X) if strata is None else strata
-    if strata is not None and strata not in getattr(X, "columns", ()):
-        raise ValueError(f"The strata parameter must name a column of X. Got {strata!r}.")
+    labels = None if strata is None else take_column(X, strata, "strata").to_numpy()
     numbers = number_repeats(parts, len(outcome))
-    cohort = _Cohort(X, outcome, None if strata is None else X[strata].to_numpy(), metrics)
+    cohort = _Cohort(X, outcome, labels, metrics)
     tasks = [
         _Task(name, *number, *part)
         for number, part in zip(numbers, parts, strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, get_scorer, log_loss, r2_score
 
 from mmfusion.evaluation.outcomes import for_fit
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics import (
     concordance_index,
     evaluation_times,
@@ -190,10 +191,8 @@ def _metric(chosen: Any, task: str) -> Metric:
     if chosen in DEFAULTS[task]:
         return DEFAULTS[task][chosen]
     if task == "survival":
-        if chosen in MORE:
-            return partial(survival_score, metric=chosen)
-        known = (*DEFAULTS[task], *MORE)
-        raise ValueError(f"The scoring parameter must be one of {known}. Got {chosen!r}.")
+        check_choice("scoring", chosen, (*DEFAULTS[task], *MORE))
+        return partial(survival_score, metric=chosen)
     try:
         return partial(score_with, scorer=get_scorer(chosen))
     except (ValueError, TypeError) as error:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -13,6 +11,14 @@ from sklearn.base import BaseEstimator
 
 from mmfusion.fusion.base import OPERATORS, FusionOperator
 from mmfusion.fusion.operators import Concat
+from mmfusion.inputs.messages import did_you_mean
+from mmfusion.inputs.parameters import (
+    check_choice,
+    check_dropout,
+    check_hidden,
+    is_count,
+    is_number,
+)
 from mmfusion.modalities.base import Modality
 
 __all__ = [
@@ -28,8 +34,8 @@ __all__ = [
 LEVELS = ("embedding", "tokens", "hidden")
 #: Choices of former versions, and what to say instead.
 GONE = {
-    "vote": " The vote is gone; use how='mean'.",
-    "hazard": " Means of cumulative hazards are gone; use combine='survival'.",
+    "vote": "the vote is gone. Use how='mean'.",
+    "hazard": "means of cumulative hazards are gone. Use combine='survival'.",
 }
 
 
@@ -334,13 +340,12 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
     kind = type(fusion).__name__
     if isinstance(fusion, JointFusion) and fusion.operator not in OPERATORS:
         known = sorted(OPERATORS)
-        near = difflib.get_close_matches(str(fusion.operator), known, n=1, cutoff=0.3)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"The fusion parameter, or the operator of JointFusion, must be one of {known} "
-            f"(EarlyFusion() and LateFusion() are objects). Got {fusion.operator!r}.{hint}"
+            f"(EarlyFusion() and LateFusion() are objects). Got {fusion.operator!r}."
+            f"{did_you_mean(fusion.operator, known)}"
         )
-    if not isinstance(fusion, EarlyFusion) and not _is_width(fusion.dim):
+    if not isinstance(fusion, EarlyFusion) and not is_count(fusion.dim):
         raise ValueError(
             f"The dim parameter of {kind} must be a positive integer. Got {fusion.dim!r}."
         )
@@ -350,15 +355,8 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
     if isinstance(fusion, EarlyFusion):
         _check_early(fusion)
         hidden = () if hidden is None else hidden
-    if not isinstance(hidden, Sequence) or not all(map(_is_width, hidden)):
-        raise ValueError(
-            f"The hidden parameter of {kind} must be a tuple of positive integers. Got {hidden!r}."
-        )
-    dropout = fusion.dropout
-    if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= float(dropout) < 1:
-        raise ValueError(
-            f"The dropout parameter of {kind} must be a number in [0, 1). Got {dropout!r}."
-        )
+    check_hidden(kind, hidden)
+    check_dropout(kind, fusion.dropout)
     if isinstance(fusion, JointFusion):
         _check_operator(fusion)
     return fusion
@@ -366,10 +364,7 @@ def check_fusion(fusion: Any) -> JointFusion | EarlyFusion | LateFusion:
 
 def _check_operator(fusion: JointFusion) -> None:
     operator, options = OPERATORS[fusion.operator], fusion.options
-    if fusion.at not in LEVELS:
-        raise ValueError(
-            f"The at parameter of JointFusion must be one of {LEVELS}. Got {fusion.at!r}."
-        )
+    check_choice("at", fusion.at, LEVELS, "JointFusion")
     if fusion.at == "tokens" and not operator.takes_tokens:
         able = sorted(name for name, kind in OPERATORS.items() if kind.takes_tokens)
         raise ValueError(
@@ -385,12 +380,10 @@ def _check_operator(fusion: JointFusion) -> None:
     known = operator_options(fusion.operator)
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.3)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             allowed = f"may hold {sorted(known)}" if known else "must be None or empty"
             raise ValueError(
                 f"The options parameter of JointFusion {allowed} with operator "
-                f"{fusion.operator!r}. Got {name!r}.{hint}"
+                f"{fusion.operator!r}. Got {name!r}.{did_you_mean(name, known)}"
             )
     with torch.device("meta"):  # nothing is allocated or drawn; a bad value raises
         operator((1, 1), fusion.dim, **options)
@@ -423,17 +416,15 @@ def _check_late(fusion: LateFusion) -> None:
         ("combine", ("risk", "survival")),
     ):
         value = getattr(fusion, name)
-        if value not in choices:
-            gone = GONE.get(value, "")
-            raise ValueError(
-                f"The {name} parameter of LateFusion must be one of {choices}. Got {value!r}.{gone}"
-            )
+        if value in GONE:
+            raise ValueError(f"The {name} parameter of LateFusion: {GONE[value]}")
+        check_choice(name, value, choices, "LateFusion")
     if fusion.combine != "risk" and fusion.how not in ("mean", "weighted"):
         raise ValueError(
             "The combine parameter of LateFusion may be 'survival' with how='mean' or "
             f"how='weighted'. Got how={fusion.how!r} with combine={fusion.combine!r}."
         )
-    if not _is_width(fusion.folds) or int(fusion.folds) < 2:
+    if not is_count(fusion.folds, least=2):
         raise ValueError(
             "The folds parameter of LateFusion must be an integer of 2 or more. "
             f"Got {fusion.folds!r}."
@@ -447,8 +438,8 @@ def _check_early(fusion: EarlyFusion) -> None:
             f"Got {fusion.reduce!r}."
         )
     n = fusion.n_components
-    share = isinstance(n, Real) and not isinstance(n, Integral) and 0 < float(n) < 1
-    if not _is_width(n) and not share:
+    share = is_number(n) and 0 < float(n) < 1
+    if not is_count(n) and not share:
         raise ValueError(
             "The n_components parameter of EarlyFusion must be a positive integer or a share in "
             f"(0, 1). Got {n!r}."
@@ -473,7 +464,3 @@ def build_operator(strategy: JointFusion | EarlyFusion, widths: Sequence[int]) -
     if strategy.at == "hidden" and strategy.hidden:
         widths = [strategy.hidden[-1]] * len(widths)
     return OPERATORS[strategy.operator](widths, strategy.dim, **(strategy.options or {}))
-
-
-def _is_width(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1

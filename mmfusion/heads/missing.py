@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["refuse_missing", "shown"]
+from mmfusion.inputs.messages import name_rows
 
-#: How many rows or labels an error message shows.
-SHOWN = 5
+__all__ = ["refuse_missing"]
 
 
 def refuse_missing(y: Any, index: Any = None) -> None:
@@ -40,13 +39,6 @@ def refuse_missing(y: Any, index: Any = None) -> None:
         if len(rows):
             labels = index if len(index) == len(values) else range(len(values))
             raise ValueError(
-                f"Input y contains {what}, in row(s) {shown([labels[row] for row in rows])}. "
+                f"Input y contains {what}, in row(s) {name_rows(labels, rows)}. "
                 "Leave out rows without an outcome."
             )
-
-
-def shown(values: list[Any]) -> str:
-    """Return the first of some labels for an error message, and how many more there are."""
-    plain = (value.item() if isinstance(value, np.generic) else value for value in values[:SHOWN])
-    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return ", ".join(map(repr, plain)) + more

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.weights import check_weights
 from mmfusion.metrics._inputs import check_risk, check_survival_table
 from mmfusion.metrics._ranks import count_below
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
@@ -60,7 +62,7 @@ def concordance_index(y: Any, risk: Any, *, strata: Any = None, sample_weight: A
     stratum = np.zeros(n, dtype=np.intp) if strata is None else _codes(strata, n)
     if sample_weight is None:
         return _index(_count_pairs(outcome, risk, stratum), 1.0)
-    weight = _check_weight(sample_weight, n)
+    weight = check_weights(sample_weight, n)
     kept = np.flatnonzero(weight)  # so that a pair counts exactly if its weight does
     outcome, weight = outcome.take(kept), weight[kept]
     pairs = _count_pairs(outcome, risk[kept], stratum[kept], weight)
@@ -282,28 +284,4 @@ def _cumulative(weight: np.ndarray) -> np.ndarray:
 
 
 def _codes(strata: Any, n: int) -> np.ndarray:
-    values = np.asarray(strata)
-    if values.shape != (n,):
-        raise ValueError(
-            f"The strata parameter must have one label for each of the {n} rows. "
-            f"Got shape {values.shape}."
-        )
-    codes = pd.factorize(values)[0]
-    if (codes < 0).any():
-        raise ValueError(
-            "The strata parameter must not be missing. "
-            f"Got none at positions {np.flatnonzero(codes < 0)[:5].tolist()}."
-        )
-    return codes
-
-
-def _check_weight(weight: Any, n: int) -> np.ndarray:
-    values = np.asarray(weight, dtype=np.float64)
-    if values.shape != (n,):
-        raise ValueError(
-            f"The sample_weight parameter must have one value for each of the {n} rows. "
-            f"Got shape {values.shape}."
-        )
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError("The sample_weight parameter must be finite and not negative.")
-    return values
+    return pd.factorize(check_labels(strata, n, "strata"))[0]

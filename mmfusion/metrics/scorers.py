@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics._inputs import check_times
 from mmfusion.metrics.auc import cumulative_dynamic_auc
 from mmfusion.metrics.brier import integrated_brier_score
@@ -150,10 +151,7 @@ def make_survival_scorer(
     >>> make_survival_scorer("ibs", times=[12, 36, 60]).metric
     'ibs'
     """
-    if metric not in METRICS:
-        raise ValueError(
-            f"The metric parameter must be one of {', '.join(map(repr, METRICS))}. Got {metric!r}."
-        )
+    check_choice("metric", metric, METRICS)
     return SurvivalScorer(
         metric,
         None if times is None else check_times(times),

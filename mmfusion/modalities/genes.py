@@ -6,7 +6,7 @@ import fnmatch
 import re
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.modalities._columns import (
-    check_frame,
-    column_positions,
-    list_labels,
-    numeric_matrix,
-    shorten,
-)
+from mmfusion.inputs.columns import column_positions, list_labels, numeric_matrix
+from mmfusion.inputs.messages import shorten
+from mmfusion.inputs.parameters import is_number
+from mmfusion.inputs.table import require_frame
 from mmfusion.modalities._moments import column_moments
 from mmfusion.modalities.base import Modality, TableData
 
@@ -149,7 +146,7 @@ class Genes(Modality):
             If a column or pattern is not in the table, a cell is infinite or (with ``log``)
             negative, no gene varies, or a parameter is out of range.
         """
-        check_frame(frame)
+        require_frame(frame, "A modality")
         self._check_parameters()
         labels = self._resolve(frame)
         values = self._read(frame, labels)
@@ -203,7 +200,7 @@ class Genes(Modality):
             ``log``) negative.
         """
         check_is_fitted(self, "columns_")
-        check_frame(frame)
+        require_frame(frame, "A modality")
         values = self._read(frame, self.columns_)
         present = self._standardise(values)
         if self.pca_ is not None:
@@ -305,7 +302,7 @@ def _check_positive(parameter: str, value: Any, *, whole: bool, below: float = n
     """
     if value is None:
         return
-    good = isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
+    good = is_number(value) and float(value) > 0
     if good and whole and not isinstance(value, Integral):
         good = float(value) <= 1 and float(value) < below
     if not good:

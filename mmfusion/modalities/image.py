@@ -15,7 +15,9 @@ import torch
 from PIL import Image as PILImage
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.modalities._columns import check_choice, check_frame, column_positions, list_labels
+from mmfusion.inputs.columns import column_positions, list_labels
+from mmfusion.inputs.parameters import check_choice
+from mmfusion.inputs.table import require_frame
 from mmfusion.modalities._decoding import Pixels, decode, decode_path
 from mmfusion.modalities.base import ImageData, Modality
 
@@ -134,8 +136,8 @@ class Image(Modality):
         ValueError
             If a column is not in the table, a cell holds no image, or no row has one.
         """
-        check_frame(frame)
-        check_choice("Image", "channels", self.channels, ("RGB", "L"))
+        require_frame(frame, "A modality")
+        check_choice("channels", self.channels, ("RGB", "L"), "Image")
         size = _check_size(self.size)
         columns = list_labels(self.column, "Image", "column")
         images, _ = self._collect(frame, columns)
@@ -166,7 +168,7 @@ class Image(Modality):
             If a column is not in the table or an image cannot be read (column and row named).
         """
         check_is_fitted(self, "columns_")
-        check_frame(frame)
+        require_frame(frame, "A modality")
         images, start = self._collect(frame, self.columns_)
         pixels = self._decode(images)
         if pixels:
@@ -179,7 +181,7 @@ class Image(Modality):
     def present(self, frame: pd.DataFrame) -> np.ndarray:
         """Return which rows have an image, bool, shape (n_rows,); none is decoded."""
         check_is_fitted(self, "columns_")
-        check_frame(frame)
+        require_frame(frame, "A modality")
         return np.diff(self._collect(frame, self.columns_)[1]) > 0
 
     def _collect(

@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from PIL import Image as PILImage
 
-from mmfusion.modalities._columns import check_frame, shorten
+from mmfusion.inputs.messages import shorten
+from mmfusion.inputs.table import require_frame
 from mmfusion.modalities.base import Modality
 from mmfusion.modalities.genes import Genes
 from mmfusion.modalities.image import Image
@@ -90,7 +91,7 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
     >>> infer_modalities(patients)
     {'table': Tabular(columns=['age', 'sex']), 'ct': Image(column='ct')}
     """
-    check_frame(frame)
+    require_frame(frame, "A modality")
     others: dict[Hashable, tuple[str, Modality]] = {}
     genes: list[Hashable] = []
     numbers: list[Hashable] = []

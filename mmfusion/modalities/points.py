@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from mmfusion.inputs.columns import column_positions
+from mmfusion.inputs.parameters import check_choice, check_hidden, is_count, is_number
+from mmfusion.inputs.table import require_frame
 from mmfusion.modalities._clouds import Cloud, read_cloud
-from mmfusion.modalities._columns import check_choice, check_frame, column_positions
 from mmfusion.modalities._moments import column_moments
 from mmfusion.modalities.base import Modality, ModalityData
 
@@ -163,7 +164,7 @@ class Points(Modality):
             If the column is not in the table, a cell holds no cloud (the row is named), clouds
             differ in their columns, no row has a cloud, or a parameter is not as it must be.
         """
-        check_frame(frame)
+        require_frame(frame, "A modality")
         self._check_parameters()
         clouds = self._read(frame, None)
         there = [cloud for cloud in clouds if cloud is not None]
@@ -201,7 +202,7 @@ class Points(Modality):
             than in the training rows (the row is named).
         """
         check_is_fitted(self, "columns_")
-        check_frame(frame)
+        require_frame(frame, "A modality")
         clouds = [
             None if cloud is None else _cut(self._normalized(cloud), int(self.n_points))
             for cloud in self._read(frame, self.n_channels_)
@@ -215,22 +216,16 @@ class Points(Modality):
         return PointsData(torch.from_numpy(points), torch.from_numpy(counts))
 
     def _check_parameters(self) -> None:
-        check_choice("Points", "normalize", self.normalize, ("center", "unit", None))
-        if not _is_count(self.n_points):
+        check_choice("normalize", self.normalize, ("center", "unit", None), "Points")
+        if not is_count(self.n_points):
             raise ValueError(
                 f"The n_points parameter of Points must be a positive integer. "
                 f"Got {self.n_points!r}."
             )
-        hidden: Any = self.hidden
-        if not isinstance(hidden, Sequence) or not hidden or not all(map(_is_count, hidden)):
+        check_hidden("Points", self.hidden, least=1)
+        if not is_number(self.jitter) or not 0 <= float(self.jitter) < float("inf"):
             raise ValueError(
-                "The hidden parameter of Points must be a tuple of one positive integer or more. "
-                f"Got {hidden!r}."
-            )
-        jitter: Any = self.jitter
-        if not isinstance(jitter, Real) or not 0 <= float(jitter) < float("inf"):
-            raise ValueError(
-                f"The jitter parameter of Points must be a number, 0 or more. Got {jitter!r}."
+                f"The jitter parameter of Points must be a number, 0 or more. Got {self.jitter!r}."
             )
 
     def _read(self, frame: pd.DataFrame, n_channels: int | None) -> list[Cloud | None]:
@@ -264,10 +259,6 @@ class Points(Modality):
         scale = (_radius(points) or 1.0) if self.normalize == "unit" else self.scale_
         features = (cloud[:, _COORDINATES:] - self.feature_mean_) / self.feature_sd_
         return np.concatenate([points / scale, features], axis=1)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _is_path(cell: Any) -> bool:

@@ -13,15 +13,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.modalities._columns import (
-    check_choice,
-    check_frame,
-    column_kind,
-    column_positions,
-    list_labels,
-    numeric_matrix,
-    shorten,
-)
+from mmfusion.inputs.columns import column_kind, column_positions, list_labels, numeric_matrix
+from mmfusion.inputs.messages import shorten
+from mmfusion.inputs.parameters import check_choice
+from mmfusion.inputs.table import require_frame
 from mmfusion.modalities._moments import column_moments
 from mmfusion.modalities.base import Modality, TableData
 
@@ -143,8 +138,8 @@ class Tabular(Modality):
             If a column is not in the table or holds neither numbers nor categories, a number is
             infinite, or no column holds a value.
         """
-        check_frame(frame)
-        check_choice("Tabular", "encoding", self.encoding, ("embedding", "onehot"))
+        require_frame(frame, "A modality")
+        check_choice("encoding", self.encoding, ("embedding", "onehot"), "Tabular")
         columns = frame.columns if self.columns is None else self.columns
         labels = list_labels(columns, "Tabular")
         numeric, categorical = self._split(frame, labels)
@@ -195,7 +190,7 @@ class Tabular(Modality):
             value.
         """
         check_is_fitted(self, "columns_")
-        check_frame(frame)
+        require_frame(frame, "A modality")
         column_positions(frame, self.columns_)  # names all columns that are not there at once
         values = numeric_matrix(frame, self.numeric_columns_)
         missing = np.isnan(values)
@@ -225,7 +220,7 @@ class Tabular(Modality):
         positions = column_positions(frame, labels)
         dtypes = frame.dtypes.to_numpy()[positions]
         if isinstance(self.categorical, str):
-            check_choice("Tabular", "categorical", self.categorical, ("auto", "a list of columns"))
+            check_choice("categorical", self.categorical, ("auto", "a list of columns"), "Tabular")
             listed = None
         else:
             listed = set(self.categorical)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
+
+from mmfusion.inputs.parameters import is_number
 
 __all__ = [
     "Objective",
@@ -142,7 +145,8 @@ class Objective(BaseEstimator, ABC):
         """
         pair = isinstance(self.weight, tuple | list)
         weights = self.weight if pair else (self.weight,)
-        if (pair and len(weights) != 2) or not all(is_number(w) and w >= 0 for w in weights):
+        good = all(is_number(weight) and 0 <= weight < math.inf for weight in weights)
+        if not good or (pair and len(weights) != 2):
             raise ValueError(
                 f"The weight parameter of {type(self).__name__} must be a finite number of at "
                 f"least 0, or a pair of them. Got {self.weight!r}."
@@ -157,23 +161,15 @@ class Objective(BaseEstimator, ABC):
             )
 
     def _check_number(
-        self, parameter: str, low: float, high: float = float("inf"), *, integer: bool = False
+        self, parameter: str, low: float, high: float = math.inf, *, integer: bool = False
     ) -> None:
         value = getattr(self, parameter)
         good = isinstance(value, Integral) if integer else True
-        if not good or not is_number(value) or not low <= value <= high:
+        if not good or not is_number(value) or not low <= value <= high or value == math.inf:
             noun = "an integer" if integer else "a number"
             raise ValueError(
                 f"The {parameter} parameter of {type(self).__name__} must be {noun} in "
                 f"[{low:g}, {high:g}]. Got {value!r}."
-            )
-
-    def _check_choice(self, parameter: str, choices: Sequence[str]) -> None:
-        value = getattr(self, parameter)
-        if value not in choices:
-            raise ValueError(
-                f"The {parameter} parameter of {type(self).__name__} must be one of "
-                f"{tuple(choices)}. Got {value!r}."
             )
 
     def check_sources(self, sources: Sequence[Source], batch_rows: int) -> None:
@@ -245,11 +241,6 @@ def check_objectives(
     for objective in objectives:
         objective.check(pretraining=pretraining)
     return tuple(objectives)
-
-
-def is_number(value: Any) -> bool:
-    """Return whether `value` is a finite real number and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < 1e300
 
 
 def pairs(n_modalities: int) -> Iterator[tuple[int, int]]:

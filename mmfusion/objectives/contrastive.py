@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.objectives.base import Objective, ObjectiveModule, Source, both, pairs, zero
 
 __all__ = ["Contrastive", "InfoNCE", "NTXent", "SupervisedContrast"]
@@ -66,7 +67,7 @@ class Contrastive(Objective):
 
     def check(self, *, pretraining: bool = False) -> None:
         super().check(pretraining=pretraining)
-        self._check_choice("kind", tuple(_MODULES))
+        check_choice("kind", self.kind, tuple(_MODULES), "Contrastive")
         self._check_number("temperature", 0.01)
 
     def check_sources(self, sources: Sequence[Source], batch_rows: int) -> None:

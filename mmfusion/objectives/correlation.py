@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.objectives.base import Objective, ObjectiveModule, Source, both, pairs, zero
 
 __all__ = ["CanonicalCorrelation", "Correlation", "PearsonCorrelation"]
@@ -58,7 +59,7 @@ class Correlation(Objective):
 
     def check(self, *, pretraining: bool = False) -> None:
         super().check(pretraining=pretraining)
-        self._check_choice("kind", ("dcca", "pearson"))
+        check_choice("kind", self.kind, ("dcca", "pearson"), "Correlation")
         self._check_number("shrinkage", 1e-8, 1)
 
     def check_sources(self, sources: Sequence[Source], batch_rows: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
+from mmfusion.inputs.parameters import check_hidden
 from mmfusion.objectives.base import Objective, ObjectiveModule, Source, scatter, zero
 
 __all__ = ["Decoders", "Reconstruction"]
@@ -73,13 +73,7 @@ class Reconstruction(Objective):
             raise ValueError(
                 f"The cross parameter of Reconstruction must be True or False. Got {self.cross!r}."
             )
-        if not isinstance(self.hidden, tuple | list) or not all(
-            isinstance(width, Integral) and int(width) >= 1 for width in self.hidden
-        ):
-            raise ValueError(
-                "The hidden parameter of Reconstruction must be a tuple of positive integers. "
-                f"Got {self.hidden!r}."
-            )
+        check_hidden("Reconstruction", self.hidden)
 
     def check_sources(self, sources: Sequence[Source], batch_rows: int) -> None:
         super().check_sources(sources, batch_rows)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.objectives.base import Objective, ObjectiveModule, Source, zero
 
 __all__ = ["CosineMargin", "Similarity", "VarianceRatio"]
@@ -55,7 +56,7 @@ class Similarity(Objective):
 
     def check(self, *, pretraining: bool = False) -> None:
         super().check(pretraining=pretraining)
-        self._check_choice("kind", ("cosine_margin", "variance_ratio"))
+        check_choice("kind", self.kind, ("cosine_margin", "variance_ratio"), "Similarity")
         self._check_number("margin", 0, 2)
 
     def check_sources(self, sources: Sequence[Source], batch_rows: int) -> None:

@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.encoders import build_encoder
 from mmfusion.estimators import FusionClassifier
 from mmfusion.estimators._features import frozen_features
-from mmfusion.estimators._frame import name_rows
 from mmfusion.fusion import JointFusion
+from mmfusion.inputs.columns import take_column
+from mmfusion.inputs.messages import name_rows
 from mmfusion.modalities import Image
 
 __all__ = ["ImageFeatures"]
@@ -82,17 +83,13 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 torch.manual_seed(0 if self.random_state is None else self.random_state)
                 self.encoder_ = build_encoder(self.image_, None)
         else:
-            if self.proxy not in X.columns:
-                raise ValueError(
-                    f"The proxy parameter must name a column of X. Got {self.proxy!r}; "
-                    f"X has {X.columns.tolist()[:10]}."
-                )
+            label = take_column(X, self.proxy, "proxy")
             if self.image.freeze == "all":
                 raise ValueError(
                     "The proxy parameter needs an image encoder that is trained. Got an Image "
                     "with freeze='all'."
                 )
-            known = X[X[self.proxy].notna()]
+            known = X[label.notna()]
             model = FusionClassifier(
                 {"image": self.image},
                 JointFusion(hidden=()),

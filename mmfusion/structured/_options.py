@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, Literal
+
+from mmfusion.inputs.parameters import is_count, is_number
 
 __all__ = ["SmoothSpec", "smooth_spec"]
 
@@ -134,22 +135,14 @@ def _literal(keyword: ast.keyword, text: str) -> Any:
         ) from error
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _orders(options: Mapping[str, Any], bs: str, text: str) -> tuple[int, int]:
     """Return spline and penalty order; one number stands for both, as in mgcv."""
     if "m" not in options:
         return 2, 2
     m = options["m"]
-    pair = (m, m) if _is_int(m) else m
-    good = isinstance(pair, tuple) and len(pair) == 2 and all(_is_int(part) for part in pair)
-    if bs == "cr" or not good or pair[0] < 0 or pair[1] < 1:
+    pair = (m, m) if is_count(m, least=0) else m
+    good = isinstance(pair, tuple) and len(pair) == 2 and all(is_count(part, 0) for part in pair)
+    if bs == "cr" or not good or pair[1] < 1:
         raise ValueError(
             f"The m option of {text!r} must be the order of the P-spline (degree less one, 0 or "
             "more) and of its difference penalty (1 or more), one number or a pair; a bs='cr' "
@@ -160,9 +153,9 @@ def _orders(options: Mapping[str, Any], bs: str, text: str) -> tuple[int, int]:
 
 def _sizes(k: Any, count: int, bs: str, m: tuple[int, int], text: str) -> tuple[int, ...]:
     least = 3 if bs == "cr" else max(m[0] + 2, m[1] + 1)
-    sizes = (k,) * count if _is_int(k) else k
-    good = isinstance(sizes, tuple) and len(sizes) == count and all(_is_int(part) for part in sizes)
-    if not good or min(sizes) < least:
+    sizes = (k,) * count if is_count(k) else k
+    good = isinstance(sizes, tuple) and len(sizes) == count
+    if not good or not all(is_count(size, least) for size in sizes):
         each = " (or one for each column)" if count > 1 else ""
         raise ValueError(
             f"The k option of {text!r} must be an integer{each} of at least {least}. Got {k!r}."
@@ -175,9 +168,9 @@ def _sp(options: Mapping[str, Any], count: int, text: str) -> tuple[float, ...] 
     sp = options.get("sp")
     if sp is None:
         return None
-    values = (sp,) * count if _is_number(sp) else sp
+    values = (sp,) * count if is_number(sp) else sp
     good = isinstance(values, tuple) and len(values) == count
-    if not good or not all(_is_number(part) and 0 <= part < float("inf") for part in values):
+    if not good or not all(is_number(part) and 0 <= part < float("inf") for part in values):
         each = f" or {count} of them" if count > 1 else ""
         raise ValueError(
             f"The sp option of {text!r} must be a finite number, 0 or more{each}. Got {sp!r}."
@@ -190,6 +183,6 @@ def _df(options: Mapping[str, Any], text: str) -> float | None:
     df = options.get("df")
     if df is None:
         return None
-    if not _is_number(df) or not 0 < df < float("inf"):
+    if not is_number(df) or not 0 < df < float("inf"):
         raise ValueError(f"The df option of {text!r} must be a finite number above 0. Got {df!r}.")
     return float(df)

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmfusion.modalities._columns import column_kind, column_positions, numeric_matrix, shorten
+from mmfusion.inputs.columns import column_kind, column_positions, numeric_matrix
+from mmfusion.inputs.messages import shorten
+from mmfusion.inputs.table import require_frame
 
 __all__ = ["FormulaColumns", "FormulaRows"]
 
@@ -135,8 +137,7 @@ class FormulaColumns:
 
 
 def _cells(frame: Any, names: Sequence[str]) -> dict[str, pd.Series]:
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"A formula reads a pandas DataFrame. Got {type(frame).__name__}.")
+    require_frame(frame, "A formula")
     if len(frame) == 0:
         raise ValueError("The table must have a row at least. Got none.")
     positions = column_positions(frame, names)

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.weights import check_weights
 from mmfusion.survival.outcome import check_survival
 
 __all__ = [
@@ -289,15 +291,7 @@ def log_rank_test(time: Any, event: Any, group: Any) -> LogRank:
     0.586
     """
     y = check_survival((time, event), name="the outcome")
-    codes, labels = pd.factorize(np.asarray(group))
-    if codes.shape != y.time.shape:
-        raise ValueError(
-            f"The group parameter must have one label for each of the {len(y)} rows. "
-            f"Got shape {np.shape(group)}."
-        )
-    if (codes < 0).any():
-        missing = np.flatnonzero(codes < 0)[:5].tolist()
-        raise ValueError(f"The group parameter must not be missing. Got none at {missing}.")
+    codes, labels = pd.factorize(check_labels(group, len(y), "group"))
     if len(labels) < 2:
         raise ValueError(
             f"The group parameter must name at least two groups. Got {labels.tolist()}."
@@ -330,14 +324,7 @@ def _risk_table(
     """
     given = (time, event) if entry is None else (time, event, entry)
     y = check_survival(given, allow_competing=True, require_events=False, name="the outcome")
-    w = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
-    if w.shape != y.time.shape:
-        raise ValueError(
-            f"The weight parameter must have one value for each of the {len(y)} rows. "
-            f"Got shape {w.shape}."
-        )
-    if not (np.isfinite(w) & (w >= 0)).all() or not w.any():
-        raise ValueError("The weight parameter must be finite, not negative and not all zero.")
+    w = check_weights(weight, len(y), "weight")
     times, position = np.unique(y.time, return_inverse=True)
     k = len(times)
     seen = y.event > 0

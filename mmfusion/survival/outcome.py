@@ -10,10 +10,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-__all__ = ["Survival", "check_survival", "surv"]
+from mmfusion.inputs.messages import name_rows
 
-#: How many rows an error message names.
-SHOWN_ROWS = 5
+__all__ = ["Survival", "check_survival", "surv"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,22 +291,8 @@ class _Rows:
     labels: np.ndarray | None
 
     def show(self, rows: np.ndarray, values: np.ndarray | None = None) -> str:
-        positions = np.flatnonzero(rows)
-        parts = []
-        for position in positions[:SHOWN_ROWS]:
-            label = position if self.labels is None else self.labels[position]
-            label = label.item() if isinstance(label, np.generic) else label
-            value = "" if values is None else f" ({_plain(values[position])})"
-            parts.append(f"{label!r}{value}")
-        more = len(positions) - SHOWN_ROWS
-        listed = ", ".join(parts) + (f" and {more} more" if more > 0 else "")
-        return ("row " if len(positions) == 1 else "rows ") + listed
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, (float, np.floating)):
-        return f"{value:g}"
-    return str(value) if isinstance(value, np.str_) else repr(value)
+        named = name_rows(self.labels, rows, values)
+        return ("row " if np.count_nonzero(rows) == 1 else "rows ") + named
 
 
 def _refuse(

@@ -8,6 +8,8 @@ import warnings
 import torch
 from lightning_fabric import Fabric
 
+from mmfusion.inputs.parameters import check_choice
+
 __all__ = ["PRECISIONS", "make_fabric"]
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -30,8 +32,7 @@ def make_fabric(device: str, precision: str = "32-true", *, fall_back: bool = Fa
     ValueError
         If `device` or `precision` is unknown, or the device is not at hand.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"The precision parameter must be one of {PRECISIONS}. Got {precision!r}.")
+    check_choice("precision", precision, PRECISIONS)
     name, _, number = str(device).partition(":")
     numbered = name == "cuda" and number.isdigit()
     if name not in ("auto", "cpu", "cuda", "mps") or (number and not numbered):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mmfusion.datasets import ChecksumError
-from mmfusion.datasets._checks import check_colours, check_content, check_name, content_hash
+from mmfusion.datasets._checks import check_colours, check_content, content_hash
 
 
 def table() -> pd.DataFrame:
@@ -67,11 +67,3 @@ def test_check_colours() -> None:
         check_colours(np.array([[10, 20, 30], [250, 3, 128]], np.uint8), text, "here")
     with pytest.raises(ChecksumError, match="here has 1 images, expected 2"):
         check_colours(known[:1], text, "here")
-
-
-def test_check_name() -> None:
-    assert check_name("cancer", "brca", ["blca", "brca"]) == "brca"
-    with pytest.raises(ValueError, match=r"The cancer parameter .*'blca', 'brca'.*'BRAC'; did you"):
-        check_name("cancer", "BRAC", ["blca", "brca"])
-    with pytest.raises(ValueError, match=r"Got 3\.$"):
-        check_name("cancer", 3, ["blca", "brca"])

@@ -46,7 +46,7 @@ def test_metabric_is_the_installed_one(data_dir: Path) -> None:
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"The name parameter .*did you mean 'metabric'"):
+    with pytest.raises(ValueError, match=r"The name parameter .*Did you mean 'metabric'"):
         fetch_deepsurv("metabrick")
 
 

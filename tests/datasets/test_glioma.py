@@ -124,7 +124,7 @@ def test_the_known_colours_are_those_of_the_images(data_dir: Path) -> None:
 
 
 def test_bad_parameters() -> None:
-    with pytest.raises(ValueError, match=r"The cohort parameter .*did you mean 'genes'"):
+    with pytest.raises(ValueError, match=r"The cohort parameter .*Did you mean 'genes'"):
         fetch_glioma("gene")
     with pytest.raises(ValueError, match=r"The image_size parameter must be .*Got 0\."):
         fetch_glioma(image_size=0)

@@ -41,7 +41,7 @@ def test_cohorts(
 
 
 def test_an_unknown_cancer_suggests_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"The cancer parameter .*did you mean 'luad'"):
+    with pytest.raises(ValueError, match=r"The cancer parameter .*Did you mean 'luad'"):
         fetch_tcga_omics("LUDA")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mmfusion.inputs.parameters import is_count
 
 __all__ = ["apply", "masked_softmax", "neutral", "positive", "product", "with_one"]
 
@@ -55,7 +56,7 @@ def masked_softmax(logits: Tensor, there: Tensor | None, dim: int) -> Tensor:
 
 def positive(option: str, value: Any) -> int:
     """Return an option that must be a positive integer, or raise ValueError naming it."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+    if not is_count(value):
         raise ValueError(
             f"The {option} option of JointFusion must be a positive integer. Got {value!r}."
         )

@@ -6,9 +6,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from mmfusion.heads.missing import shown
+from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.messages import shorten
 
 __all__ = ["encode_strata", "learn_strata"]
 
@@ -39,27 +39,14 @@ def encode_strata(strata: Any, n: int, known: np.ndarray, index: Any = None) -> 
     unseen = [label for label in found.tolist() if label not in set(known.tolist())]
     if unseen:
         raise ValueError(
-            f"The strata parameter must hold strata seen at fit: {shown(known.tolist())}. "
-            f"Got {shown(unseen)}."
+            f"The strata parameter must hold strata seen at fit: {shorten(known.tolist())}. "
+            f"Got {shorten(unseen)}."
         )
     return np.searchsorted(known, labels).astype(np.int64)
 
 
 def _labels(strata: Any, n: int, index: Any) -> np.ndarray:
-    if index is None:
-        index = strata.index if isinstance(strata, pd.Series) else range(n)
-    labels = np.asarray(strata)
-    if labels.shape != (n,):
-        raise ValueError(
-            f"The strata parameter must hold one label for each of the {n} rows. "
-            f"Got shape {labels.shape}."
-        )
-    missing = np.flatnonzero(pd.isna(labels))
-    if len(missing):
-        rows = shown([index[row] for row in missing])
-        raise ValueError(
-            f"The strata parameter must have no missing labels. Got some in rows {rows}."
-        )
+    labels = check_labels(strata, n, "strata", index)
     if labels.dtype.kind == "O":
         if all(isinstance(label, str) for label in labels):
             return labels.astype(np.str_)
@@ -68,6 +55,6 @@ def _labels(strata: Any, n: int, index: Any) -> np.ndarray:
     if labels.dtype.kind not in "biufU":
         raise TypeError(
             "The strata parameter must hold labels that are all text or all numbers. "
-            f"Got {shown(sorted({type(label).__name__ for label in labels.tolist()}))}."
+            f"Got {shorten(sorted({type(label).__name__ for label in labels.tolist()}))}."
         )
     return labels

@@ -1,8 +1,7 @@
-"""Which columns of a table a modality reads, and the numbers in them."""
+"""Columns of a table: found by their labels, told apart by what they hold, read as numbers."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Hashable, Iterable, Sequence
 from numbers import Number
 from typing import Any, NoReturn
@@ -11,44 +10,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmfusion.inputs.messages import did_you_mean, nearest, shorten
+
 __all__ = [
-    "check_choice",
-    "check_frame",
     "column_kind",
     "column_positions",
     "list_labels",
     "numeric_matrix",
-    "shorten",
+    "take_column",
 ]
 
 #: Columns converted at a time: bounds the copy that a wide table costs.
 _CHUNK = 1024
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-def shorten(labels: Iterable[Any], limit: int = 5) -> str:
-    """Return the first labels or values for a message, with the number of those left out."""
-    labels = [label.item() if isinstance(label, np.generic) else label for label in labels]
-    shown = ", ".join(repr(label) for label in labels[:limit])
-    return shown if len(labels) <= limit else f"{shown} and {len(labels) - limit} more"
-
-
-def check_choice(owner: str, parameter: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Raise ValueError unless a parameter has one of its allowed values."""
-    if not any(value is choice or value == choice for choice in allowed):
-        raise ValueError(
-            f"The {parameter} parameter of {owner} must be one of {shorten(allowed, 99)}. "
-            f"Got {value!r}."
-        )
-
-
-def check_frame(frame: Any) -> None:
-    """Raise TypeError unless `frame` is a DataFrame."""
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(
-            "A modality reads a pandas DataFrame, a row for each subject. "
-            f"Got {type(frame).__name__}."
-        )
 
 
 def list_labels(columns: Any, owner: str, parameter: str = "columns") -> list[Hashable]:
@@ -98,13 +72,30 @@ def column_positions(frame: pd.DataFrame, labels: Sequence[Hashable]) -> NDArray
 
 def _unknown_columns(frame: pd.DataFrame, unknown: Sequence[Hashable]) -> NoReturn:
     names = [str(label) for label in frame.columns]
-    near = difflib.get_close_matches(str(unknown[0]), names, n=3)
+    near = nearest(unknown[0], names, 3)
     if near:
         hint = f"Nearest to {unknown[0]!r}: {shorten(near)}."
     else:
         hint = f"It has {len(names)}: {shorten(frame.columns)}."
     word = "Column" if len(unknown) == 1 else "Columns"
     raise ValueError(f"{word} {shorten(unknown)} not found in the table. {hint}")
+
+
+def take_column(frame: Any, label: Any, parameter: str) -> pd.Series:
+    """Return the column that a parameter names.
+
+    Raises
+    ------
+    ValueError
+        If it is none of the table's, with the nearest name or the first ones.
+    """
+    columns = getattr(frame, "columns", pd.Index([]))
+    if not isinstance(label, Hashable) or label not in columns:
+        raise ValueError(
+            f"The {parameter} parameter must name a column of X. Got {label!r}; "
+            f"X has {shorten(columns)}.{did_you_mean(label, columns)}"
+        )
+    return frame[label]
 
 
 def column_kind(column: pd.Series) -> str:

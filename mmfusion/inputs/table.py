@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from mmfusion.survival import Survival
-
-__all__ = ["check_frame", "fill_unread", "name_rows", "take_outcome"]
+__all__ = ["check_frame", "fill_unread", "require_frame"]
 
 
 def check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
@@ -69,17 +66,10 @@ def fill_unread(estimator: BaseEstimator, X: Any, read: Collection[Any]) -> Any:
     return X.reindex(columns=names)
 
 
-def name_rows(frame: pd.DataFrame, rows: np.ndarray, most: int = 5) -> str:
-    """Return the index labels of `rows` (a mask or positions) for an error message."""
-    labels = frame.index[rows].tolist()
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(map(repr, labels[:most])) + more
-
-
-def take_outcome(y: Any, rows: np.ndarray) -> Any:
-    """Return the outcome of `rows` in the form that the user gave it."""
-    if isinstance(y, Survival):
-        return y.take(rows)
-    if isinstance(y, tuple | list) and len(y) in (2, 3) and np.ndim(y[0]) == 1:
-        return tuple(np.asarray(part)[rows] for part in y)
-    return y.iloc[rows] if isinstance(y, pd.DataFrame | pd.Series) else np.asarray(y)[rows]
+def require_frame(frame: Any, reader: str) -> None:
+    """Raise TypeError unless `frame` is a DataFrame; `reader` is what reads it."""
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(
+            f"{reader} reads a pandas DataFrame, a row for each subject. "
+            f"Got {type(frame).__name__}."
+        )
