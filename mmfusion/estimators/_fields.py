@@ -6,13 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from sklearn.frozen import FrozenEstimator
-
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
-
-from .pretrainer import FusionPretrainer
 
 __all__ = ["ModelParameters"]
 
@@ -24,12 +20,12 @@ class ModelParameters:
     modalities: Mapping[str, Modality] | None = None
     fusion: str | JointFusion | EarlyFusion | LateFusion = "concat"
     _: KW_ONLY
-    structured: str | None = None
+    structured: str | Mapping[str, str] | None = None
     head: str = "additive"
     orthogonalization: str | None = "post_hoc"
     inference: str = "model"
     id: Any = None
     cluster: Any = None
     auxiliary: Sequence[Objective] | None = None
-    pretrained: FusionPretrainer | FrozenEstimator | None = None
+    pretrained: Any = None
     pretrained_lr_scale: float = 0.1

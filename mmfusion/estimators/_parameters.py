@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MappingView
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-import torch
 from sklearn.base import BaseEstimator
 
-from mmfusion.encoders import check_layers, has_own_width
-from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, build_operator
 from mmfusion.inputs.parameters import check_number
-from mmfusion.modalities.base import Modality
 from mmfusion.training import Callback, Training, TrainingSettings
 
-__all__ = [
-    "NestedModalities",
-    "check_modalities",
-    "check_widths",
-    "training_settings",
-]
+__all__ = ["NestedModalities", "training_settings"]
 
 
 class NestedModalities(BaseEstimator):
@@ -131,49 +122,3 @@ def _check_dropout(rates: Any) -> None:
         return
     for name, rate in rates.items():
         check_number(f"modality_dropout[{name!r}]", rate, 0, 1, open_ends="high")
-
-
-def check_modalities(modalities: Mapping[str, Modality]) -> None:
-    """Raise unless `modalities` maps names to Modality objects with layers that can be built."""
-    if not isinstance(modalities, Mapping):
-        raise TypeError(
-            "The modalities parameter must be a dict of name to Tabular, Genes, Image or Points, "
-            f"or None (inferred from the columns). Got {type(modalities).__name__}."
-        )
-    if not modalities:
-        raise ValueError("The modalities parameter must hold at least one modality. Got {}.")
-    for name, modality in modalities.items():
-        if not isinstance(name, str) or "__" in name or "." in name:
-            raise ValueError(
-                f"A modality's name must be a string without '__' and '.'. Got {name!r}."
-            )
-        if not isinstance(modality, Modality):
-            raise TypeError(
-                f"Modality {name!r} must be a Tabular, Genes, Image or Points object. "
-                f"Got {modality!r}."
-            )
-        for key, value in modality.get_params(deep=False).items():
-            if isinstance(value, MappingView | Iterator):  # neither copied nor read twice
-                raise TypeError(
-                    f"The {key} parameter of modality {name!r} must be a list. "
-                    f"Got {type(value).__name__}; make it one with list(...)."
-                )
-        try:
-            check_layers(modality)
-        except ValueError as error:
-            raise ValueError(f"Modality {name!r}: {error}") from None
-
-
-def check_widths(
-    strategy: JointFusion | EarlyFusion | LateFusion, modalities: Mapping[str, Modality]
-) -> None:
-    """Raise ValueError where an operator cannot join so many embeddings of the strategy's width.
-
-    Embeddings that have a width of their own are known with the data only.
-    """
-    if not isinstance(strategy, JointFusion):
-        return
-    if any(map(has_own_width, modalities.values())):
-        return
-    with torch.device("meta"):  # nothing is allocated or drawn
-        build_operator(strategy, [strategy.dim] * len(modalities))

@@ -64,15 +64,14 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         params["pretrained"] = None  # a model of its own, with a `save` of its own
         if params["modalities"] is None:  # they were its own
             params["modalities"] = {n: clone(m) for n, m in estimator.modalities_.items()}
+    networks = estimator._networks()
     state = {
         "params": {**params, "modalities": _plain(params["modalities"], estimator.modalities_)},
         "models": {
-            name: _plain(model.modalities, model.modalities)
-            for name, model in estimator._models.items()
+            name: _plain(network.modalities, network.modalities)
+            for name, network in networks.items()
         },
-        "head": estimator._head.state(),
-        "late": None if estimator._late is None else estimator._late.state(),
-        "structured": None if estimator._structured is None else estimator._structured.state(),
+        **estimator._state(),
         "fitted": {
             name: getattr(estimator, name)
             for name in ("n_features_in_", "feature_names_in_", "best_epoch_", "interrupted_")
@@ -82,7 +81,7 @@ def save_estimator(estimator: Any, folder: Path) -> None:
     manifest = {
         "format": FORMAT,
         "class": type(estimator).__name__,
-        "models": list(estimator._models),
+        "models": list(networks),
         "history": json.loads(estimator.history_.to_json(orient="columns")),
         "written_by": {
             "mmfusion": mmfusion.__version__,
@@ -93,8 +92,8 @@ def save_estimator(estimator: Any, folder: Path) -> None:
     }
     weights = {
         f"{number}/{key}": value.detach().cpu().contiguous()
-        for number, model in enumerate(estimator._models.values())
-        for key, value in model.network.state_dict().items()
+        for number, network in enumerate(networks.values())
+        for key, value in network.module.state_dict().items()
     }
     _check_finite(weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -180,24 +179,17 @@ def load_estimator(cls: type, folder: Path) -> Any:
             f"{folder} holds a {manifest['class']}, not a {cls.__name__}; "
             f"use {manifest['class']}.load."
         )
-    if manifest["format"] > FORMAT:
+    if manifest["format"] != FORMAT:
+        newer = manifest["format"] > FORMAT
+        advice = "Update mmfusion" if newer else "Fit the estimator again, and save it"
         raise ValueError(
             f"{folder} was written in format {manifest['format']}; this mmfusion "
-            f"{mmfusion.__version__} reads up to {FORMAT}. Update mmfusion."
+            f"{mmfusion.__version__} reads format {FORMAT}. {advice}."
         )
     unknown = _read(folder / STATE, _untrusted)
     if unknown:
         raise ValueError(f"{folder / STATE} holds types that are not trusted: {unknown}.")
     state = _read(folder / STATE, _state)
-    fusion = state["params"].get("fusion")
-    if manifest["format"] == 1 and isinstance(fusion, EarlyFusion | LateFusion):
-        raise ValueError(
-            f"{folder} was written in format 1, in which {type(fusion).__name__} had another "
-            "meaning; fit it again."
-        )
-    if "training" not in state["params"]:  # formats 1 and 2: its settings were parameters
-        names = Training().get_params().keys() & state["params"].keys()
-        state["params"]["training"] = Training(**{n: state["params"].pop(n) for n in names})
     weights = _read(folder / WEIGHTS, _weights)
     try:
         estimator = cls(**state["params"])
@@ -231,7 +223,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _state(path: Path) -> dict[str, Any]:
     state = skops.io.load(path, trusted=sorted(TRUSTED))
-    for key in ("params", "models", "head", "fitted"):
+    for key in ("params", "models", "fitted"):
         if not isinstance(state.get(key), dict):
             raise ValueError(f"its {key} is {state.get(key)!r}.")
     return state

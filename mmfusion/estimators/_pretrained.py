@@ -1,18 +1,23 @@
-"""Where an estimator's encoders start: a fitted pretrainer, which its clones share."""
+"""What a fitted pretrainer, which clones share, gives an estimator: encoders, modalities."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
+import pandas as pd
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.inputs.parameters import check_number
+from mmfusion.modalities import Modality, Tabular, infer_modalities
+from mmfusion.model import Start
+from mmfusion.model.auxiliary import check_same_modalities
+from mmfusion.model.checks import check_modalities
+from mmfusion.model.roles import role_columns
 
-from ._model import Start
 from ._parameters import NestedModalities
-from .pretrainer import FusionPretrainer
 
 __all__ = ["Pretrained"]
 
@@ -21,36 +26,42 @@ _OF_PRETRAINER = "pretrained__"
 
 
 class Pretrained(NestedModalities):
-    """The ``pretrained`` parameter of an estimator."""
+    """The ``pretrained`` and the ``modalities`` parameter of an estimator."""
 
     pretrained: Any
     pretrained_lr_scale: Any
+    structured: Any
+    cluster: Any
+    id: Any
+    inference: Any
+    treatment: Any
 
-    def _make_start(self, strategy: JointFusion | EarlyFusion | LateFusion) -> Start | None:
+    def _start(self, strategy: JointFusion | EarlyFusion | LateFusion) -> Start | None:
+        """Return where the encoders start; None where they start anew."""
         check_number("pretrained_lr_scale", self.pretrained_lr_scale, 0)
         pretrainer = self._pretrainer()
         if pretrainer is None:
             return None
-        if isinstance(strategy, EarlyFusion):
+        if not strategy.embeds:
             raise ValueError(
                 "The pretrained parameter needs encoders of the modalities, which EarlyFusion has "
                 "not: use JointFusion or LateFusion."
             )
-        if strategy.dim != pretrainer.dim:
+        if strategy.width != pretrainer.dim:
             raise ValueError(
                 f"The dim parameter of {type(strategy).__name__} must be that of the pretrained "
-                f"encoders, {pretrainer.dim}. Got {strategy.dim}."
+                f"encoders, {pretrainer.dim}. Got {strategy.width}."
             )
         return Start(pretrainer.model_, float(self.pretrained_lr_scale))
 
-    def _pretrainer(self) -> FusionPretrainer | None:
+    def _pretrainer(self) -> Any:
         """Return the pretrainer that was given, frozen or not, checked to be a fitted one."""
         given = self.pretrained
         if given is None:
             return None
         if isinstance(given, FrozenEstimator):
             given = given.estimator
-        if not isinstance(given, FusionPretrainer):
+        if not isinstance(getattr(type(given), "gives_encoders", None), bool):
             raise TypeError(
                 "The pretrained parameter must be a fitted FusionPretrainer or None. "
                 f"Got {self.pretrained!r}."
@@ -61,6 +72,30 @@ class Pretrained(NestedModalities):
             "yet. A search over pretrained= clones its candidates, and a clone is not fitted: "
             "wrap them in sklearn.frozen.FrozenEstimator.",
         )
+        return given
+
+    def _given_modalities(
+        self, table: pd.DataFrame | None, is_array: bool
+    ) -> Mapping[str, Modality]:
+        """Return the modalities that were given, or those of the pretrainer, or of the table."""
+        pretrainer = self._pretrainer()
+        given = self.modalities
+        if pretrainer is not None:
+            if given is None:
+                return pretrainer.modalities_
+            if given:
+                check_modalities(given)
+                check_same_modalities(given, pretrainer.modalities_)
+        if table is None:
+            return given or {}
+        if given is None and is_array:  # a bare array has no names to go by
+            return {"table": Tabular()}
+        if given is None:
+            named = {"cluster": self.cluster, "id": self.id, **self._context_columns()}
+            treatment = self.treatment if self.inference == "double_ml" else None
+            return infer_modalities(table.drop(columns=role_columns(named, treatment, table)))
+        if self.structured is None or given:  # {} with a formula: the classical model
+            check_modalities(given)
         return given
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

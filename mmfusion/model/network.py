@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -45,6 +45,10 @@ class DesignUse:
     def read(self) -> bool:
         """Whether the network reads it at all."""
         return self.joins or self.orthogonal
+
+    def of(self, n_columns: int) -> DesignUse:
+        """Return the same use of a design with so many columns."""
+        return replace(self, n_columns=n_columns)
 
 
 NO_DESIGN = DesignUse()

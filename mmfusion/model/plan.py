@@ -17,9 +17,8 @@ from mmfusion.modalities import Modality
 from mmfusion.model.auxiliary import check_auxiliary
 from mmfusion.model.checks import check_modalities, check_widths
 from mmfusion.model.network import DesignUse, Start
-from mmfusion.model.roles import role_column
 from mmfusion.objectives import Objective
-from mmfusion.structured import Formulas, columns_read
+from mmfusion.structured import Formulas
 from mmfusion.training import TrainingSettings
 
 __all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "Plan"]
@@ -210,11 +209,6 @@ class Plan:
         """Whether judging rows end the training; a ridge is fitted at once, to all rows."""
         return self.settings.patience is not None and not self.strategy.linear
 
-    def roles(self, table: pd.DataFrame) -> list[Any]:
-        """Return the columns that belong to the outcome and to no inferred modality."""
-        named = {"cluster": self.cluster, "id": self.subject, **self.context}
-        return role_columns(named, self.treatment if self.inference == "double_ml" else None, table)
-
     def for_part(
         self, modalities: Mapping[str, Modality], prepared: Formulas | None, teaches: np.ndarray
     ) -> Self:
@@ -242,17 +236,3 @@ class Plan:
             prepared=prepared,
             teaches=teaches,
         )
-
-
-def role_columns(
-    named: Mapping[str, Any], treatment: str | None, table: pd.DataFrame
-) -> list[Any]:
-    """Return the columns with a role in the outcome: clusters, subjects, strata, a treatment."""
-    columns = [
-        column
-        for role, column in named.items()
-        if column is not None and role_column(table, role, column) is not None
-    ]
-    if isinstance(treatment, str):
-        columns += [name for name in columns_read(treatment) if name in table.columns]
-    return columns

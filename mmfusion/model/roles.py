@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from mmfusion.inputs.columns import take_column
 from mmfusion.inputs.messages import name_rows
+from mmfusion.structured import columns_read
 
-__all__ = ["role_column"]
+__all__ = ["role_column", "role_columns"]
 
 
 def role_column(
@@ -40,3 +42,17 @@ def role_column(
             f"missing in {name_rows(table, missing)}."
         )
     return labels
+
+
+def role_columns(
+    named: Mapping[str, Any], treatment: str | None, table: pd.DataFrame
+) -> list[Any]:
+    """Return the columns with a role in the outcome: clusters, subjects, strata, a treatment."""
+    columns = [
+        column
+        for role, column in named.items()
+        if column is not None and role_column(table, role, column) is not None
+    ]
+    if isinstance(treatment, str):
+        columns += [name for name in columns_read(treatment) if name in table.columns]
+    return columns

@@ -41,6 +41,7 @@ class Constant:
 
     #: Whether there is a model by itself, without the networks.
     complete = False
+    n_network_columns = 0
     #: The columns of the table that formulas read.
     columns: tuple[str, ...] = ()
 
@@ -140,6 +141,11 @@ class Structured:
         return torch.from_numpy(
             (columns - self.center)[:, varies] / self.spread[varies]
         ).float()
+
+    @property
+    def n_network_columns(self) -> int:
+        """How many columns `network_design` has."""
+        return int((self.spread > 0).sum())
 
     def standardise(self, columns: np.ndarray) -> None:
         """Learn what `network_design` takes off the columns."""
