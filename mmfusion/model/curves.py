@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmfusion.heads.base import Head, Target
 from mmfusion.heads.cox import CoxHead, CoxTarget
+from mmfusion.heads.cox.baseline import CHUNK, as_times
 from mmfusion.metrics import brier_score
 from mmfusion.model.pool_rows import PoolRows
 from mmfusion.model.pools import Centred, on_simplex
@@ -21,8 +22,6 @@ __all__ = ["CoxMixtureHead", "Curves"]
 
 #: Times at which curves are compared with the outcome when they are weighed.
 N_TIMES = 50
-#: Numbers in the largest intermediate of the members' curves.
-CHUNK = 1 << 18
 
 
 class CoxMixtureHead(CoxHead):
@@ -128,7 +127,8 @@ class CoxMixtureHead(CoxHead):
 
     def survival(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
         """Return the survival probability of each row at each time, shape (n, n_times)."""
-        eta, times = np.asarray(eta, dtype=np.float64), self._times(times)
+        eta = np.asarray(eta, dtype=np.float64)
+        times = self.event_times_ if times is None else as_times(times)
         shares = self._shares(eta, self.weights_)
         result = np.empty((len(eta), len(times)))
         size = max(1, CHUNK // max(1, len(times)))
