@@ -13,6 +13,7 @@ from mmfusion.structured.expansion import Expansion
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.held import fit_identified
+from mmfusion.structured.layout import Layout
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
 from mmfusion.structured.projection import project
 
@@ -21,6 +22,7 @@ __all__ = [
     "Expansion",
     "Formula",
     "HeadLikelihood",
+    "Layout",
     "Likelihood",
     "PartialEffect",
     "SeparationWarning",

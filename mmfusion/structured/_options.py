@@ -1,4 +1,4 @@
-"""The options of s(), te(), ti() and re(), read from the formula and checked."""
+"""The options of s(), te(), ti(), tv() and re(), read from the formula and checked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 from mmfusion.inputs.parameters import is_count, is_number
 
-__all__ = ["SmoothSpec", "smooth_spec"]
+__all__ = ["TIME", "SmoothSpec", "smooth_spec"]
+
+#: What tv() varies over.
+TIME = "t"
 
 _OPTIONS = {
     "s": ("k", "bs", "m", "by", "sp", "df"),
     "te": ("k", "bs", "m", "by", "sp", "df"),
     "ti": ("k", "bs", "m", "by", "sp", "df"),
+    "tv": ("k", "bs", "m", "sp", "df"),
     "re": ("sp", "df"),
 }
 
@@ -25,9 +29,10 @@ class SmoothSpec:
 
     Attributes
     ----------
-    function : {"s", "te", "ti", "re"}
+    function : {"s", "te", "ti", "tv", "re"}
     label : str
     variables : tuple of str
+        That it runs over; of tv() the time.
     k : tuple of int
         Basis dimension a variable, before the constraint.
     bs : {"ps", "cr"}
@@ -38,7 +43,7 @@ class SmoothSpec:
     df : float or None
     """
 
-    function: Literal["s", "te", "ti", "re"]
+    function: Literal["s", "te", "ti", "tv", "re"]
     label: str
     variables: tuple[str, ...]
     k: tuple[int, ...] = ()
@@ -50,7 +55,7 @@ class SmoothSpec:
 
 
 def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> SmoothSpec:
-    """Return what a call of s, te, ti or re in a formula asks for.
+    """Return what a call of s, te, ti, tv or re in a formula asks for.
 
     Parameters
     ----------
@@ -68,13 +73,14 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
     assert isinstance(call.func, ast.Name)
     function: Any = call.func.id
     variables = tuple(_column(node, text, aliases) for node in call.args)
-    tensor = function in ("te", "ti")
-    wanted = "two columns or more" if tensor else "one column"
-    if (len(variables) < 2) if tensor else (len(variables) != 1):
-        hint = " A smooth surface is te(x, z)." if function == "s" and len(variables) > 1 else ""
+    least = 2 if function in ("te", "ti") else 1
+    most = 1 if function in ("re", "tv") else len(variables)
+    if not least <= len(variables) <= most:
+        wanted = "one column" if least == 1 else "two columns or more"
         raise ValueError(
-            f"The term {text!r} must name {wanted} before its options. Got {len(variables)}.{hint}"
+            f"The term {text!r} must name {wanted} before its options. Got {len(variables)}."
         )
+    tensor = len(variables) > 1
     if len(set(variables)) < len(variables):
         raise ValueError(f"The term {text!r} must name different columns.")
     options: dict[str, Any] = {}
@@ -93,6 +99,10 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
         if options["by"] in variables:
             raise ValueError(f"The term {text!r} must have a by= other than its own variable.")
         label += f":{options['by']}"
+    if function == "tv":
+        if variables == (TIME,):
+            raise ValueError(f"The term {text!r} must name another column than the time {TIME!r}.")
+        (options["by"],), variables = variables, (TIME,)
     if "sp" in options and "df" in options:
         raise ValueError(f"The term {text!r} must have one of sp= and df=, not both.")
     if function == "re":

@@ -20,16 +20,16 @@ from formulaic.utils.structured import Structured
 
 from mmfusion.structured._options import SmoothSpec, smooth_spec
 
-__all__ = ["ParsedFormula", "columns_read", "parse_formula"]
+__all__ = ["ParsedFormula", "columns_read", "expression_columns", "parse_formula"]
 
-SMOOTHS = ("s", "te", "ti", "re")
+SMOOTHS = ("s", "te", "ti", "tv", "re")
 TRANSFORMS = ("poly", "bs", "center", "scale", "I", "log", "log2", "log10", "log1p", "exp", "sqrt")
 NUMPY = tuple(f"np.{name}" for name in ("log", "log2", "log10", "log1p", "exp", "sqrt", "abs"))
 CONTRASTS = ("treatment", "sum", "helmert", "poly", "diff")
 ALLOWED = (
     "Allowed are columns (`with backticks` where the name is no Python name), C(column), "
-    f"{', '.join(f'{name}(...)' for name in TRANSFORMS)}, s(x), te(x, z), ti(x, z), re(column), "
-    "joined by +, -, :, * and **."
+    f"{', '.join(f'{name}(...)' for name in TRANSFORMS)}, s(x), te(x, z), ti(x, z), tv(x), "
+    "re(column), joined by +, -, :, * and **."
 )
 
 _ARITHMETIC = (
@@ -44,8 +44,9 @@ class ParsedFormula:
 
     Attributes
     ----------
-    parametric : dict of formulaic Term to tuple of str
-        The terms without smooths and without the intercept, each with the columns it reads.
+    parametric : dict of formulaic Term to dict of str to tuple of str
+        The terms without smooths and without the intercept, each with the columns that each of its
+        factors reads.
     intercept : bool
         Whether the formula leaves the intercept in.
     smooths : tuple of SmoothSpec
@@ -57,7 +58,7 @@ class ParsedFormula:
         Columns inside another expression of a parametric term.
     """
 
-    parametric: dict[Term, tuple[str, ...]] = field(default_factory=dict)
+    parametric: dict[Term, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     intercept: bool = False
     smooths: tuple[SmoothSpec, ...] = ()
     bare: set[str] = field(default_factory=set)
@@ -70,7 +71,8 @@ def columns_read(text: str) -> tuple[str, ...]:
     """Return the columns that a formula, or one term of it, reads."""
     parsed = parse_formula(text)
     smooths = [(*smooth.variables, smooth.by) for smooth in parsed.smooths]
-    names = [name for group in (*parsed.parametric.values(), *smooths) for name in group]
+    factors = chain.from_iterable(read.values() for read in parsed.parametric.values())
+    names = chain.from_iterable((*factors, *smooths))
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
@@ -91,8 +93,10 @@ def parse_formula(text: str) -> ParsedFormula:
             continue
         calls = [call for call in (_smooth_call(factor) for factor in term.factors) if call]
         if not calls:
-            read = [_read_factor(factor, parsed, text) for factor in term.factors]
-            parsed.parametric[term] = tuple(dict.fromkeys(chain.from_iterable(read)))
+            parsed.parametric[term] = {
+                factor.expr: tuple(dict.fromkeys(_read_factor(factor, parsed, text)))
+                for factor in term.factors
+            }
             continue
         if len(term.factors) > 1:
             raise ValueError(
@@ -154,9 +158,29 @@ def _read_factor(factor: Factor, parsed: ParsedFormula, text: str) -> list[str]:
         column = _categorical(call, aliases, factor.expr)
         parsed.factors.add(column)
         return [column]
-    names = [aliases.get(name, name) for name in _expression_names(call, factor.expr, text)]
+    names = expression_columns(factor.expr, text)
     parsed.numbers.update(names)
     return names
+
+
+def expression_columns(term: str, text: str | None = None) -> list[str]:
+    """Return the columns that an expression of numbers reads.
+
+    Parameters
+    ----------
+    term : str
+        The expression.
+    text : str, optional
+        The formula it stands in.
+
+    Raises
+    ------
+    ValueError
+        Unless all in it is allowed: what this function lets pass can be evaluated.
+    """
+    tree, aliases = _tree(term)
+    names = _expression_names(tree.body, term, term if text is None else text)
+    return [aliases.get(name, name) for name in names]
 
 
 def _expression_names(node: ast.AST, term: str, text: str) -> Iterator[str]:

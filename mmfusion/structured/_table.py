@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from mmfusion.inputs.columns import column_kind, column_positions, numeric_matri
 from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.table import require_frame
 
-__all__ = ["FormulaColumns", "FormulaRows"]
+__all__ = ["FormulaColumns", "FormulaRows", "Side", "Training", "check_table"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,13 @@ class FormulaColumns:
         levels = {name: _levels(column) for name, column in factor_columns.items()}
         return cls(tuple(numeric), levels, tuple(fixed))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.numbers or name in self.levels
+
+    def is_factor(self, name: str) -> bool:
+        """Return whether a column's fixed effects are those of a factor."""
+        return name in self.fixed and name not in self.numbers
+
     def read(self, frame: pd.DataFrame, names: Iterable[str] | None = None) -> FormulaRows:
         """Return the cells of some rows.
 
@@ -136,10 +143,48 @@ class FormulaColumns:
         return codes
 
 
-def _cells(frame: Any, names: Sequence[str]) -> dict[str, pd.Series]:
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What a formula reads of the table, or of the grid of a head's predictors.
+
+    Attributes
+    ----------
+    columns : FormulaColumns
+    rows : FormulaRows
+        Of the training rows, or of the grid's points.
+    """
+
+    columns: FormulaColumns
+    rows: FormulaRows
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+
+class Training(NamedTuple):
+    """What the terms of a formula are fitted to; no name is on both sides."""
+
+    table: Side
+    grid: Side
+
+    def side(self, name: str) -> Side:
+        """Return the side that has a variable."""
+        return self.grid if name in self.grid else self.table
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Return the values of a variable, of the training rows or of the grid's points."""
+        return self.side(name).rows.numbers[name]
+
+
+def check_table(frame: Any) -> None:
+    """Raise unless a formula can read a table."""
     require_frame(frame, "A formula")
     if len(frame) == 0:
         raise ValueError("The table must have a row at least. Got none.")
+
+
+def _cells(frame: Any, names: Sequence[str]) -> dict[str, pd.Series]:
+    check_table(frame)
     positions = column_positions(frame, names)
     return {name: frame.iloc[:, position] for name, position in zip(names, positions, strict=True)}
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmfusion.structured._options import SmoothSpec
+from mmfusion.structured._options import TIME
 from mmfusion.structured._overlap import check_overlap
-from mmfusion.structured._parse import parse_formula
-from mmfusion.structured._table import FormulaColumns, FormulaRows
+from mmfusion.structured._parse import ParsedFormula, columns_read, parse_formula
+from mmfusion.structured._table import FormulaColumns, FormulaRows, Side, Training, check_table
 from mmfusion.structured.columns import TermColumns
-from mmfusion.structured.parametric import parametric_design, warn_outside
-from mmfusion.structured.smooths import RandomIntercept, Smooth
+from mmfusion.structured.terms import Term, fit_terms, term_from_state, term_state
+from mmfusion.structured.terms.bsplines import warn_outside
 
 __all__ = ["Formula"]
 
@@ -33,13 +34,13 @@ class Formula:
 
     Attributes
     ----------
-    intercept : bool
-        Whether the design has a column of ones.
-    names_ : tuple of str
-        Name of each column: "age", "C(stage)[T.2]", "s(age).1", "re(site)[A]".
-    terms_ : tuple of TermColumns
+    terms : tuple of Term
         Parametric terms first (main effects before interactions), then the others in the
-        formula's order; their `columns` tile the design.
+        formula's order.
+    names_ : tuple of str
+        Name of each coefficient: "age", "C(stage)[T.2]", "s(age).1", "re(site)[A]".
+    points : FormulaRows
+        The coordinates of the grid that are read.
     columns_ : tuple of str
         The columns of the table that are read.
 
@@ -62,6 +63,15 @@ class Formula:
         ``s(x) + s(z) + ti(x, z)`` splits a surface into main effects and what is beyond them.
     ``re(site)``
         Random intercepts: a column a level, identity penalty.
+    ``tv(x)``
+        An effect of `x` that varies smoothly over time: ``s(t, by=x)``.
+
+    Where the predictors of the outcome lie on a grid, such as hazards in intervals at the times
+    "t", a term may read their coordinates beside the table's columns: ``x:t``, ``x:log(t)``,
+    ``C(sex):t``, ``s(t)``, ``s(x, t)`` or ``te(x, t)``, ``ti(x, t)``, ``s(t, by=x)``, ``tv(x)``.
+    One factor reads one of the two. Knots over the grid are placed on its points, each of which
+    counts once, and a smooth over it sums to zero over the points (over rows and points, if it
+    runs over both). Elsewhere "t" is a column of the table as any other.
 
     ``sp=`` fixes the smoothing parameter (a tuple for several penalties), ``df=`` the effective
     degrees of freedom. Knots, penalties and their scale are those of R's mgcv, so its ``sp``
@@ -86,27 +96,27 @@ class Formula:
     >>> formula.names_
     ('Intercept', 'C(stage)[T.II]', 'C(stage)[T.III]', 's(age).1', 's(age).2', 's(age).3',
      's(age).4')
-    >>> [(term.label, term.kind, len(term.penalties)) for term in formula.terms_]
-    [('Intercept', 'parametric', 0), ('C(stage)', 'parametric', 0), ('s(age)', 'smooth', 1)]
+    >>> [(term.label, len(term.penalties)) for term in formula.terms]
+    [('Intercept', 0), ('C(stage)', 0), ('s(age)', 1)]
     >>> design = formula.transform(patients)
     >>> abs(design[:, 3:].sum(axis=0)).max().round(12)
     np.float64(0.0)
     """
 
-    intercept: bool
-    names_: tuple[str, ...]
-    terms_: tuple[TermColumns, ...]
-    columns_: tuple[str, ...]
+    terms: tuple[Term, ...]
 
     def __init__(self, formula: str) -> None:
         self.formula = formula
 
-    def fit(self, frame: pd.DataFrame, *, intercept: bool = True) -> Self:
-        """Fix knots, levels, contrasts and constraints on the training rows.
+    def fit(self, frame: pd.DataFrame, grid: Any = None, *, intercept: bool = True) -> Self:
+        """Fix knots, levels, contrasts and constraints on the training rows and the grid.
 
         Parameters
         ----------
         frame : DataFrame of shape (n_rows, n_columns)
+        grid : Grid of the head's K predictors, optional
+            Its `names` (length K) and `coordinates` (mapping of str to array of shape (K,)) are
+            read. None is one predictor, which lies nowhere.
         intercept : bool, default=True
             Whether the model has an intercept column. False for a Cox model, whose constant is in
             the baseline hazard: factors are then coded as beside an intercept all the same.
@@ -120,87 +130,78 @@ class Formula:
         ValueError
             If the formula does not parse or holds what is not allowed, a column is not in the
             table, holds the wrong kind of value or is missing in some row, a factor has one
-            level, a smooth's variable has too few distinct values for its basis, or two smooths
-            hold the same effect.
+            level, a smooth's variable has too few distinct values for its basis, two smooths
+            hold the same effect, a name is both a column's and a coordinate's, or one factor
+            reads both a column and a coordinate.
         """
-        self.fit_transform(frame, intercept=intercept)
-        return self
-
-    def fit_transform(self, frame: pd.DataFrame, *, intercept: bool = True) -> NDArray[np.float64]:
-        """Fit, and return the design of the training rows: `fit` and `transform` in one."""
         if not isinstance(self.formula, str):
             raise TypeError(f"A formula must be text. Got {type(self.formula).__name__}.")
+        check_table(frame)
         parsed = parse_formula(self.formula)
-        smooths = [spec for spec in parsed.smooths if spec.function != "re"]
-        self._table = FormulaColumns.fit(
-            frame,
-            numbers=[
-                *sorted(parsed.numbers),
-                *(name for spec in smooths for name in spec.variables),
-            ],
-            factors=sorted(parsed.factors),
-            random=[spec.variables[0] for spec in parsed.smooths if spec.function == "re"],
-            either=[*sorted(parsed.bare), *(spec.by for spec in smooths if spec.by)],
+        names = [""] if grid is None else list(grid.names)
+        points = pd.DataFrame({} if grid is None else dict(grid.coordinates), index=names)
+        _check_names(parsed, self.formula, frame, points)
+        training = Training(
+            _read_side(parsed, frame, lambda name: name not in points),
+            _read_side(parsed, points, lambda name: name in points),
         )
-        rows = self._table.read(frame)
-        check_overlap(smooths, factors={s.by for s in smooths if s.by and self._is_factor(s.by)})
-        self._constant = bool(intercept)
-        parametric = parametric_design(parsed, rows, self._table, intercept=self._constant)
-        self._transforms = parametric.state
-        self._smooths: dict[str, Smooth | RandomIntercept] = {}
-        names = list(parametric.names)
-        terms: list[TermColumns] = []
-        blocks = [parametric.matrix]
-        start = 0
-        for label, width, variables in parametric.terms:
-            terms.append(
-                TermColumns(label, slice(start, start + width), "parametric", variables=variables)
-            )
-            start += width
-        for spec in parsed.smooths:
-            for smooth in self._fit_smooth(spec, rows):
-                self._smooths[smooth.label] = smooth
-                terms.append(_smooth_term(smooth, spec, start))
-                names += smooth.names
-                blocks.append(self._smooth_design(smooth, rows))
-                start += len(smooth.names)
-        self.intercept = "Intercept" in names
-        self.names_ = tuple(names)
-        self.terms_ = tuple(terms)
-        self.columns_ = tuple(dict.fromkeys([*self._table.numbers, *self._table.levels]))
-        return np.concatenate(blocks, axis=1)
+        smooths = [spec for spec in parsed.smooths if spec.function != "re"]
+        by = {spec.by for spec in smooths if spec.by is not None}
+        check_overlap(smooths, {name for name in by if training.side(name).columns.is_factor(name)})
+        self.terms = fit_terms(parsed, training, intercept=intercept)
+        self._table, self._grid = training.table.columns, training.grid.columns
+        self.points = training.grid.rows
+        return self
 
-    def transform(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the design of some rows.
+    @property
+    def names_(self) -> tuple[str, ...]:
+        """Names of the coefficients, of one parameter."""
+        return tuple(chain.from_iterable(term.names for term in self.terms))
+
+    @property
+    def columns_(self) -> tuple[str, ...]:
+        """The columns of the table that are read."""
+        return tuple(dict.fromkeys([*self._table.numbers, *self._table.levels]))
+
+    def read(self, frame: pd.DataFrame) -> FormulaRows:
+        """Return the cells of some rows that the terms need.
 
         Parameters
         ----------
         frame : DataFrame of shape (n_rows, n_columns)
             With the columns seen at fit; others are not read.
 
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, len(names_))
-            Finite.
-
         Raises
         ------
         ValueError
             If a column is not in the table, is missing in some row or of another kind than at
-            fit, a fixed effect has an unseen level, or a term is not finite.
+            fit, or a fixed effect has an unseen level.
         """
         self._check_fitted()
         rows = self._table.read(frame)
-        parametric = parametric_design(
-            parse_formula(self.formula),
-            rows,
-            self._table,
-            intercept=self._constant,
-            state=self._transforms,
-        )
-        self._warn_outside(rows, list(self._smooths.values()))
-        parts = [self._smooth_design(smooth, rows) for smooth in self._smooths.values()]
-        return np.concatenate([parametric.matrix, *parts], axis=1)
+        _warn_outside(self.terms, rows)
+        return rows
+
+    def transform(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Return the columns of the terms over some rows, one beside the other.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_rows, n_columns)
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, p)
+            Finite. Without terms that read the grid, p is ``len(names_)``.
+
+        Raises
+        ------
+        ValueError
+            As `read`, or if a term is not finite.
+        """
+        rows = self.read(frame)
+        parts = [p.rows.dense() for term in self.terms for p in term.products(rows, self.points)]
+        return np.concatenate([np.empty((rows.n, 0)), *parts], axis=1)
 
     def transform_term(self, label: str, frame: pd.DataFrame) -> NDArray[np.float64]:
         """Return the columns of one smooth or random term, from a table with its columns alone.
@@ -208,10 +209,10 @@ class Formula:
         Parameters
         ----------
         label : str
-            The label of a term of kind "smooth" or "random".
+            The label of a smooth or random term.
         frame : DataFrame of shape (n_rows, n_columns)
-            With the term's variables. Its ``by`` column may be left out: then the effect is that
-            of ``by = 1``, or of the smooth's own level.
+            With the term's variables, those of the grid included. Its ``by`` column may be left
+            out: then the effect is that of ``by = 1``, or of the smooth's own level.
 
         Returns
         -------
@@ -223,38 +224,31 @@ class Formula:
             If the formula has no such term, or as in `transform`.
         """
         self._check_fitted()
-        smooth = self._smooths.get(label)
-        if smooth is None:
-            known = ", ".join(repr(name) for name in self._smooths) or "none"
+        terms = {term.label: term for term in self.terms if not term.by_coefficient}
+        if label not in terms:
+            known = ", ".join(repr(name) for name in terms) or "none"
             raise ValueError(
                 f"The formula has no smooth or random term {label!r}. It has: {known}."
             )
-        if isinstance(smooth, RandomIntercept):
-            return self._smooth_design(smooth, self._table.read(frame, [smooth.variable]))
-        by = [smooth.by] if smooth.by is not None and smooth.by in frame else []
-        rows = self._table.read(frame, [*smooth.variables, *by])
-        self._warn_outside(rows, [smooth])
-        return self._smooth_design(smooth, rows)
+        term = terms[label]
+        names = [name for name in term.variables if name != term.by or name in frame]
+        rows, points = (
+            side.read(frame, [name for name in names if name in side])
+            for side in (self._table, self._grid)
+        )
+        _warn_outside([term], rows)
+        _warn_outside([term], points)
+        return term.evaluate(rows, points)
 
     def state(self) -> dict[str, Any]:
         """Return the fitted formula as plain Python and NumPy objects."""
         self._check_fitted()
         return {
             "formula": self.formula,
-            "constant": self._constant,
-            "intercept": self.intercept,
-            "names": list(self.names_),
-            "columns": list(self.columns_),
+            "terms": [term_state(term) for term in self.terms],
             "table": dict(vars(self._table)),
-            "transforms": self._transforms,
-            "smooths": [
-                {"label": label, "random": isinstance(smooth, RandomIntercept), **_fields(smooth)}
-                for label, smooth in self._smooths.items()
-            ],
-            "terms": [
-                {**vars(term), "columns": [term.columns.start, term.columns.stop]}
-                for term in self.terms_
-            ],
+            "grid": dict(vars(self._grid)),
+            "points": {**vars(self.points), "index": self.points.index.tolist()},
         }
 
     @classmethod
@@ -262,113 +256,106 @@ class Formula:
         """Rebuild what `state` returned; nothing in it is executed."""
         self = cls(state["formula"])
         parse_formula(self.formula)
-        self._constant = state["constant"]
-        self.intercept = state["intercept"]
-        self.names_ = tuple(state["names"])
-        self.columns_ = tuple(state["columns"])
+        self.terms = tuple(map(term_from_state, state["terms"]))
         self._table = FormulaColumns(**state["table"])
-        self._transforms = state["transforms"]
-        self._smooths = {}
-        for entry in state["smooths"]:
-            fields = {key: value for key, value in entry.items() if key != "random"}
-            made = RandomIntercept(**fields) if entry["random"] else Smooth.from_state(fields)
-            self._smooths[entry["label"]] = made
-        self.terms_ = tuple(
-            TermColumns(**{**term, "columns": slice(*term["columns"])}) for term in state["terms"]
-        )
+        self._grid = FormulaColumns(**state["grid"])
+        points = state["points"]
+        self.points = FormulaRows(**{**points, "index": pd.Index(points["index"])})
         return self
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, "terms_"):
+        if not hasattr(self, "terms"):
             raise ValueError("This Formula is not fitted: call fit on the training rows first.")
 
-    def _fit_smooth(self, spec: SmoothSpec, rows: FormulaRows) -> list[Smooth | RandomIntercept]:
-        """Return the fitted smooths of a term: one, or one a level of its factor `by`."""
-        if spec.function == "re":
-            return [
-                RandomIntercept(
-                    spec.label, spec.variables[0], self._table.levels[spec.variables[0]]
-                )
-            ]
-        for name, k in zip(spec.variables, spec.k, strict=True):
-            _check_distinct(spec, name, k, rows.numbers[name])
-        if spec.by is None:
-            return [Smooth.fit(spec, rows.numbers)]
-        if self._is_factor(spec.by):
-            return [
-                Smooth.fit(spec, rows.numbers, level=level) for level in self._table.levels[spec.by]
-            ]
-        if np.ptp(rows.numbers[spec.by]) == 0:
-            raise ValueError(
-                f"Column {spec.by!r}, by= of {spec.label}, is constant in the training rows."
+    # What follows goes with the old engine.
+
+    @property
+    def intercept(self) -> bool:
+        """Whether the design has a column of ones."""
+        return "Intercept" in self.names_
+
+    @property
+    def terms_(self) -> tuple[TermColumns, ...]:
+        """The terms' columns in the design of `transform`; their penalties are whole matrices."""
+        starts = np.cumsum([0, *(len(term.names) for term in self.terms)])
+        return tuple(
+            TermColumns(
+                term.label,
+                slice(int(start), int(start) + len(term.names)),
+                "parametric" if term.by_coefficient else "smooth" if term.tested else "random",
+                tuple(p if p.ndim == 2 else np.diag(p) for p in term.penalties),
+                term.sp,
+                term.df,
+                term.variables,
             )
-        return [Smooth.fit(spec, rows.numbers)]
-
-    def _is_factor(self, name: str) -> bool:
-        return name in self._table.fixed and name not in self._table.numbers
-
-    def _smooth_design(
-        self, smooth: Smooth | RandomIntercept, rows: FormulaRows
-    ) -> NDArray[np.float64]:
-        if isinstance(smooth, RandomIntercept):
-            return smooth.design(rows.codes[smooth.variable])
-        by: NDArray[np.float64] | None = None
-        if smooth.level is None:
-            by = rows.numbers.get(smooth.by) if smooth.by is not None else None
-        elif smooth.by in rows.codes:
-            place = self._table.levels[smooth.by].index(smooth.level)
-            by = (rows.codes[smooth.by] == place).astype(np.float64)
-        return smooth.design(rows.numbers, by)
-
-    def _warn_outside(self, rows: FormulaRows, smooths: list[Smooth | RandomIntercept]) -> None:
-        """Warn once a column of values beyond the range of its smooths."""
-        ranges: dict[str, tuple[float, float]] = {}
-        for smooth in smooths:
-            if isinstance(smooth, Smooth):
-                for name, basis in zip(smooth.variables, smooth.bases, strict=True):
-                    low, high = ranges.get(name, (-np.inf, np.inf))
-                    ranges[name] = max(low, basis.lower), min(high, basis.upper)
-        for name, (low, high) in ranges.items():
-            x = rows.numbers[name]
-            warn_outside(name, low, high, int(((x < low) | (x > high)).sum()))
-
-
-def _fields(smooth: Smooth | RandomIntercept) -> dict[str, Any]:
-    return smooth.state() if isinstance(smooth, Smooth) else dict(vars(smooth))
-
-
-def _smooth_term(smooth: Smooth | RandomIntercept, spec: SmoothSpec, start: int) -> TermColumns:
-    size = len(smooth.names)
-    if isinstance(smooth, RandomIntercept):
-        null = 0
-        variables: tuple[str, ...] = (smooth.variable,)
-    else:
-        null = smooth.null_dimension
-        variables = (*smooth.variables, *([smooth.by] if smooth.by is not None else []))
-    if spec.df is not None and not null < spec.df <= size:
-        raise ValueError(
-            f"The df option of {smooth.label} must be above {null}, the part without penalty, and "
-            f"at most {size}, the number of its columns. Got {spec.df:g}."
+            for start, term in zip(starts[:-1], self.terms, strict=True)
         )
-    kind: Any = "random" if spec.function == "re" else "smooth"
-    return TermColumns(
-        smooth.label,
-        slice(start, start + size),
-        kind,
-        penalties=smooth.penalties,
-        sp=spec.sp,
-        df=spec.df,
-        variables=variables,
+
+    def fit_transform(self, frame: pd.DataFrame, *, intercept: bool = True) -> NDArray[np.float64]:
+        """Fit, and return the design of the training rows."""
+        return self.fit(frame, intercept=intercept).transform(frame)
+
+
+def _check_names(
+    parsed: ParsedFormula, text: str, frame: pd.DataFrame, points: pd.DataFrame
+) -> None:
+    """Raise ValueError unless each factor reads the table or the grid, and it is clear which."""
+    for factors in parsed.parametric.values():
+        for expression, names in factors.items():
+            on_grid = [name for name in names if name in points]
+            if 0 < len(on_grid) < len(names):
+                (column, *_), (coordinate, *_) = sorted(set(names) - set(on_grid)), on_grid
+                raise ValueError(
+                    f"{expression!r} in the formula {text!r} reads the column {column!r} and the "
+                    f"coordinate {coordinate!r} of the predictors together. Multiply a function of "
+                    f"each, as in {column}:{coordinate} or {column}:log({coordinate}), or write "
+                    f"te({column}, {coordinate})."
+                )
+    for name in columns_read(text):
+        if name in points and name in frame:
+            raise ValueError(
+                f"The formula {text!r} reads {name!r}: a column of the table, but also a "
+                "coordinate of the outcome's predictors, whose name it is. Give the column "
+                "another name, or leave it out of the table."
+            )
+    for spec in parsed.smooths:
+        if spec.function == "tv" and TIME not in points and TIME not in frame:
+            raise ValueError(
+                f"The term {spec.label} is an effect that varies over the time {TIME!r}, which "
+                "neither the predictors of the outcome have (those of hazards in intervals do) "
+                "nor the table."
+            )
+        apart = not any(name in points for name in spec.variables)
+        if spec.function == "s" and len(spec.variables) > 1 and apart:
+            raise ValueError(
+                f"The term {spec.label} must name one column before its options, or one and a "
+                "coordinate of the predictors. A smooth surface is te(x, z)."
+            )
+
+
+def _read_side(parsed: ParsedFormula, frame: pd.DataFrame, mine: Callable[[str], bool]) -> Side:
+    """Return what a formula reads of the table or of the grid, and the cells there."""
+    smooths = [spec for spec in parsed.smooths if spec.function != "re"]
+    random = [spec.variables[0] for spec in parsed.smooths if spec.function == "re"]
+    variables = chain.from_iterable(spec.variables for spec in smooths)
+    by = [spec.by for spec in smooths if spec.by is not None]
+    columns = FormulaColumns.fit(
+        frame,
+        numbers=list(filter(mine, [*sorted(parsed.numbers), *variables])),
+        factors=list(filter(mine, sorted(parsed.factors))),
+        random=list(filter(mine, random)),
+        either=list(filter(mine, [*sorted(parsed.bare), *by])),
     )
+    return Side(columns, columns.read(frame))
 
 
-def _check_distinct(spec: SmoothSpec, name: str, k: int, x: NDArray[np.float64]) -> None:
-    """Raise ValueError unless a variable has the distinct values its basis needs."""
-    distinct = len(np.unique(x))
-    needed = k if spec.bs == "cr" else spec.m[1] + 1
-    if distinct < max(needed, 2):
-        has = "is constant" if distinct == 1 else f"has {distinct} distinct values"
-        raise ValueError(
-            f"Column {name!r} {has} in the training rows; {spec.label} with bs={spec.bs!r} needs "
-            f"at least {max(needed, 2)}. Lower k, or use C({name}) or {name} itself."
-        )
+def _warn_outside(terms: Sequence[Term], rows: FormulaRows) -> None:
+    """Warn once a variable of values beyond the range of its smooths."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for term in terms:
+        for name, (lower, upper) in term.ranges.items():
+            low, high = ranges.get(name, (-np.inf, np.inf))
+            ranges[name] = max(low, lower), min(high, upper)
+    for name, (low, high) in ranges.items():
+        x = rows.numbers.get(name, np.empty(0))
+        warn_outside(name, low, high, int(((x < low) | (x > high)).sum()))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import Polynomial
 
-from mmfusion.structured.smooths import sum_to_zero
 from mmfusion.structured.splines import BSplineBasis, CubicBasis, SplineBasis
+from mmfusion.structured.terms.smooth import sum_to_zero
 
 RNG = np.random.default_rng(0)
 X = np.sort(RNG.gamma(2.0, 3.0, 120))

@@ -1,0 +1,306 @@
+"""Layout: what the coefficients of a model are, from its formulas and the parameters of its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import chain
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.formula import Formula
+from mmfusion.structured.rows import Block, Dense, Design
+from mmfusion.structured.terms import Product, Term
+from mmfusion.structured.terms.base import product_of_columns
+
+__all__ = ["Layout"]
+
+Array = NDArray[np.float64]
+
+
+class _Placed(NamedTuple):
+    """A term with the coefficients of one parameter, from `start` on in the vector of all."""
+
+    term: Term
+    parameter: str
+    start: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A formula, and which parameters have it."""
+
+    formula: Formula
+    parameters: tuple[int, ...]
+
+
+class Layout:
+    """The formulas of a model: one for all parameters of its head, or one a parameter.
+
+    A head has K predictors a row, F parameters of which a formula has its coefficients, and
+    constants (`mmfusion.heads.Head`). Constants that are the parameters are the formulas' own
+    intercepts. Others, such as the baseline of hazards in intervals, have coefficients beside the
+    formulas. Those come first; then, parameter by parameter, the terms of its formula.
+
+    Parameters
+    ----------
+    formulas : str, mapping of str to str, or None
+        One formula for all parameters, or one for each by its name: a parameter that has none has
+        its constant alone. None says that nothing is structured: there are no coefficients then.
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        Names of the F parameters.
+    constants : tuple of str
+        Names of the coefficients of constants beside the formulas.
+    names : tuple of str
+        Of all coefficients: "age", with several parameters "age [scale]".
+    terms : tuple of TermColumns
+        The terms of each parameter, with their places in the vector of all coefficients. A diagonal
+        penalty is given by its diagonal.
+    columns : tuple of str
+        The columns of the table that are read.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mmfusion.heads import CategoricalHead
+    >>> head = CategoricalHead()
+    >>> target = head.fit_outcome(["a", "b", "c", "a"])
+    >>> layout = Layout("x").fit(pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]}), head)
+    >>> layout.names
+    ('Intercept [b]', 'x [b]', 'Intercept [c]', 'x [c]')
+    """
+
+    parameters: tuple[str, ...]
+    constants: tuple[str, ...]
+
+    def __init__(self, formulas: str | Mapping[str, str] | None) -> None:
+        self.formulas = formulas
+
+    def fit(self, frame: pd.DataFrame, head: Any) -> Self:
+        """Fix the formulas on the training rows and the head's grid.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_rows, n_columns)
+        head : Head
+            Its `grid`, `parameters` and `constants` are read.
+
+        Returns
+        -------
+        Layout
+
+        Raises
+        ------
+        ValueError
+            If a formula is of an unknown parameter, or as `Formula.fit`.
+        """
+        self.parameters = tuple(head.parameters.names)
+        self._matrix = np.asarray(head.parameters.matrix, dtype=np.float64)
+        constants = np.asarray(head.constants.matrix, dtype=np.float64)
+        own = np.array_equal(constants, self._matrix)
+        self._parts = tuple(
+            _Part(Formula(text).fit(frame, head.grid, intercept=own), parameters)
+            for text, parameters in self._texts()
+        )
+        beside = 0 if own or not self._parts else constants.shape[1]
+        self.constants = tuple(head.constants.names)[:beside]
+        self._baseline = constants[:, :beside]
+        return self
+
+    def _texts(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield each formula and the parameters that have it."""
+        if isinstance(self.formulas, Mapping):
+            for name in self.formulas:
+                if name not in self.parameters:
+                    (nearest,) = get_close_matches(str(name), self.parameters, 1, cutoff=0.0)
+                    raise ValueError(
+                        f"A formula must be of one of the parameters {list(self.parameters)}. "
+                        f"Got {name!r}. Nearest to {name!r}: {nearest!r}."
+                    )
+            for place, name in enumerate(self.parameters):
+                yield self.formulas.get(name, "1"), (place,)
+        elif self.formulas is not None:
+            yield self.formulas, tuple(range(len(self.parameters)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(chain.from_iterable(p.formula.columns_ for p in self._parts)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (
+            *self.constants,
+            *(self.name(own, p) for term, p, _ in self._placed() for own in term.names),
+        )
+
+    @property
+    def terms(self) -> tuple[TermColumns, ...]:
+        return tuple(
+            TermColumns(
+                self.name(term.label, parameter),
+                slice(start, start + len(term.names)),
+                "parametric" if term.by_coefficient else "smooth" if term.tested else "random",
+                term.penalties,
+                term.sp,
+                term.df,
+                term.variables,
+            )
+            for term, parameter, start in self._placed()
+        )
+
+    def name(self, label: str, parameter: str) -> str:
+        """Return the name of a term or coefficient of one parameter."""
+        return label if len(self.parameters) == 1 else f"{label} [{parameter}]"
+
+    def index(self, shown: Sequence[str]) -> pd.Index:
+        """Return the index of a table: by term, with several parameters by term and parameter.
+
+        Parameters
+        ----------
+        shown : sequence of str
+            Coefficients of `names` and labels of `terms`.
+        """
+        if len(self.parameters) == 1:
+            return pd.Index(shown, name="term")
+        pairs = {name: (name, "") for name in self.constants} | {
+            self.name(label, parameter): (label, parameter)
+            for term, parameter, _ in self._placed()
+            for label in (*term.names, term.label)
+        }
+        return pd.MultiIndex.from_tuples(
+            [pairs[name] for name in shown], names=["term", "parameter"]
+        )
+
+    def formula(self, parameter: str) -> Formula:
+        """Return the fitted formula of a parameter."""
+        place = self.parameters.index(parameter)
+        return next(part.formula for part in self._parts if place in part.parameters)
+
+    def transform(self, frame: pd.DataFrame) -> Design:
+        """Return the design of some rows.
+
+        Columns of numbers with the same basis over the predictors are one block; an indicator of
+        levels stays one.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_rows, n_columns)
+            With `columns`; others are not read.
+
+        Returns
+        -------
+        Design
+
+        Raises
+        ------
+        ValueError
+            As `Formula.read`, or if a term is not finite.
+        """
+        return self._design(frame, self._matrix, self._baseline)
+
+    def profiles(self, frame: pd.DataFrame) -> Design:
+        """Return the design that has the F parameters themselves in the place of the predictors.
+
+        Raises
+        ------
+        ValueError
+            If a term reads the grid: its effect is another one at each predictor.
+        """
+        for term, _, _ in self._placed():
+            if term.coordinates:
+                raise ValueError(
+                    f"The term {term.label!r} has another effect at each predictor, since it reads "
+                    f"{term.coordinates[0]!r}: no number is its effect on a parameter."
+                )
+        size = len(self.parameters)
+        return self._design(frame, np.eye(size), np.zeros((size, len(self.constants))))
+
+    def _design(self, frame: pd.DataFrame, matrix: Array, baseline: Array) -> Design:
+        blocks = []
+        if self.constants:
+            ones = Dense(np.ones((len(frame), 1)))
+            blocks.append(Block(ones, baseline, np.arange(len(self.constants))[:, None]))
+        widths = [len(self.formula(name).names_) for name in self.parameters if self._parts]
+        starts = len(self.constants) + np.cumsum([0, *widths])
+        for part in self._parts:
+            rows, points = part.formula.read(frame), part.formula.points
+            chosen = list(part.parameters)
+            first = starts[chosen]
+            for term in part.formula.terms:
+                products = term.products(rows, points)
+                blocks += [_block(product, matrix[:, chosen], first) for product in products]
+                first = first + len(term.names)
+        return Design(len(frame), len(matrix), int(starts[-1]), tuple(_merged(blocks)))
+
+    def _placed(self) -> Iterator[_Placed]:
+        """Yield the terms in the order of their coefficients."""
+        start = len(self.constants)
+        for parameter in self.parameters if self._parts else ():
+            for term in self.formula(parameter).terms:
+                yield _Placed(term, parameter, start)
+                start += len(term.names)
+
+    def state(self) -> dict[str, Any]:
+        """Return the fitted layout as plain Python and NumPy objects."""
+        parts = [{**vars(part), "formula": part.formula.state()} for part in self._parts]
+        each = isinstance(self.formulas, Mapping)
+        return {
+            "formulas": dict(self.formulas) if each else self.formulas,
+            "parameters": list(self.parameters),
+            "constants": list(self.constants),
+            "matrix": self._matrix,
+            "baseline": self._baseline,
+            "parts": parts,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild what `state` returned; nothing in it is executed."""
+        self = cls(state["formulas"])
+        self.parameters, self.constants = tuple(state["parameters"]), tuple(state["constants"])
+        self._matrix, self._baseline = state["matrix"], state["baseline"]
+        self._parts = tuple(
+            _Part(Formula.from_state(part["formula"]), tuple(part["parameters"]))
+            for part in state["parts"]
+        )
+        return self
+
+
+def _block(product: Product, matrix: Array, starts: NDArray[np.intp]) -> Block:
+    """Return a product with coefficients for each of some parameters (columns of `matrix`).
+
+    The parameters vary last over the columns of the block's basis.
+    """
+    basis = matrix if product.basis is None else product_of_columns(matrix, product.basis)
+    columns = [np.where(product.places < 0, -1, product.places + start) for start in starts]
+    return Block(product.rows, basis, np.concatenate(columns))
+
+
+def _merged(blocks: Sequence[Block]) -> list[Block]:
+    """Return the blocks with columns of numbers of the same basis side by side in one."""
+    alike: list[list[Block]] = []
+    for block in blocks:
+        for group in alike:
+            same = np.array_equal(group[0].basis, block.basis)
+            if same and isinstance(block.rows, Dense) and isinstance(group[0].rows, Dense):
+                group.append(block)
+                break
+        else:
+            alike.append([block])
+    return [_beside(group) for group in alike]
+
+
+def _beside(blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    values = np.concatenate([block.rows.dense() for block in blocks], axis=1)
+    columns = np.concatenate([block.columns for block in blocks], axis=1)
+    return Block(Dense(values), blocks[0].basis, columns)

@@ -1,0 +1,65 @@
+"""bs() of a formula: unpenalised B-splines, with the knots of the training rows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from formulaic.materializers.types import FactorValues
+from formulaic.utils.stateful_transforms import stateful_transform
+from numpy.typing import NDArray
+
+from mmfusion.structured.splines import BSplineBasis
+
+__all__ = ["bs", "warn_outside"]
+
+Array = NDArray[np.float64]
+
+
+def warn_outside(column: str, lower: float, upper: float, count: int) -> None:
+    """Warn that values lie outside the range of a spline."""
+    if count:
+        warnings.warn(
+            f"Column {column!r} has {count} value(s) outside [{lower:.6g}, {upper:.6g}], the range "
+            "of the training rows: the smooth is continued there as a straight line.",
+            stacklevel=2,
+        )
+
+
+@stateful_transform
+def bs(
+    x: Any,
+    df: int | None = None,
+    knots: Any = None,
+    degree: int = 3,
+    include_intercept: bool = False,
+    _state: dict[str, Any] = {},  # noqa: B006 (formulaic hands over the state of this call)
+) -> FactorValues:
+    """Return unpenalised B-splines as R's bs does, but linear beyond the training range."""
+    values = np.asarray(x, dtype=np.float64)
+    if not _state:
+        _state.update(knots=_inner_and_outer_knots(values, df, knots, degree, include_intercept))
+    basis = BSplineBasis(np.asarray(_state["knots"], dtype=np.float64), degree)
+    outside = (values < basis.lower) | (values > basis.upper)
+    warn_outside(str(getattr(x, "name", "x")), basis.lower, basis.upper, int(outside.sum()))
+    design = basis.evaluate(values)[:, 0 if include_intercept else 1 :]
+    return FactorValues(design, column_names=tuple(str(j + 1) for j in range(design.shape[1])))
+
+
+def _inner_and_outer_knots(
+    x: Array, df: int | None, knots: Any, degree: int, include_intercept: bool
+) -> Array:
+    """Return the knot sequence: inner knots at quantiles unless given, outer ones repeated."""
+    inner = np.array([] if knots is None else knots, dtype=np.float64).reshape(-1)
+    if (df is None) == (knots is None):
+        raise ValueError("bs(x, ...) must have one of df= and knots=.")
+    if df is not None:
+        count = df - degree - bool(include_intercept)
+        if count < 0:
+            raise ValueError(f"df of bs(x, ...) must be at least {df - count}. Got {df}.")
+        inner = np.quantile(x, np.linspace(0.0, 1.0, count + 2)[1:-1])
+    if len(inner) and not (x.min() < inner.min() and inner.max() < x.max()):
+        raise ValueError(f"The knots of bs(x, ...) must lie inside [{x.min()}, {x.max()}].")
+    outer = degree + 1
+    return np.concatenate([[x.min()] * outer, np.sort(inner), [x.max()] * outer])

@@ -1,0 +1,158 @@
+"""The factors of parametric terms: a number, a factor's coding, an expression of numbers."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import formulaic.parser.types as parsed
+import numpy as np
+import pandas as pd
+from formulaic import ModelMatrix, ModelSpec, SimpleFormula
+from formulaic.errors import FormulaicError
+from numpy.typing import NDArray
+
+from mmfusion.structured._parse import expression_columns
+from mmfusion.structured._table import FormulaRows, Side
+from mmfusion.structured.terms.bsplines import bs
+
+__all__ = ["CONSTANT", "Coding", "Expression", "Factor", "Number", "factor_from_state"]
+
+Array = NDArray[np.float64]
+
+CONSTANT = parsed.Term([parsed.Factor("1", eval_method="literal")])
+
+
+class Factor(ABC):
+    """What a parametric term multiplies: columns that are a function of a side's variables.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the columns.
+    """
+
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def columns(self, rows: FormulaRows) -> Array:
+        """Return the columns, shape (n, len(names))."""
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as plain Python and NumPy objects."""
+        return {"sort": type(self).__name__, **vars(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Number(Factor):
+    """A variable as it is."""
+
+    names: tuple[str]
+
+    def columns(self, rows: FormulaRows) -> Array:
+        return rows.numbers[self.names[0]][:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Coding(Factor):
+    """A factor: each level has its row of a matrix of contrasts.
+
+    Attributes
+    ----------
+    name : str
+    names : tuple of str
+        "C(stage)[T.2]", or "C(stage)[2]" where the levels' mean is not in another term.
+    contrasts : ndarray of float64, shape (n_levels, c)
+    """
+
+    name: str
+    names: tuple[str, ...]
+    contrasts: Array
+
+    @classmethod
+    def fit(cls, factor: parsed.Factor, name: str, side: Side, *, reduced: bool) -> Self:
+        """Code the levels of the training rows; `reduced` beside a constant."""
+        levels = pd.Index(side.columns.levels[name], dtype=object)
+        each = pd.Categorical.from_codes(np.arange(len(levels)), categories=levels)
+        terms = [*([CONSTANT] if reduced else []), parsed.Term([factor])]
+        made = _evaluate(terms, pd.DataFrame({name: each}), {})
+        first = int(reduced)
+        names = tuple(made.model_spec.column_names[first:])
+        return cls(name, names, np.ascontiguousarray(made, dtype=np.float64)[:, first:])
+
+    def columns(self, rows: FormulaRows) -> Array:
+        return self.contrasts[rows.codes[self.name]]
+
+
+@dataclass(frozen=True, eq=False)
+class Expression(Factor):
+    """A function of numbers, which formulaic evaluates: log(x), poly(x, 2), I(x / 10).
+
+    Attributes
+    ----------
+    text : str
+    names : tuple of str
+        "log(x)"; "poly(x, 2)[1]", "poly(x, 2)[2]".
+    memory : dict
+        What transforms (poly, bs, center, scale) fixed on the training rows.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    memory: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        expression_columns(self.text)  # nothing else is evaluated, whatever a file says
+
+    @classmethod
+    def fit(cls, text: str, rows: FormulaRows) -> Self:
+        """Evaluate the expression in the training rows, and keep what its transforms fixed."""
+        spec = cls(text, (), {})._made(rows).model_spec
+        return cls(text, tuple(spec.column_names), _plain(spec.transform_state))
+
+    def columns(self, rows: FormulaRows) -> Array:
+        return np.asarray(self._made(rows), dtype=np.float64)
+
+    def _made(self, rows: FormulaRows) -> ModelMatrix:
+        cells = {name: rows.numbers[name] for name in expression_columns(self.text)}
+        frame = pd.DataFrame(cells, index=pd.RangeIndex(rows.n), copy=False)
+        term = parsed.Term([parsed.Factor(self.text, eval_method="python")])
+        return _evaluate([term], frame, self.memory)
+
+
+def factor_from_state(state: Mapping[str, Any]) -> Factor:
+    """Rebuild what `Factor.state` returned."""
+    fields = {key: value for key, value in state.items() if key != "sort"}
+    fields["names"] = tuple(fields["names"])
+    made: Factor = _SORTS[state["sort"]](**fields)
+    return made
+
+
+_SORTS: dict[str, Any] = {cls.__name__: cls for cls in (Number, Coding, Expression)}
+
+
+def _evaluate(
+    terms: list[parsed.Term], frame: pd.DataFrame, memory: Mapping[str, Any]
+) -> ModelMatrix:
+    spec = ModelSpec(
+        formula=SimpleFormula(terms),
+        output="numpy",
+        na_action="ignore",
+        transform_state=copy.deepcopy(dict(memory)),
+    )
+    context = {"bs": bs, "sqrt": np.sqrt, "log1p": np.log1p}
+    try:
+        with np.errstate(all="ignore"):  # found and named where the columns are used
+            return spec.get_model_matrix(frame, context=context)
+    except FormulaicError as error:
+        raise ValueError(f"The formula cannot be evaluated: {error}") from error
+
+
+def _plain(state: Any) -> Any:
+    """Return a transform's state with NumPy scalars made Python numbers."""
+    if isinstance(state, Mapping):
+        return {key: _plain(value) for key, value in state.items()}
+    return state.item() if isinstance(state, np.generic) else state

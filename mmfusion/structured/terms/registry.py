@@ -1,0 +1,58 @@
+"""The sorts of terms that there are: how a formula makes them, and rebuilds saved ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmfusion.structured._parse import ParsedFormula
+from mmfusion.structured._table import Training
+from mmfusion.structured.terms.base import Term
+from mmfusion.structured.terms.parametric import ParametricTerm
+from mmfusion.structured.terms.random import RandomIntercept
+from mmfusion.structured.terms.smooth import Smooth
+
+__all__ = ["fit_terms", "term_from_state", "term_state"]
+
+_SORTS: dict[str, type[Term]] = {
+    "parametric": ParametricTerm,
+    "smooth": Smooth,
+    "random": RandomIntercept,
+}
+_OF_FUNCTION: dict[str, type[Smooth] | type[RandomIntercept]] = {
+    **dict.fromkeys(("s", "te", "ti", "tv"), Smooth),
+    "re": RandomIntercept,
+}
+
+
+def fit_terms(parsed: ParsedFormula, training: Training, *, intercept: bool) -> tuple[Term, ...]:
+    """Return the fitted terms: parametric ones first, the others in the formula's order.
+
+    Parameters
+    ----------
+    parsed : ParsedFormula
+    training : Training
+    intercept : bool
+        False if the model's constant is elsewhere: see `ParametricTerm.fit`.
+
+    Raises
+    ------
+    ValueError
+        If a term cannot be evaluated, or what it reads does not determine its basis.
+    """
+    terms: list[Term] = [*ParametricTerm.fit(parsed, training, intercept=intercept)]
+    for spec in parsed.smooths:
+        terms += _OF_FUNCTION[spec.function].fit(spec, training)
+    return tuple(terms)
+
+
+def term_state(term: Term) -> dict[str, Any]:
+    """Return a term as plain Python and NumPy objects."""
+    (sort,) = (name for name, cls in _SORTS.items() if type(term) is cls)
+    return {"sort": sort, **term.state()}
+
+
+def term_from_state(state: Mapping[str, Any]) -> Term:
+    """Rebuild what `term_state` returned; nothing in it is executed."""
+    fields = {name: value for name, value in state.items() if name != "sort"}
+    return _SORTS[state["sort"]].from_state(fields)
