@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -16,6 +17,9 @@ from mmfusion.heads.cox import (
 )
 from mmfusion.heads.cox.proportional_hazards import TimeTransform
 from mmfusion.inputs.parameters import check_choice
+from mmfusion.model import Plan
+from mmfusion.model.structured import Structured
+from mmfusion.model.study import encode
 
 __all__ = ["CoxDiagnostics"]
 
@@ -53,15 +57,15 @@ class CoxDiagnostics:
         if kind in ("martingale", "deviance"):
             of_rows = cox_martingale_residuals if kind == "martingale" else cox_deviance_residuals
             return pd.Series(of_rows(eta, target.plan, ties).numpy(), index=frame.index, name=kind)
-        part = self._part()  # type: ignore[attr-defined]
-        design = torch.from_numpy(part.formula.transform(frame))
+        part = self._structured()
+        design = torch.from_numpy(part.design(frame).dense())
         eta = _beside(part, design, eta)
         rows, residuals = cox_schoenfeld_residuals(eta, target.plan, design, ties)
         if kind == "scaled_schoenfeld":
             residuals = cox_scaled_schoenfeld_residuals(
                 residuals,
                 torch.from_numpy(part.final.coef),
-                torch.from_numpy(part.final.covariance),
+                torch.from_numpy(np.asarray(part.final.covariance)),
             )
         names = list(part.final.names)
         return pd.DataFrame(residuals.numpy(), index=frame.index[rows.numpy()], columns=names)
@@ -93,10 +97,10 @@ class CoxDiagnostics:
             chi2, df and p of each term, and of all of them in the row ``"GLOBAL"``. A small p
             says that a hazard ratio is an average over time.
         """
-        part = self._part()  # type: ignore[attr-defined]
+        part = self._structured()
         frame, eta, target = self._at(X, y, sample_weight)
-        terms = {t.label: t.columns for t in part.formula.terms_ if t.kind != "random"}
-        design = torch.from_numpy(part.formula.transform(frame))
+        terms = {t.label: t.columns for t in part.layout.terms if t.by_coefficient or t.tested}
+        design = torch.from_numpy(part.design(frame).dense())
         return proportional_hazards_test(
             _beside(part, design, eta),
             target,
@@ -104,8 +108,14 @@ class CoxDiagnostics:
             terms,
             ties=self.ties,  # type: ignore[attr-defined]
             transform=transform,
-            penalty=torch.from_numpy(part.final.penalty),
+            penalty=torch.from_numpy(np.asarray(part.final.penalty)),
         )
+
+    def _structured(self) -> Structured:
+        self._reported()  # type: ignore[attr-defined]
+        part = self.model_.structured  # type: ignore[attr-defined]
+        assert isinstance(part, Structured)
+        return part
 
     def _at(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, torch.Tensor, Any]:
         frame, eta = self._predictors(X)  # type: ignore[attr-defined]
@@ -113,12 +123,12 @@ class CoxDiagnostics:
             raise ValueError(
                 "Residuals are of a model with one log-hazard a row: fuse late with combine='risk'."
             )
-        encode = self._head.encode  # type: ignore[attr-defined]
-        target = self._encode(encode, frame, y, sample_weight)  # type: ignore[attr-defined]
+        head = self.model_.head  # type: ignore[attr-defined]
+        target = encode(head.encode, Plan.of(self), frame, y, sample_weight)
         return frame, torch.from_numpy(eta), target
 
 
-def _beside(part: Any, design: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
+def _beside(part: Structured, design: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
     """Return the predictor beside which the coefficients are those of largest likelihood."""
     if part.orthogonalization != "two_stage":
         return eta

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from mmfusion.inputs.parameters import check_choice
+from mmfusion.inputs.table import check_frame
+from mmfusion.model import Inference, Model
+from mmfusion.model.likelihood_ratio import likelihood_ratio
+from mmfusion.model.summary import Summary, summarize
 from mmfusion.structured import contrast_table, effects_test, smooth_effect
-
-from ._summary import Summary, summarize
-
-if TYPE_CHECKING:
-    from ._structured import StructuredPart
 
 __all__ = ["Effects"]
 
@@ -22,15 +22,16 @@ __all__ = ["Effects"]
 class Effects:
     """Effects of the structured part: tables, tests, smooth curves."""
 
-    _structured: StructuredPart | None
+    model_: Model
+    inference_: Inference | None
 
-    def _part(self) -> StructuredPart:
+    def _reported(self) -> Inference:
         check_is_fitted(self)
-        if self._structured is None:
+        if self.inference_ is None:
             raise AttributeError(
                 "There are no structured effects: the estimator was fitted with structured=None."
             )
-        return self._structured
+        return self.inference_
 
     @property
     def effects_(self) -> pd.DataFrame:
@@ -40,24 +41,24 @@ class Effects:
         is a hazard or odds ratio, se, lower and upper of a 95 % interval (and exp of these), z, p;
         edf and chi2 of smooth terms.
         """
-        return self._part().effects.copy()
+        return self._reported().effects.copy()
 
     @property
     def covariance_(self) -> pd.DataFrame:
         """Covariance of the structured coefficients, as `inference` says."""
-        part = self._part()
-        names = list(part.reported.names)
-        return pd.DataFrame(part.covariance, index=names, columns=names)
+        reported = self._reported()
+        names = list(reported.fit.names)
+        return pd.DataFrame(reported.covariance, index=names, columns=names)
 
     @property
     def structured_weight_(self) -> float:
         """Share of the structured part in the predictor's variance over the training rows."""
-        return float(self._part().shares[0])
+        return float(self._reported().variances[0])
 
     @property
     def deep_share_(self) -> float:
         """Share of the deep part in the predictor's variance over the training rows."""
-        return float(self._part().shares[1])
+        return float(self._reported().variances[1])
 
     def smooth_effect(
         self, term: str, grid: Any, level: float = 0.95, parameter: str | None = None
@@ -84,12 +85,13 @@ class Effects:
         ValueError
             For an unknown term or parameter, or a grid that lacks a column of it.
         """
-        part = self._part()
-        known = part.expansion.parameters
+        reported = self._reported()
+        known = reported.layout.parameters
         if (parameter is None and len(known) > 1) or parameter not in (None, *known):
             raise ValueError(f"The parameter= must be one of {list(known)}. Got {parameter!r}.")
-        label = part.expansion.name(term, parameter or known[0])
-        columns = part.reported.term(label).variables
+        parameter = parameter or known[0]
+        label = reported.layout.name(term, parameter)
+        columns = reported.fit.term(label).variables
         if isinstance(grid, pd.DataFrame):
             frame = grid
         elif len(columns) == 1:
@@ -98,8 +100,10 @@ class Effects:
             raise ValueError(
                 f"The grid of {term!r} must be a DataFrame with the columns {list(columns)}."
             )
-        basis = part.formula.transform_term(term, frame)
-        table = smooth_effect(part.reported, label, basis, level=level, covariance=part.covariance)
+        basis = reported.layout.formula(parameter).transform_term(term, frame)
+        table = smooth_effect(
+            reported.fit, label, basis, level=level, covariance=reported.covariance
+        )
         one = len(columns) == 1
         table.index = pd.Index(frame[columns[0]], name=columns[0]) if one else frame.index
         return table
@@ -128,31 +132,34 @@ class Effects:
         ValueError
             If `reference` has neither one row nor as many as `X`, or a column is missing.
         """
-        part = self._part()
+        reported = self._reported()
         if len(reference) not in (1, len(X)):
             raise ValueError(
                 f"The reference must have one row or as many as X ({len(X)}). "
                 f"Got {len(reference)} rows."
             )
-        parameters = part.expansion.parameters
-        difference = part.formula.transform(X) - part.formula.transform(reference)
-        rows = np.einsum("ij,fg->ifgj", difference, np.eye(len(parameters)))
-        rows = rows.reshape(len(X) * len(parameters), -1)
-        baseline = np.zeros((len(rows), len(part.expansion.baseline)))
+        parameters = reported.layout.parameters
+        rows, base = (reported.layout.profiles(table).dense() for table in (X, reference))
+        if len(reference) == 1:
+            base = np.tile(base, (len(X), 1))
         index = X.index
         if len(parameters) > 1:
             index = pd.MultiIndex.from_product([X.index, parameters], names=[None, "parameter"])
         table = contrast_table(
-            part.reported,
-            np.column_stack([baseline, rows]),
-            level=level,
-            covariance=part.covariance,
+            reported.fit, rows - base, level=level, covariance=reported.covariance
         ).set_axis(index)
-        if part.reported.ratio is not None:
+        if reported.fit.ratio is not None:
             table.insert(1, "exp(estimate)", np.exp(table["estimate"]))
         return table
 
-    def effects_test(self, terms: str | Sequence[str], method: str = "wald") -> pd.Series:
+    def effects_test(
+        self,
+        terms: str | Sequence[str],
+        method: str = "wald",
+        X: pd.DataFrame | None = None,
+        y: Any = None,
+        sample_weight: Any = None,
+    ) -> pd.Series:
         """Test that some terms have no effect, all together.
 
         Parameters
@@ -161,35 +168,31 @@ class Effects:
             As in ``effects_``: one, or several. With several predictors, each stands for its
             effects on all of them.
         method : {"wald", "likelihood_ratio"}
-            The likelihood ratio needs the training rows: it is not there after `load`. Nor is it
-            there where the covariance is not the likelihood's (``inference="double_ml"`` or
-            "robust", ``cluster=``).
+            The likelihood ratio is not there where the covariance is not the likelihood's
+            (``inference="double_ml"`` or "robust", ``cluster=``), nor beside cross-fitted networks.
+        X, y, sample_weight : optional
+            The training rows, as given to `fit`: a fitted model keeps none, and the likelihood
+            ratio needs them.
 
         Returns
         -------
         Series
             statistic, df, p.
         """
-        part = self._part()
+        reported = self._reported()
         terms = [terms] if isinstance(terms, str) else terms
-        names = [part.expansion.name(t, name) for t in terms for name in part.expansion.parameters]
-        if method != "likelihood_ratio":
-            return effects_test(
-                part.reported,
-                names,
-                method=method,  # type: ignore[arg-type]
-                covariance=part.covariance,
-            )
-        inference, cluster = self._inferred, self.cluster  # type: ignore[attr-defined]
-        if inference in ("double_ml", "robust") or cluster is not None:
+        layout = reported.layout
+        names = [layout.name(t, parameter) for t in terms for parameter in layout.parameters]
+        check_choice("method", method, ("wald", "likelihood_ratio"))
+        if method == "wald":
+            return effects_test(reported.fit, names, covariance=reported.covariance)
+        if X is None or y is None:
             raise ValueError(
-                "The method parameter must be 'wald' with inference='double_ml' or 'robust' and "
-                "with cluster=, whose covariance is not the likelihood's. Got 'likelihood_ratio'."
+                "The likelihood ratio needs the training rows, which a fitted model does not keep: "
+                "effects_test(terms, 'likelihood_ratio', X, y)."
             )
-        if not hasattr(part, "_tested"):
-            raise ValueError("A loaded estimator has no training rows to test with; refit it.")
-        fit, likelihood, design, offset = part._tested
-        return effects_test(fit, names, likelihood, design, offset, method="likelihood_ratio")
+        table = check_frame(self, X, reset=False)
+        return likelihood_ratio(self, self.model_, reported, names, table, y, sample_weight)
 
     def summary(self) -> Summary:
         """Return what was fitted and the table of effects, to print or to show in a notebook.
@@ -201,9 +204,4 @@ class Effects:
             intervals (and those of ``exp(coef)`` where it is a ratio) and tests; smooth and random
             terms in a table of their own. ``effects_`` has the numbers unrounded.
         """
-        return summarize(
-            self._part(),
-            type(self).__name__,
-            self._inferred,  # type: ignore[attr-defined]
-            self.cluster,  # type: ignore[attr-defined]
-        )
+        return summarize(self._reported(), type(self).__name__)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import concordance_index
+from mmfusion.model.roles import role_column
 from mmfusion.survival import check_survival
 
 __all__ = ["SurvivalPredictions"]
@@ -21,7 +22,8 @@ class SurvivalPredictions:
     """Curves, quantiles, restricted means and the score; mixed into the survival estimators.
 
     The head has ``risk``, ``survival``, ``cumulative_hazard``, ``quantile`` and
-    ``restricted_mean``, each a function of the predictors and of what `_curve_context` gives.
+    ``restricted_mean``, each a function of the predictors and of the columns of the table that the
+    head reads (`_context_columns`).
     """
 
     @abstractmethod
@@ -30,7 +32,8 @@ class SurvivalPredictions:
 
     def _curve_context(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Return what else of the table the head's curves need (strata)."""
-        return {}
+        columns = self._context_columns()  # type: ignore[attr-defined]
+        return {name: role_column(frame, name, column) for name, column in columns.items()}
 
     def predict_survival_function(
         self,

@@ -54,9 +54,6 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
     def _make_head(self) -> CategoricalHead:
         return CategoricalHead()
 
-    def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
-        return {"index": frame.index}
-
     def _expose(self) -> None:
         super()._expose()
         self.classes_ = self._head.classes_

@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.fusion import LateFusion
 from mmfusion.heads import CoxHead
-from mmfusion.heads.cox import CoxMixtureHead, TiesMethod
-from mmfusion.inputs.columns import take_column
+from mmfusion.heads.cox import TiesMethod
 from mmfusion.inputs.parameters import check_choice
 
 from ._diagnostics import CoxDiagnostics
@@ -55,8 +53,9 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
 
     Notes
     -----
-    Several rows of one subject (start-stop data) are allowed where `y` carries entry times. Curves
-    are right-continuous step functions, 1 before the first event time.
+    Several rows of one subject (start-stop data) are allowed where `y` carries entry times: name
+    the subject's column, ``id="patient"``, so that the subject's rows stay together. Curves are
+    right-continuous step functions, 1 before the first event time.
 
     Examples
     --------
@@ -85,30 +84,13 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
 
     def _make_head(self) -> CoxHead:
         check_choice("ties", self.ties, ("efron", "breslow"))
-        if isinstance(self.fusion, LateFusion) and self.fusion.combine != "risk":
-            return CoxMixtureHead(ties=self.ties, kind=self.fusion.combine)
         return CoxHead(ties=self.ties)
 
-    def _columns_of_outcome(self, frame: pd.DataFrame) -> list[Any]:
-        self._strata(frame)
-        strata = [] if self.strata is None else [self.strata]
-        return super()._columns_of_outcome(frame) + strata
-
-    def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
-        return {"strata": self._strata(frame), "index": frame.index}
-
-    def _curve_context(self, frame: pd.DataFrame) -> dict[str, Any]:
-        return {"strata": self._strata(frame)}
-
-    def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
-        strata = () if self.strata is None else (self.strata,)
-        return super()._columns_read(modalities).union(strata)
+    def _context_columns(self) -> dict[str, Any]:
+        return {"strata": self.strata}
 
     def _default_times(self) -> np.ndarray:
         return self.event_times_
-
-    def _strata(self, frame: pd.DataFrame) -> pd.Series | None:
-        return None if self.strata is None else take_column(frame, self.strata, "strata")
 
     @property
     def event_times_(self) -> np.ndarray:

@@ -12,18 +12,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.discrete import LOSSES, DiscreteLoss, Interpolation, Scheme
+from mmfusion.heads.discrete.registry import LIKELIHOODS
 from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.survival import Survival, check_survival
 
 from ._docs import documented
-from ._folds import Part
 from ._survival import SurvivalPredictions
 from .base import FusionEstimator
 
 __all__ = ["FusionDiscreteTime"]
-
-#: Losses whose intervals can share the effects of a formula.
-SHARED_EFFECTS = ("logistic_hazard", "pc_hazard", "multisurv")
 
 
 @documented
@@ -126,12 +123,7 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             check_choice("interpolation", self.interpolation, choices)
         check_number("alpha", self.alpha, 0, 1)
         check_number("sigma", self.sigma, 0.01)  # exp(1 / sigma) is the largest of the losses
-        if self.structured is not None and self.loss not in SHARED_EFFECTS:
-            raise ValueError(
-                f"The loss parameter must be one of {SHARED_EFFECTS} with a formula, whose effects "
-                f"are those on the hazard of every interval. Got {self.loss!r}."
-            )
-        return DiscreteTimeHead(
+        head = DiscreteTimeHead(
             self.loss,
             cuts=self.cuts,
             n_intervals=self.n_intervals,
@@ -140,12 +132,13 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             alpha=self.alpha,
             sigma=self.sigma,
         )
-
-    def _of_part(self, part: Part) -> Any:
-        return super()._of_part(part).set_params(cuts=self._head.cuts_)
-
-    def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
-        return {"index": frame.index}
+        if self.structured is not None and not head.likelihood.shares_effects:
+            shared = tuple(name for name, kind in LIKELIHOODS.items() if kind.shares_effects)
+            raise ValueError(
+                f"The loss parameter must be one of {shared} with a formula, whose effects "
+                f"are those on the hazard of every interval. Got {self.loss!r}."
+            )
+        return head
 
     @property
     def cuts_(self) -> np.ndarray:
@@ -233,6 +226,6 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         -------
         float
         """
-        outcome = check_survival(y, allow_competing=self.loss == "deephit")
+        outcome = check_survival(y, allow_competing=self._head.likelihood.competing)
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
         return super().score(X, any_event, sample_weight, modalities=modalities)

@@ -12,25 +12,27 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from mmfusion.fusion import JointFusion
-from mmfusion.heads.base import Target
 from mmfusion.heads.nothing import NoOutcomeHead
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.parameters import check_choice, check_names, check_number
 from mmfusion.inputs.table import check_frame
 from mmfusion.modalities import Modality, Tabular, infer_modalities
+from mmfusion.model import Beside, Network, Sample, Study
+from mmfusion.model.auxiliary import sources
+from mmfusion.model.checks import check_modalities, refuse_blind
+from mmfusion.model.draws import Draws
+from mmfusion.model.learning import prepare_network
+from mmfusion.model.subjects import EACH_ROW
 from mmfusion.objectives import Objective, Reconstruction, check_objectives
-from mmfusion.training import MIN_VALIDATION_ROWS, TrainingSettings, split_validation
+from mmfusion.training import TrainingSettings
 
-from ._checks import refuse_blind
 from ._docs import documented
 from ._fitted import Fitted
-from ._model import FusionModel
-from ._parameters import NestedModalities, check_modalities, training_settings
+from ._parameters import NestedModalities, training_settings
 from ._persistence import load_estimator, save_estimator
 from ._training import TrainingParameters
 
@@ -134,36 +136,32 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
         """
         self._unfit()
         settings = self._settings()
-        frame = check_frame(self, X, reset=True)
-        modalities = self._resolve_modalities(frame, is_array=frame is not X)
+        table = check_frame(self, X, reset=True)
+        modalities = self._resolve_modalities(table, is_array=table is not X)
         if isinstance(self.modality_dropout, Mapping):
             check_names("modality_dropout", self.modality_dropout, modalities)
         objectives = check_objectives("objectives", self.objectives, pretraining=True)
         objectives = objectives or (Reconstruction(),)
         for objective in objectives:
             self._check_objective(objective, modalities)
-
-        seeds = check_random_state(self.random_state)
-        rng = np.random.default_rng(seeds.randint(np.iinfo(np.int32).max))
         head = NoOutcomeHead()
-        target = head.fit_outcome(frame)
-        rows = np.arange(len(frame))
-        validation: tuple[np.ndarray, Target] | None = None
-        if settings.patience is not None:
-            part, held = split_validation(np.zeros(len(frame)), self.validation_fraction, rng)
-            if len(held) >= MIN_VALIDATION_ROWS:
-                rows, validation = part, (held, target.take(torch.from_numpy(held)))
-
-        model = FusionModel(modalities, self._strategy())
-        gpus = [] if settings.device == "cpu" else range(torch.cuda.device_count())
-        with torch.random.fork_rng(devices=gpus):
-            torch.manual_seed(int(rng.integers(2**31)))
-            model.prepare(frame, rows, head, target, settings, objectives=objectives, alone=True)
-            if validation is not None:
-                refuse_blind(model, validation[0], settings)
-            result = model.train(head, target, rows, validation, settings, rng)
-        model.forget()
-        self._head, self._models = head, {"model": model}
+        sample = Sample(table, head.fit_outcome(table), EACH_ROW)
+        stops = settings.patience is not None
+        study = Study.without_outcome(
+            head, sample, self.random_state, self.validation_fraction if stops else None
+        )
+        network = Network(modalities, self._strategy())
+        with Draws(int(study.rng.integers(2**31)), settings.device)():
+            beside = Beside(torch.zeros(len(table), 1, dtype=torch.float64))
+            prepared = prepare_network(
+                network, study, settings, beside, objectives=objectives, alone=True
+            )
+            if study.judging is not None:
+                known = sources(network.module, network.modalities)
+                held = prepared.data.present.cpu()[torch.from_numpy(study.judging)]
+                refuse_blind(objectives, known, held, settings)
+            result = prepared.train()
+        self.model_: Network = network
         self.history_ = result.history
         self.best_epoch_ = result.best_epoch
         self.interrupted_ = result.interrupted
@@ -198,19 +196,14 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
             )
 
     def _expose(self) -> None:
-        self.modalities_ = self._models["model"].modalities
+        self.modalities_ = self.model_.modalities
         self.is_fitted_ = True
-
-    @property
-    def model_(self) -> FusionModel:
-        """The fitted preprocessing and network."""
-        check_is_fitted(self)
-        return self._models["model"]
 
     @property
     def network_(self) -> nn.Module:
         """The trained network, on the CPU."""
-        return self.model_.network
+        check_is_fitted(self)
+        return self.model_.module
 
     def transform(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Return the embeddings of each row, those of all modalities side by side.
@@ -254,7 +247,7 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
         """
         names = [
             f"{name}_{column}"
-            for name, encoder in self.model_.network.encoders.items()
+            for name, encoder in self.model_.module.encoders.items()
             for column in range(encoder.width)
         ]
         if len(self.modalities_) > 1:
@@ -349,12 +342,16 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
         """
         return load_estimator(cls, Path(folder))
 
+    def _networks(self) -> dict[str, Network]:
+        return {"model": self.model_}
+
+    def _state(self) -> dict[str, Any]:
+        return {}
+
     def _restore(self, state: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-        self._head = NoOutcomeHead()
-        self._models = {
-            name: FusionModel.from_weights(modalities, self._strategy(), self._head, weights[name])
-            for name, modalities in state["models"].items()
-        }
+        self.model_ = Network.from_weights(
+            state["models"]["model"], self._strategy(), NoOutcomeHead(), weights["model"]
+        )
         for name, value in state["fitted"].items():
             setattr(self, name, value)
         self._expose()

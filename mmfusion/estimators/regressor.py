@@ -55,9 +55,6 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
     def _make_head(self) -> GaussianHead:
         return GaussianHead()
 
-    def _outcome_context(self, frame: pd.DataFrame) -> dict[str, Any]:
-        return {"index": frame.index}
-
     def predict(
         self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
     ) -> np.ndarray:

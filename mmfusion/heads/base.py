@@ -6,11 +6,10 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from torch import Tensor
 
 from mmfusion.heads.grid import Basis, Grid
@@ -91,6 +90,10 @@ class Head(ABC, Generic[T]):
     ratio: str | None = None
     #: Whether the laws that late fusion averages are logarithms; see `law`.
     law_is_log: bool = False
+    #: Whether the curves of several such models of the same rows can be averaged.
+    mixes_curves: bool = False
+    #: How a treatment that the networks' inputs confound enters the mean ("linear", "logistic").
+    partial: Literal["linear", "logistic"] | None = None
 
     @property
     @abstractmethod
@@ -117,8 +120,13 @@ class Head(ABC, Generic[T]):
 
     @property
     def deep_groups(self) -> tuple[int, ...]:
-        """Which of a network's outputs share one kept share: a number an output, equal if so."""
-        return (0,) * len(self.deep_basis)
+        """Which predictors share one kept share of the networks: a number each, equal if so."""
+        return (0,) * len(self.grid)
+
+    @property
+    def dispersion_unit(self) -> float:
+        """The dispersion for which `loss` is minus the mean log-likelihood, up to a constant."""
+        return 1.0
 
     @property
     def stack_constants(self) -> Basis:
@@ -295,6 +303,10 @@ class Head(ABC, Generic[T]):
         """Return how many rows of a weight above 0 have an event, None of other outcomes."""
         return None
 
+    def episodes(self, target: T) -> float:
+        """Return the share of rows that look like further episodes of a subject (start-stop)."""
+        return 0.0
+
     def has_entry(self, target: T) -> bool:
         """Return whether some row is observed only from a time after 0 (delayed entry)."""
         return False
@@ -336,6 +348,18 @@ class Head(ABC, Generic[T]):
         """Return predictors, shape (..., K), that have this law: `law` inverted."""
         return law
 
+    def partial_rows(self, target: T) -> np.ndarray:
+        """Return which rows say what a confounded treatment is expected to be, bool, (n,)."""
+        return np.ones(len(target), dtype=bool)
+
+    def response(self, target: T) -> np.ndarray:
+        """Return the outcome as numbers, shape (n,), of which `expectation` is the mean."""
+        raise TypeError(f"The outcome of {type(self).__name__} is no number.")
+
+    def expectation(self, eta: np.ndarray) -> np.ndarray:
+        """Return the mean of the outcome as numbers, shape (n,)."""
+        raise TypeError(f"The outcome of {type(self).__name__} is no number.")
+
     def finish(self, eta: Tensor, target: T) -> None:
         """Learn what only the fitted predictors of the training rows tell; nothing by default."""
 
@@ -345,64 +369,3 @@ class Head(ABC, Generic[T]):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take back what `state` returned."""
-
-    # What follows goes with the old engine.
-
-    @property
-    def predictors(self) -> tuple[str, ...]:
-        """Names of the predictors."""
-        return self.grid.names
-
-    @property
-    def has_intercept(self) -> bool:
-        """Whether the likelihood knows a constant: a Cox model's is part of its baseline."""
-        return len(self.constants) > 0
-
-    @property
-    def has_scale(self) -> bool:
-        """The same as `has_dispersion`."""
-        return self.has_dispersion
-
-    @property
-    def units(self) -> tuple[float, float]:
-        """Center and spread of the outcome: a predictor is (its value in y's units - c) / s."""
-        return 0.0, 1.0
-
-    @property
-    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """Names and matrix of `parameters`."""
-        return self.parameters.names, self.parameters.matrix
-
-    @property
-    def baseline(self) -> tuple[str, ...]:
-        """Names of a formula's constants where each predictor has one beside shared effects."""
-        names = self.constants.names
-        return () if names == self.parameters.names else names
-
-    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the predictors of the weighted mean law of late fusion's members, shape (n, K).
-
-        Parameters
-        ----------
-        etas : ndarray, shape (n, n_members, K)
-            NaN where the member's modality is absent.
-        weights : ndarray, shape (n, n_members)
-            Not negative, 0 where absent, some above 0 in each row; they need not sum to 1.
-        """
-        there = weights[:, :, None] > 0
-        members = np.where(there, self.law(np.where(there, etas, 0.0)), 0.0)
-        shares = (weights / weights.sum(1, keepdims=True))[:, :, None]
-        if not self.law_is_log:
-            return self.from_law((shares * members).sum(1))
-        with np.errstate(divide="ignore"):
-            return self.from_law(logsumexp(members + np.log(shares), axis=1))
-
-    def vote(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return what most members of late fusion say, shape (n, K): their median.
-
-        Parameters
-        ----------
-        etas, present
-            As for `pool`; each row has a member.
-        """
-        return np.nanmedian(np.where(present[:, :, None], etas, np.nan), axis=1)

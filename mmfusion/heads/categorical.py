@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -201,16 +201,20 @@ class CategoricalHead(Head[CategoricalTarget]):
         """Return the log-odds; of K classes logits whose probabilities sum to 1."""
         return law[..., 1:] - law[..., :1] if self._binary else log_softmax(law, axis=-1)
 
-    def vote(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Return the logits of the shares of the members that hold each class most probable.
+    @property
+    def partial(self) -> Literal["logistic"] | None:  # type: ignore[override]
+        return "logistic" if self._binary else None
 
-        Their mean probability counts as one member more: it decides where votes are equal.
-        """
-        mean = np.exp(self.law(self.pool(etas, present)))
-        best = self.law(np.where(present[:, :, None], etas, 0.0)).argmax(axis=2)
-        votes = (best[:, :, None] == np.arange(mean.shape[1])) & present[:, :, None]
-        shares = (votes.sum(1) + mean) / (present.sum(1)[:, None] + 1)
-        return self.from_law(np.log(shares.clip(min=1e-300)))
+    def partial_rows(self, target: CategoricalTarget) -> np.ndarray:
+        """Return the rows of the first class: the treatment is learned from them."""
+        return target.code.cpu().numpy() == 0
+
+    def response(self, target: CategoricalTarget) -> np.ndarray:
+        return target.code.cpu().numpy()
+
+    def expectation(self, eta: np.ndarray) -> np.ndarray:
+        """Return the probability of the second of two classes, shape (n,)."""
+        return self.probabilities(eta)[:, 1]
 
     def state(self) -> dict[str, np.ndarray]:
         return {"classes": self.classes_}

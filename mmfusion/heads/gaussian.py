@@ -33,18 +33,21 @@ class GaussianTarget(Target):
 
 
 class GaussianHead(Head[GaussianTarget]):
-    """Least squares: half the weighted mean squared error of the standardised outcome.
+    """Least squares: half the weighted mean squared error, divided by the outcome's variance.
+
+    The predictor is the mean in units of y.
 
     Attributes
     ----------
     center_, spread_ : float
-        Weighted mean and standard deviation of the training outcome; predictors are on the
-        standardised scale.
+        Weighted mean and standard deviation of the training outcome, in units of y: where the
+        predictor starts, and how far an output of 1 of a network moves it.
     scale_ : float
         Residual standard deviation of the training rows, in units of y.
     """
 
     has_dispersion = True
+    partial = "linear"
 
     @property
     def grid(self) -> Grid:
@@ -63,12 +66,12 @@ class GaussianHead(Head[GaussianTarget]):
 
     @property
     def deep_basis(self) -> Basis:
-        """One output of a network, the mean on the standardised scale."""
-        return Basis.identity(self.grid.names)
+        """One output of a network, in standard deviations of y."""
+        return Basis(self.grid.names, np.array([[self.spread_]]))
 
     @property
-    def units(self) -> tuple[float, float]:
-        return self.center_, self.spread_
+    def dispersion_unit(self) -> float:
+        return self.spread_**2
 
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
@@ -115,17 +118,19 @@ class GaussianHead(Head[GaussianTarget]):
         values = self._check(y, index)
         return GaussianTarget(check_weights(sample_weight, len(values)), torch.from_numpy(values))
 
-    def _standard(self, target: GaussianTarget) -> Tensor:
-        return (target.value - self.center_) / self.spread_
+    def initial(self, target: GaussianTarget) -> Tensor:
+        return target.mean(target.value)[None]
 
     def loss(self, eta: Tensor, target: GaussianTarget) -> Tensor:
-        return target.mean(0.5 * (self._standard(target) - eta[:, 0].double()) ** 2)
+        residual = (target.value - eta[:, 0].double()) / self.spread_
+        return target.mean(0.5 * residual**2)
 
     def gradient(self, eta: Tensor, target: GaussianTarget) -> Tensor:
-        return (target.shares * (eta.detach()[:, 0].double() - self._standard(target)))[:, None]
+        residual = target.value - eta.detach()[:, 0].double()
+        return (-target.shares * residual / self.dispersion_unit)[:, None]
 
     def derivatives(self, eta: Tensor, target: GaussianTarget) -> tuple[Tensor, Tensor]:
-        return self.gradient(eta, target), target.shares[:, None]
+        return self.gradient(eta, target), target.shares[:, None] / self.dispersion_unit
 
     def enough(self, target: GaussianTarget, n_coefficients: int) -> bool:
         varies = len(target.value.unique()) > 1
@@ -137,7 +142,7 @@ class GaussianHead(Head[GaussianTarget]):
         return np.searchsorted(np.quantile(value, [0.2, 0.4, 0.6, 0.8]), value)
 
     def monitor(self, eta: Tensor, target: GaussianTarget) -> Monitor:
-        value = self._standard(target)
+        value = target.value
         error = ((value - eta[:, 0]) ** 2 * target.weight).sum()
         mean = (value * target.weight).sum() / target.weight.sum()
         total = ((value - mean) ** 2 * target.weight).sum()
@@ -148,7 +153,13 @@ class GaussianHead(Head[GaussianTarget]):
 
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """Return the predicted mean in units of y, shape (n,)."""
-        return eta[:, 0] * self.spread_ + self.center_
+        return eta[:, 0]
+
+    def response(self, target: GaussianTarget) -> np.ndarray:
+        return target.value.cpu().numpy()
+
+    def expectation(self, eta: np.ndarray) -> np.ndarray:
+        return self.mean(eta)
 
     def state(self) -> dict[str, np.ndarray]:
         return {

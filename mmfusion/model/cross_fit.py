@@ -10,7 +10,7 @@ import numpy as np
 from mmfusion.model.fit import Ready
 from mmfusion.model.folds import Part, deal_study, deal_taught, parts
 from mmfusion.model.structured import fit_formulas
-from mmfusion.structured import Block, Dense, Design, Formulas, StructuredFit
+from mmfusion.structured import Block, Dense, Design, Layout, StructuredFit
 
 __all__ = ["beside_unseen", "cross_fitted", "deal_parts"]
 
@@ -80,7 +80,7 @@ def cross_fitted(ready: Ready, dealt: list[Part], seed: int) -> np.ndarray:
 
 
 def beside_unseen(
-    ready: Ready, formulas: Formulas, design: Design, deep: np.ndarray
+    ready: Ready, layout: Layout, design: Design, deep: np.ndarray
 ) -> tuple[StructuredFit, Design]:
     """Fit the coefficients beside a deep predictor (n, K) whose rows its networks did not see.
 
@@ -103,7 +103,7 @@ def beside_unseen(
         design, more = with_given(design, deep), ("(deep)",)
     of_part = ready.plan.prepared is not None
     fit = fit_formulas(
-        formulas, study.head, study.all.target, design, more=more, may_hold=of_part
+        layout, study.head, study.all.target, design, more=more, may_hold=of_part
     )
     return fit, design
 

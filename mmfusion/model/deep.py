@@ -17,7 +17,7 @@ from mmfusion.model.network import Beside, Network
 from mmfusion.model.plan import Plan
 from mmfusion.model.pools import Pool
 from mmfusion.model.study import Study
-from mmfusion.training import TrainingResult, TrainingSettings
+from mmfusion.training import InterruptedWarning, TrainingResult, TrainingSettings
 
 __all__ = ["Deep", "prepare_networks", "stack", "train_networks"]
 
@@ -100,7 +100,7 @@ def train_networks(prepared: Mapping[str, Prepared]) -> tuple[dict[str, Training
         warnings.warn(
             f"The training was interrupted before {untrained} had a turn: the model is without "
             "them.",
-            UserWarning,
+            InterruptedWarning,
             stacklevel=4,
         )
     return results, bool(untrained) or any(result.interrupted for result in results.values())

@@ -13,7 +13,7 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
 from mmfusion.model.fit import Ready, fit_part
 from mmfusion.model.folds import Folds, deal_taught
-from mmfusion.structured import Formulas, PartialEffect, partially_linear, partially_logistic
+from mmfusion.structured import Layout, PartialEffect, partially_linear, partially_logistic
 
 __all__ = ["PartialQuestion"]
 
@@ -60,8 +60,8 @@ class PartialQuestion:
         assert plan.treatment is not None
         assert ready.design is not None
         self.ready = ready
-        formulas = ready.structured.formulas
-        self.treated = find_treatment(plan.treatment, formulas, ready.modalities)
+        layout = ready.structured.layout
+        self.treated = find_treatment(plan.treatment, layout, ready.modalities)
         self.treatment = ready.design.dense()[:, self.treated]
         self.low, self.high = self.treatment.min(), self.treatment.max()
         self.binary = bool(np.isin(self.treatment, (self.low, self.high)).all())
@@ -135,7 +135,7 @@ class PartialQuestion:
             judged=False,
             random_state=seed,
             settings=replace(ready.plan.settings, verbose=0),
-            prepared=Formulas(self.without).fit(table, head),
+            prepared=Layout(self.without).fit(table, head),
         )
         study = ready.study.with_outcome(head, target).part(plan, rows)
         model = fit_part(plan, study)
@@ -143,13 +143,13 @@ class PartialQuestion:
         return model.head.expectation(model.predictor(rest.table, subjects=rest.subjects))
 
 
-def find_treatment(treatment: str, formulas: Formulas, modalities: Mapping[str, Modality]) -> int:
+def find_treatment(treatment: str, layout: Layout, modalities: Mapping[str, Modality]) -> int:
     """Return the treatment's column in the design.
 
     Parameters
     ----------
     treatment : str
-    formulas : Formulas
+    layout : Layout
         Fitted.
     modalities : mapping of str to Modality
         Fitted.
@@ -160,19 +160,18 @@ def find_treatment(treatment: str, formulas: Formulas, modalities: Mapping[str, 
         If it is no term of the formula, a smooth, or a factor of several columns; or if another
         term or a modality reads its column.
     """
-    known = [term for term in formulas.formula.terms if term.variables]
+    known = [term for term in layout.terms if term.variables]
     chosen = next((term for term in known if term.label == treatment), None)
     if chosen is None:
         raise ValueError(
-            f"The treatment parameter must name a term of the formula {formulas.formula.formula!r}, one of "
+            f"The treatment parameter must name a term of the formula {layout.formulas!r}, one of "
             f"{[term.label for term in known]}. Got {treatment!r}."
         )
-    column, *more = range(len(formulas.names))[chosen.columns]
-    if chosen.kind != "parametric" or more:
+    column, *more = range(len(layout.names))[chosen.columns]
+    if not chosen.by_coefficient or more:
         raise ValueError(
             "The treatment parameter must name a term with one coefficient: a number, or a factor "
-            f"of two levels. {treatment!r} has {1 + len(more)} coefficients "
-            f"({chosen.kind} term)."
+            f"of two levels. {treatment!r} has {1 + len(more)} coefficients."
         )
     for term in known:
         if term is not chosen and set(term.variables) & set(chosen.variables):

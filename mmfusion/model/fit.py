@@ -144,7 +144,7 @@ class Ready:
     def fit_part(self, plan: Plan, part: Part, fusion: Any = None) -> Model:
         """Return the model of the training rows of a part, with the modalities that it teaches."""
         chosen = {n: m for n, m in self.modalities.items() if n in part.modalities}
-        prepared = self.structured.formulas if isinstance(self.structured, Structured) else None
+        prepared = self.structured.layout
         own = plan.for_part(chosen, prepared, part.teaches)
         own = own if fusion is None else replace(own, strategy=fusion)
         return fit_part(own, self.study.part(own, part.train))

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from mmfusion.model.share import UnjudgedWarning
 from mmfusion.model.study import Study
 from mmfusion.structured import SeparationWarning
+from mmfusion.training import InterruptedWarning
 
 __all__ = ["Folds", "Part", "deal_folds", "deal_study", "deal_taught", "parts", "quietly"]
 
@@ -164,7 +166,7 @@ def parts(
 def quietly() -> Iterator[None]:
     """Say nothing of coefficients and weights that nobody keeps, while the context lasts."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TooFewToJudge)
+        warnings.simplefilter("ignore", UnjudgedWarning)
         warnings.simplefilter("ignore", InterruptedWarning)
         warnings.simplefilter("ignore", SeparationWarning)
         yield

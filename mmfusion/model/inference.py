@@ -17,24 +17,25 @@ from mmfusion.model.folds import Part
 from mmfusion.model.structured import Structured
 from mmfusion.structured import (
     Design,
-    Formulas,
+    Layout,
     HeadLikelihood,
     PartialEffect,
     StructuredFit,
     effects_table,
     robust_covariance,
 )
+from mmfusion.training import InterruptedWarning
 
 __all__ = ["Inference", "Question"]
 
 
 @dataclass(frozen=True, eq=False)
 class Inference:
-    """The reported coefficients of a model's formulas, and how they were found.
+    """The reported coefficients of a model's layout, and how they were found.
 
     Attributes
     ----------
-    formulas : Formulas
+    layout : Layout
     fit : StructuredFit
         The reported fit.
     covariance : ndarray, shape (p, p)
@@ -51,7 +52,7 @@ class Inference:
         Whether Ctrl-C ended it.
     """
 
-    formulas: Formulas
+    layout: Layout
     fit: StructuredFit
     covariance: np.ndarray
     effects: pd.DataFrame
@@ -64,7 +65,7 @@ class Inference:
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays; the formulas are the model's."""
-        names = [self.formulas.name_of(at) for at in self.effects.index]
+        names = [self.layout.name_of(at) for at in self.effects.index]
         return {
             **{n: getattr(self, n) for n in ("covariance", "how", "orthogonalization")},
             **{n: getattr(self, n) for n in ("cluster", "n_events", "variances")},
@@ -77,12 +78,12 @@ class Inference:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], formulas: Formulas) -> Self:
+    def from_state(cls, state: dict[str, Any], layout: Layout) -> Self:
         """Take back what `state` returned."""
-        fit = StructuredFit.from_state(state["fit"], formulas.terms)
+        fit = StructuredFit.from_state(state["fit"], layout.terms)
         table = state["effects"]
         effects = pd.DataFrame(table["values"], columns=table["columns"])
-        effects.index = formulas.index(table["names"])
+        effects.index = layout.index(table["names"])
         return cls(**{**state, "fit": fit, "effects": effects, "formulas": formulas})
 
 
@@ -183,10 +184,10 @@ class FinalFit(Question):
             reported, covariance = self._replaced(reported, covariance, offset, *effect)
         table = effects_table(reported, covariance=covariance)
         return Inference(
-            part.formulas,
+            part.layout,
             reported,
             covariance,
-            table.set_axis(part.formulas.index(table.index.tolist())),
+            table.set_axis(part.layout.index(table.index.tolist())),
             plan.inference,
             plan.orthogonalization,
             plan.cluster,
@@ -222,7 +223,7 @@ class FinalFit(Question):
         warnings.warn(
             f"The training was interrupted before inference={self.ready.plan.inference!r} was "
             "done: the effects are those of inference='model'.",
-            UserWarning,
+            InterruptedWarning,
             stacklevel=4,
         )
         found = FinalFit.answer(self, model, offset)
@@ -258,8 +259,8 @@ class CrossFit(FinalFit):
         except KeyboardInterrupt:
             return self._interrupted(model, offset)
         part = self._part(model)
-        whole, design = beside_unseen(self.ready, part.formulas, self._design, deep)
-        reported = whole.first(len(part.formulas.names))
+        whole, design = beside_unseen(self.ready, part.layout, self._design, deep)
+        reported = whole.first(len(part.layout.names))
         return self._report(part, reported, whole, design, np.zeros_like(offset))
 
 

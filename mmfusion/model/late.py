@@ -17,6 +17,7 @@ from mmfusion.model.plan import Plan
 from mmfusion.model.pool_rows import PoolRows
 from mmfusion.model.pools import Mean, OutOfFold, Pool, Single, Stack, Weighted
 from mmfusion.model.study import Study
+from mmfusion.training import InterruptedWarning
 
 __all__ = ["POOLS", "check_entry", "learn_pool", "make_pool", "out_of_fold"]
 
@@ -101,7 +102,7 @@ def out_of_fold(
             warnings.warn(
                 "The training was interrupted before the out-of-fold predictions were there: the "
                 "networks are combined as LateFusion('mean') does.",
-                UserWarning,
+                InterruptedWarning,
                 stacklevel=3,
             )
             return Folded(None, True)

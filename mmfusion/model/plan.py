@@ -18,7 +18,7 @@ from mmfusion.model.auxiliary import check_auxiliary
 from mmfusion.model.checks import check_modalities, check_widths
 from mmfusion.model.network import DesignUse, Start
 from mmfusion.objectives import Objective
-from mmfusion.structured import Formulas
+from mmfusion.structured import Layout
 from mmfusion.training import TrainingSettings
 
 __all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "Plan"]
@@ -58,7 +58,7 @@ class Plan:
     random_state : int, RandomState or None
     judged : bool
         Whether only that share of the deep predictor is kept that the judging rows believe.
-    prepared : Formulas or None
+    prepared : Layout or None
         The formulas as all rows made them, in a plan for a part of the rows.
     teaches : ndarray of bool, shape (n, n_modalities), or None
         Which rows teach which modality, in a plan for a part of the rows.
@@ -83,7 +83,7 @@ class Plan:
     validation_fraction: float
     random_state: Any
     judged: bool = True
-    prepared: Formulas | None = None
+    prepared: Layout | None = None
     teaches: np.ndarray | None = None
 
     @classmethod
@@ -210,7 +210,7 @@ class Plan:
         return self.settings.patience is not None and not self.strategy.linear
 
     def for_part(
-        self, modalities: Mapping[str, Modality], prepared: Formulas | None, teaches: np.ndarray
+        self, modalities: Mapping[str, Modality], prepared: Layout | None, teaches: np.ndarray
     ) -> Self:
         """Return the plan for a part of the rows, with those modalities that the part teaches.
 
@@ -218,7 +218,7 @@ class Plan:
         ----------
         modalities : mapping of str to Modality
             Of the rows' networks.
-        prepared : Formulas or None
+        prepared : Layout or None
             Of all rows.
         teaches : ndarray of bool, shape (n_rows, n_modalities)
         """

@@ -12,12 +12,10 @@ from scipy.special import logsumexp
 from mmfusion.heads.base import Head, Target
 from mmfusion.structured import Design, HeadLikelihood, TermColumns, fit_structured
 
-__all__ = ["SLOPE", "PoolRows", "average"]
+__all__ = ["SLOPE", "PoolRows", "average", "stacked"]
 
 #: Penalty of a stack's coefficients: half of this times their squares, of a standardised outcome.
 RIDGE = 1.0
-#: Of fewer events (rows, where there is no censoring) a coefficient is not learned by itself.
-ENOUGH = 5
 #: The largest slope of standardised log-hazards.
 SLOPE = 20.0
 
@@ -51,7 +49,7 @@ class PoolRows:
 
     def enough(self, n_coefficients: int) -> bool:
         """Return whether these rows say enough to learn so many coefficients from."""
-        return len(self.target) > 0 and self.head.enough(self.target, ENOUGH * n_coefficients)
+        return len(self.target) > 0 and self.head.enough(self.target, n_coefficients)
 
     def loss(self, pooled: np.ndarray) -> float:
         return float(self.head.loss(self.offset + torch.from_numpy(pooled), self.target))
@@ -73,7 +71,7 @@ class PoolRows:
         stand the constants that the head leaves to a stack.
         """
         (n, m, k), constants = self.etas.shape, self.head.stack_constants.matrix
-        columns = self.head.stacked(np.where(members[:, None], self.etas, 0.0))  # (n, m, K)
+        columns = stacked(self.head, np.where(members[:, None], self.etas, 0.0))  # (n, m, K)
         used = np.flatnonzero(members & (np.ptp(columns, axis=0) > 0).any(1))
         matrix = np.hstack(
             [columns[:, used].transpose(0, 2, 1).reshape(n * k, -1), np.tile(constants, (n, 1))]
@@ -81,7 +79,7 @@ class PoolRows:
         coef = np.zeros(m + k)
         if not matrix.shape[1]:
             return coef
-        solve = self._newton if self.head.has_information else self._bfgs
+        solve = self._bfgs if self.head.interacts and k > 1 else self._newton
         found = solve(matrix, len(used))
         coef[:m][used] = found[: len(used)]
         coef[m:] = constants @ found[len(used) :]
@@ -121,6 +119,11 @@ class PoolRows:
         start = np.zeros(matrix.shape[1])
         start[:n_used] = 1.0 / max(n_used, 1)
         return minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-6}).x
+
+
+def stacked(head: Head, etas: np.ndarray) -> np.ndarray:
+    """Return members' predictors, (..., K), as a stack reads them: logits less their mean."""
+    return etas - etas.mean(-1, keepdims=True) if head.shift_invariant else etas
 
 
 def average(head: Head, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:

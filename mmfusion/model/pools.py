@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize
 
 from mmfusion.heads.base import Head, Target
-from mmfusion.model.pool_rows import SLOPE, PoolRows, average
+from mmfusion.model.pool_rows import SLOPE, PoolRows, average, stacked
 
 __all__ = ["Centred", "Mean", "OutOfFold", "Pool", "Single", "Stack", "Weighted", "on_simplex"]
 
@@ -250,7 +250,7 @@ class Stack(Centred):
     def combine(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:
         m, k = etas.shape[1:]
         result = np.empty((len(etas), k))
-        columns = head.stacked(np.where(present[:, :, None], etas, 0.0))
+        columns = stacked(head, np.where(present[:, :, None], etas, 0.0))
         patterns, which = np.unique(present, axis=0, return_inverse=True)
         for number, members in enumerate(patterns):
             rows = which.ravel() == number

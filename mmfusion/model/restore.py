@@ -62,4 +62,4 @@ def model_of(
     if state["inference"] is None:
         return model, None
     assert isinstance(part, Structured)
-    return model, Inference.from_state(state["inference"], part.formulas)
+    return model, Inference.from_state(state["inference"], part.layout)

@@ -8,11 +8,15 @@ from torch import Tensor, from_numpy
 
 from mmfusion.heads.base import Head, Target
 
-__all__ = ["kept_share"]
+__all__ = ["UnjudgedWarning", "kept_share"]
 
 #: Gain of the deep predictor, in twice the log-likelihood of the judging rows, at which half of
 #: the best share is kept: see docs/classical.md.
 EVIDENCE = 4.0
+
+
+class UnjudgedWarning(UserWarning):
+    """There were no rows to judge the networks by."""
 
 
 def kept_share(

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from mmfusion.heads.base import Head, Target
 from mmfusion.model.plan import Plan
-from mmfusion.model.share import kept_share
+from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.study import Study
 from mmfusion.structured import (
     CollinearityError,
     Design,
-    Formulas,
+    Layout,
     HeadLikelihood,
     SeparationWarning,
     StructuredFit,
@@ -42,6 +42,7 @@ class Constant:
     #: Whether there is a model by itself, without the networks.
     complete = False
     n_network_columns = 0
+    layout: Layout | None = None
     #: The columns of the table that formulas read.
     columns: tuple[str, ...] = ()
 
@@ -83,11 +84,11 @@ class Constant:
 
 
 class Structured:
-    """Formulas, their exact fit, and what of the deep predictor belongs to it.
+    """Layout, their exact fit, and what of the deep predictor belongs to it.
 
     Attributes
     ----------
-    formulas : Formulas
+    layout : Layout
         Fitted on all rows: knots, levels and constraints know nothing of the outcome.
     orthogonalization : {"post_hoc", "online", "two_stage", None}
     center, spread : ndarray, shape (q,)
@@ -111,8 +112,8 @@ class Structured:
     projection: np.ndarray
     variances: np.ndarray
 
-    def __init__(self, formulas: Formulas, orthogonalization: str | None, n_predictors: int) -> None:
-        self.formulas = formulas
+    def __init__(self, layout: Layout, orthogonalization: str | None, n_predictors: int) -> None:
+        self.layout = layout
         self.orthogonalization = orthogonalization
         self.share = np.ones(n_predictors)
         self.pool_base = np.zeros(n_predictors)
@@ -120,11 +121,11 @@ class Structured:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that the formulas read."""
-        return tuple(self.formulas.columns_read)
+        return self.layout.columns
 
     def design(self, table: pd.DataFrame) -> Design:
         """Return the design of some rows."""
-        return self.formulas.transform(table)
+        return self.layout.transform(table)
 
     def network_offset(self, design: Design, n_rows: int) -> Tensor:
         """Return what the networks' predictor is added to: the classical model's, shape (n, K)."""
@@ -136,7 +137,7 @@ class Structured:
 
     def network_design(self, table: pd.DataFrame) -> Tensor:
         """Return the formula's columns as networks see them: standardised, without constants."""
-        columns = self.formulas.columns(table)
+        columns = network_columns(self.design(table))
         varies = self.spread > 0
         return torch.from_numpy(
             (columns - self.center)[:, varies] / self.spread[varies]
@@ -165,7 +166,7 @@ class Structured:
             "There are too few rows, or events, to hold some out and judge the networks by them: "
             "the model is its structured part alone. Give fit an eval_set, or say patience=None to "
             "keep the networks unjudged.",
-            UserWarning,
+            UnjudgedWarning,
             stacklevel=4,
         )
 
@@ -206,7 +207,7 @@ class Structured:
         def fit_classical() -> StructuredFit:
             if classical is not None:
                 return classical
-            return fit_formulas(self.formulas, *whole, may_hold=may_hold)
+            return fit_formulas(self.layout, *whole, may_hold=may_hold)
 
         if not deep.any() or self.orthogonalization == "two_stage":
             self.final = fit_classical()
@@ -215,10 +216,10 @@ class Structured:
                 eta = design.predict(fit_classical().coef)
                 self.projection = project(HeadLikelihood(head, target), eta, design, deep)
             beside = self.beside(design, deep)
-            self.final = fit_formulas(self.formulas, *whole, offset=beside, may_hold=may_hold)
+            self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=may_hold)
         rest = deep - design.predict(self.projection)
         parts = (design.predict(self.final.coef), rest)
-        variance = np.array([head.variance(part) for part in parts])
+        variance = np.array([_variance(part, head) for part in parts])
         self.variances = variance / max(variance.sum(), np.finfo(float).tiny)
         return self.beside(design, deep)
 
@@ -239,7 +240,7 @@ class Structured:
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays."""
         return {
-            "formulas": self.formulas.state(),
+            "layout": self.layout.state(),
             "orthogonalization": self.orthogonalization,
             "start": self.start.state(),
             "final": self.final.state(),
@@ -254,13 +255,18 @@ class Structured:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Return the fitted part that `state` described."""
         arrays = state["arrays"]
-        formulas = Formulas.from_state(state["formulas"])
-        part = cls(formulas, state["orthogonalization"], len(arrays["share"]))
+        layout = Layout.from_state(state["layout"])
+        part = cls(layout, state["orthogonalization"], len(arrays["share"]))
         for name in ("start", "final"):
-            setattr(part, name, StructuredFit.from_state(state[name], formulas.terms))
+            setattr(part, name, StructuredFit.from_state(state[name], layout.terms))
         for name, value in arrays.items():
             setattr(part, name, value)
         return part
+
+
+def network_columns(design: Design) -> np.ndarray:
+    """Return the columns of a design that networks read, over the rows of the table alone."""
+    return np.hstack([block.rows.dense() for block in design.blocks])
 
 
 def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design | None]:
@@ -273,30 +279,30 @@ def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design | Non
     head, table = study.head, study.all.table
     if plan.formulas is None:
         return Constant(head.initial(study.training).numpy()), None
-    formulas = plan.prepared or Formulas(plan.formulas).fit(table, head)
-    part = Structured(formulas, plan.orthogonalization, len(head.grid))
+    layout = plan.prepared or Layout(plan.formulas).fit(table, head)
+    part = Structured(layout, plan.orthogonalization, len(head.grid))
     design = part.design(table)
     if plan.design_use.read:
         study.all.subjects.refuse_design()
-        part.standardise(formulas.columns(table))
+        part.standardise(network_columns(design))
     of_part = plan.prepared is not None
     if study.trains_all:
-        part.start = fit_formulas(formulas, head, study.all.target, design, may_hold=of_part)
+        part.start = fit_formulas(layout, head, study.all.target, design, may_hold=of_part)
         return part, design
     mine, target = design.take(study.rows), study.training
     try:
-        part.start = fit_formulas(formulas, head, target, mine, may_hold=of_part)
+        part.start = fit_formulas(layout, head, target, mine, may_hold=of_part)
     except CollinearityError:
         # What all rows do not identify either is an error, before anything is trained.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit_formulas(formulas, head, study.all.target, design, may_hold=of_part)
-        part.start = fit_formulas(formulas, head, target, mine, may_hold=True)
+            fit_formulas(layout, head, study.all.target, design, may_hold=of_part)
+        part.start = fit_formulas(layout, head, target, mine, may_hold=True)
     return part, design
 
 
 def fit_formulas(
-    formulas: Formulas,
+    layout: Layout,
     head: Head,
     target: Target,
     design: Design,
@@ -310,14 +316,14 @@ def fit_formulas(
     A constant of the grid that no row is at risk for (an interval) has the value of the one before
     it. Other coefficients may be held at 0 if `may_hold`: in a fold, or of a part of the rows.
     """
-    names = [*formulas.names, *more]
-    n_constants = formulas.n_constants
+    names = [*layout.names, *more]
+    n_constants = len(layout.constants)
     holds = np.full(len(names), may_hold)
     holds[:n_constants] = True
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit, held = fit_identified(
-            HeadLikelihood(head, target), design, formulas.terms, offset, names, holds
+            HeadLikelihood(head, target), design, layout.terms, offset, names, holds
         )
     for warning in caught:
         # A baseline's hazard of 1 at the last event is as right as Kaplan and Meier's.
@@ -330,3 +336,10 @@ def fit_formulas(
     for place in np.flatnonzero(unseen):
         coef[place] = coef[known[max(int(np.searchsorted(known, place)) - 1, 0)]]
     return replace(fit, coef=coef)
+
+
+def _variance(eta: np.ndarray, head: Head) -> float:
+    """Return the variance over rows, summed over predictors."""
+    if head.shift_invariant:  # a number added to all logits says nothing
+        eta = eta - eta.mean(axis=1, keepdims=True)
+    return float(eta.var(axis=0).sum())

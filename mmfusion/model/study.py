@@ -137,6 +137,26 @@ class Study:
         rng = np.random.default_rng(seeds.randint(np.iinfo(np.int32).max))
         return cls(head, sample, np.arange(len(sample)), None, None, cluster, seeds, rng)
 
+    @classmethod
+    def without_outcome(
+        cls, head: Head, sample: Sample, random_state: Any, validation_fraction: float | None
+    ) -> Self:
+        """Return the study of rows of which nothing is known but their modalities.
+
+        Parameters
+        ----------
+        validation_fraction : float or None
+            Share of the rows that judge; None: nobody does.
+        """
+        study = cls._seeded(head, sample, None, random_state)
+        if validation_fraction is None:
+            return study
+        labels = np.zeros(len(sample))
+        part, held = split_validation(labels, validation_fraction, study.rng)
+        if len(held) < MIN_VALIDATION_ROWS:
+            return study
+        return replace(study, rows=part, judges=sample.take(held), judging=held)
+
     def part(self, plan: Plan, rows: np.ndarray, head: Head | None = None) -> Self:
         """Return the study of some of the rows, in which judging rows are dealt anew.
 

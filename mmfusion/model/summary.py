@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from ._structured import StructuredPart
+from mmfusion.model.inference import Inference
 
 __all__ = ["Summary", "summarize"]
 
@@ -91,43 +90,41 @@ def _html_table(table: pd.DataFrame) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def summarize(part: StructuredPart, name: str, inference: str, cluster: Any = None) -> Summary:
-    """Return the report of a fitted structured part.
+def summarize(reported: Inference, name: str) -> Summary:
+    """Return the report of a fitted model's formulas.
 
     Parameters
     ----------
-    part : StructuredPart
+    reported : Inference
     name : str
         Of the estimator.
-    inference : str
-    cluster : label, optional
-        The column whose levels the sandwich sums over.
     """
-    fit, effects = part.reported, part.effects
+    fit, effects, deep_share = reported.fit, reported.effects, reported.variances[1]
     counts = {"rows": str(fit.n_rows)}
-    if part.n_events is not None:
-        counts["events"] = str(part.n_events)
+    if reported.n_events is not None:
+        counts["events"] = str(reported.n_events)
     counts |= {
         "log-likelihood": f"{fit.log_likelihood:.2f}",
         "edf": f"{fit.edf.sum():.2f}",
     }
-    if part.shares[1] == 0:  # of networks no one knows how many parameters they spend
+    if deep_share == 0:  # of networks no one knows how many parameters they spend
         counts["AIC"] = f"{fit.aic:.2f}"
-    how = {
-        "inference": inference if cluster is None else f"{inference}, clusters of {cluster}",
-        "orthogonalization": str(part.orthogonalization),
-        "deep share of the predictor's variance": f"{part.shares[1]:.2f}",
+    how, cluster = reported.how, reported.cluster
+    facts = {
+        "inference": how if cluster is None else f"{how}, clusters of {cluster}",
+        "orthogonalization": str(reported.orthogonalization),
+        "deep share of the predictor's variance": f"{deep_share:.2f}",
     }
     smooth = effects["edf"].notna() if "edf" in effects else np.zeros(len(effects), dtype=bool)
     tables = [
         _formatted(_coefficients(effects[~smooth], df_residual=fit.df_residual)),
         _formatted(effects[smooth].filter(["edf", "chi2", "p"])),
     ]
-    notes = [_interval_note(part, inference, cluster)]
+    notes = [_interval_note(reported)]
     if fit.ratio is not None:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
-    if part.shares[1] > 0:
-        notes.append(_meaning(part, inference))
+    if deep_share > 0:
+        notes.append(_meaning(reported))
     if np.isfinite(fit.df_residual):
         notes.append(f"t has {fit.df_residual:.1f} degrees of freedom.")
     if fit.runaway:
@@ -135,8 +132,8 @@ def summarize(part: StructuredPart, name: str, inference: str, cluster: Any = No
     if np.any(smooth):
         notes.append("Smooth terms: effective degrees of freedom, and a test that they are zero.")
     return Summary(
-        f"{name}: {part.formula.formula}",
-        [counts, how],
+        f"{name}: {_shown(reported.layout.formulas)}",
+        [counts, facts],
         [table for table in tables if len(table)],
         notes,
     )
@@ -152,20 +149,27 @@ def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
     return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
 
 
-def _interval_note(part: StructuredPart, inference: str, cluster: Any) -> str:
-    deep = part.shares[1] > 0
-    key = "model" if inference == "cross_fit" and not deep else inference
+def _shown(formulas: Any) -> str:
+    """Return one formula as it is, several with the parameters that they are of."""
+    if isinstance(formulas, Mapping):
+        return "; ".join(f"{parameter}: {text}" for parameter, text in formulas.items())
+    return str(formulas)
+
+
+def _interval_note(reported: Inference) -> str:
+    deep = reported.variances[1] > 0
+    key = "model" if reported.how == "cross_fit" and not deep else reported.how
     note = f"Standard errors and 95% intervals: {_INTERVALS[key]}"
-    if cluster is not None and inference != "robust":
+    if reported.cluster is not None and reported.how != "robust":
         note += ", by the sandwich covariance"
-    if deep and inference in ("model", "robust"):
+    if deep and reported.how in ("model", "robust"):
         return f"{note}, the deep part taken as known: it was learned, so they are too narrow."
     return f"{note}."
 
 
-def _meaning(part: StructuredPart, inference: str) -> str:
+def _meaning(reported: Inference) -> str:
     """Return which effect the coefficients are."""
-    if inference in ("cross_fit", "double_ml") or part.orthogonalization is None:
+    if reported.how in ("cross_fit", "double_ml") or reported.orthogonalization is None:
         return "Effects are given all else in the model, the deep part included."
     return (
         "Effects are those of the classical model: what the deep part shares with the columns is "

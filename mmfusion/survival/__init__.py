@@ -12,6 +12,7 @@ from mmfusion.survival.curves import (
     log_rank_test,
     nelson_aalen,
 )
+from mmfusion.survival.episodes import episode_share
 from mmfusion.survival.outcome import Survival, check_survival, surv
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Survival",
     "censoring_distribution",
     "check_survival",
+    "episode_share",
     "kaplan_meier",
     "log_rank_test",
     "nelson_aalen",

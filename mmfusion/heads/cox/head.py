@@ -27,7 +27,7 @@ from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.metrics import concordance_index
-from mmfusion.survival import Survival, check_survival
+from mmfusion.survival import Survival, check_survival, episode_share
 
 __all__ = ["CoxHead", "CoxTarget"]
 
@@ -100,6 +100,7 @@ class CoxHead(Head[CoxTarget]):
     """
 
     interacts = True
+    mixes_curves = True
     ratio = "hazard ratio"
 
     def __init__(self, ties: TiesMethod = "efron") -> None:
@@ -232,6 +233,9 @@ class CoxHead(Head[CoxTarget]):
 
     def n_events(self, target: CoxTarget) -> int:
         return int((target.event & (target.weight > 0)).sum())
+
+    def episodes(self, target: CoxTarget) -> float:
+        return episode_share(target.time.cpu().numpy(), target.entry.cpu().numpy())
 
     def has_entry(self, target: CoxTarget) -> bool:
         return bool((target.entry > 0).any())

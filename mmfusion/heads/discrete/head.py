@@ -30,7 +30,7 @@ from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.metrics import concordance_index
-from mmfusion.survival import Survival, check_survival
+from mmfusion.survival import Survival, check_survival, episode_share
 
 __all__ = ["DiscreteTimeHead"]
 
@@ -269,6 +269,9 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
     def n_events(self, target: DiscreteTimeTarget) -> int:
         """Return how many rows have an event, those beyond the grid among them."""
         return int(((target.event > 0) & (target.weight > 0)).sum())
+
+    def episodes(self, target: DiscreteTimeTarget) -> float:
+        return episode_share(target.time.cpu().numpy(), target.entry.cpu().numpy())
 
     def has_entry(self, target: DiscreteTimeTarget) -> bool:
         return bool((target.entry > 0).any())
