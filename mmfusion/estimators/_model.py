@@ -20,6 +20,7 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
 from mmfusion.objectives import Objective, WeightedObjectives
 from mmfusion.training import (
+    Rows,
     TrainingResult,
     TrainingSettings,
     make_fabric,
@@ -233,30 +234,29 @@ class FusionModel:
         offset = None if offsets is None else offsets[0][chosen]
         if self.linear:
             return fit_linear(self.network, head, data, target, offset)
-        held_out, held_offset = None, None
+        held_out = None
         if validation is not None:
             source = self.data if self.eval_data is None else self.eval_data
             held, held_target, held_rows = _present_rows(
                 source, validation[1], validation[0], of_rows=True
             )
             if head.informative(held_target):
-                held_out = (held, held_target)
+                held_offset = None
                 if offsets is not None:
                     of_source = offsets[0] if self.eval_data is None else offsets[1]
                     held_offset = of_source[held_rows]  # type: ignore[index]
+                held_out = Rows(held, held_target, held_offset)
         if self.design_use.orthogonal:
             check_batches(self.network.cell.coefficients.shape[0], len(data), settings)  # type: ignore[union-attr]
         result = train(
             self.network,
             head,
-            data,
-            target,
+            Rows(data, target, offset),
             settings,
             rng,
             held_out,
-            offset,
-            held_offset,
-            self.objectives,
+            objectives=self.objectives,
+            may_stay_untrained=offsets is not None,
         )
         self._fit_cell(settings)
         return result

@@ -3,7 +3,8 @@
 from mmfusion.training.batches import MIN_VALIDATION_ROWS, deal, split_validation
 from mmfusion.training.callbacks import Callback, ProgressBar, TrainingState
 from mmfusion.training.device import make_fabric
-from mmfusion.training.inference import predict_eta
+from mmfusion.training.inference import network_outputs, predict_eta
+from mmfusion.training.rows import Rows
 from mmfusion.training.settings import TrainingSettings
 from mmfusion.training.trainer import TrainingDivergedError, TrainingResult, train
 from mmfusion.training.two_pass import two_pass_backward
@@ -12,12 +13,14 @@ __all__ = [
     "MIN_VALIDATION_ROWS",
     "Callback",
     "ProgressBar",
+    "Rows",
     "TrainingDivergedError",
     "TrainingResult",
     "TrainingSettings",
     "TrainingState",
     "deal",
     "make_fabric",
+    "network_outputs",
     "predict_eta",
     "split_validation",
     "train",

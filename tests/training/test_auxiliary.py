@@ -25,7 +25,7 @@ from mmfusion.objectives import (
     WeightedObjectives,
 )
 from mmfusion.objectives.base import ObjectiveModule
-from mmfusion.training import Callback, TrainingDivergedError, TrainingSettings, train
+from mmfusion.training import Callback, Rows, TrainingDivergedError, TrainingSettings, train
 from mmfusion.training.auxiliary import AuxiliaryLosses
 
 N, WIDTHS = 30, {"rna": 5, "ct": 4, "clinic": 3}
@@ -88,7 +88,6 @@ def test_two_passes_have_the_gradient_of_one(micro: int) -> None:
             torch.arange(N),
             None,
             chunk,
-            None,
             lambda eta: head.loss(eta, target),
             lambda eta: head.gradient(eta, target),
         )
@@ -106,7 +105,8 @@ def run(objectives: Any = ALL, network: FusionNetwork | None = None, **settings:
     given = {"epochs": 4, "patience": None, "batch_size": None, "device": "cpu", **settings}
     torch.manual_seed(1)
     rng = np.random.default_rng(0)
-    result = train(network, head, data, target, TrainingSettings(**given), rng, objectives=built)
+    rows = Rows(data, target)
+    result = train(network, head, rows, TrainingSettings(**given), rng, objectives=built)
     return result, network, built
 
 
