@@ -71,7 +71,7 @@ class Prepared:
             self._judging_rows(),
             basis=basis,
             objectives=self.objectives,
-            judge_untrained=self.beside.complete,
+            may_stay_untrained=self.beside.complete,
         )
         self.network.fit_cell(self.data, settings)
         return result

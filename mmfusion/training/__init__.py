@@ -3,15 +3,23 @@
 from mmfusion.training.batches import MIN_VALIDATION_ROWS, deal, split_validation
 from mmfusion.training.callbacks import Callback, ProgressBar, TrainingState
 from mmfusion.training.device import make_fabric
-from mmfusion.training.inference import predict_eta
+from mmfusion.training.inference import network_outputs
+from mmfusion.training.rows import Rows
 from mmfusion.training.settings import Training, TrainingSettings
-from mmfusion.training.trainer import TrainingDivergedError, TrainingResult, train
+from mmfusion.training.trainer import (
+    InterruptedWarning,
+    TrainingDivergedError,
+    TrainingResult,
+    train,
+)
 from mmfusion.training.two_pass import two_pass_backward
 
 __all__ = [
     "MIN_VALIDATION_ROWS",
     "Callback",
+    "InterruptedWarning",
     "ProgressBar",
+    "Rows",
     "Training",
     "TrainingDivergedError",
     "TrainingResult",
@@ -19,7 +27,7 @@ __all__ = [
     "TrainingState",
     "deal",
     "make_fabric",
-    "predict_eta",
+    "network_outputs",
     "split_validation",
     "train",
     "two_pass_backward",

@@ -17,7 +17,7 @@ from mmfusion.training.two_pass import two_pass_backward
 
 __all__ = ["AuxiliaryLosses"]
 
-#: Embeddings, predictors and the objectives' targets of some rows.
+#: Embeddings, outputs and the objectives' targets of some rows of the data.
 _Outputs = tuple[list[Tensor], Tensor, dict[str, Tensor]]
 
 
@@ -32,7 +32,7 @@ class AuxiliaryLosses:
     autocast : callable, optional
         Returns the context in which the network runs.
     labels : ndarray of int, shape (n_rows,), optional
-        Groups of the training rows' outcome.
+        The group of the outcome of each row of the training data.
     """
 
     def __init__(
@@ -64,28 +64,40 @@ class AuxiliaryLosses:
         rows: Tensor,
         present: Tensor | None,
         micro: int | None,
-        offset: Tensor | None,
         likelihood: Callable[[Tensor], Tensor],
         gradient: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Add the gradient of all losses of a batch to the parameters; return the losses.
 
         With `micro`, in two passes: the losses are those of the whole batch, and so is their
-        gradient, exactly, as the auxiliary losses too read the network's outputs alone.
+        gradient, exactly, as the auxiliary losses too read what the network puts out alone.
+
+        Parameters
+        ----------
+        epoch : int
+        data : MultimodalData
+        rows : Tensor of int64, shape (batch,)
+            Of the data: a subject each.
+        present : Tensor of bool, shape (batch, n_modalities), optional
+        micro : int, optional
+        likelihood : callable (outputs) -> Tensor
+            The head's loss of the network's outputs, shape (batch, D).
+        gradient : callable (outputs) -> Tensor of float64, shape (batch, D)
+            Its gradient in these.
         """
         labels = None if self.labels is None else self.labels[rows]
         mask = data.present[rows] if present is None else present
         if micro is None or micro >= len(rows):
-            embeddings, eta, targets = self.run(epoch, data, rows, present)
+            embeddings, outputs, targets = self.run(epoch, data, rows, present)
             total, losses = self.objectives(epoch, embeddings, mask, targets, labels)
             if self.joint(epoch):
-                loss = likelihood(eta if offset is None else eta + offset)
+                loss = likelihood(outputs)
                 losses.insert(0, loss.detach())
                 total = total + loss
             total.backward()
         else:
             total, losses = self._two_pass(
-                epoch, data, rows, present, mask, labels, micro, offset, likelihood, gradient
+                epoch, data, rows, present, mask, labels, micro, likelihood, gradient
             )
         if self.objectives.alone:
             losses.insert(0, total.detach())
@@ -100,7 +112,6 @@ class AuxiliaryLosses:
         mask: Tensor,
         labels: Tensor | None,
         micro: int,
-        offset: Tensor | None,
         likelihood: Callable[[Tensor], Tensor],
         gradient: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, list[Tensor]]:
@@ -110,23 +121,22 @@ class AuxiliaryLosses:
 
         def forward(first: int, last: int) -> Tensor:
             mine = None if present is None else present[first:last]
-            embeddings, eta, targets = self.run(epoch, data, rows[first:last], mine)
+            embeddings, outputs, targets = self.run(epoch, data, rows[first:last], mine)
             if not torch.is_grad_enabled():  # the first pass
                 parts.append(targets)
-                widths[:] = [eta.shape[1], *(e.shape[1] for e in embeddings)]
-            return torch.cat([eta, *embeddings], dim=1)
+                widths[:] = [outputs.shape[1], *(e.shape[1] for e in embeddings)]
+            return torch.cat([outputs, *embeddings], dim=1)
 
-        def pull(outputs: Tensor) -> Tensor:
-            outputs = outputs.detach().requires_grad_()
-            eta, *embeddings = outputs.split(widths, dim=1)
+        def pull(everything: Tensor) -> Tensor:
+            everything = everything.detach().requires_grad_()
+            outputs, *embeddings = everything.split(widths, dim=1)
             total, losses = self.objectives(epoch, embeddings, mask, _join(parts), labels)
             total.backward()  # the objectives' own parameters get theirs here
-            assert outputs.grad is not None
-            pulled = outputs.grad.double()
+            assert everything.grad is not None
+            pulled = everything.grad.double()
             if self.joint(epoch):
-                whole = eta.detach() if offset is None else eta.detach() + offset
-                pulled[:, : widths[0]] += gradient(whole)
-                losses.insert(0, likelihood(whole).detach())
+                pulled[:, : widths[0]] += gradient(outputs.detach())
+                losses.insert(0, likelihood(outputs.detach()))
             found.extend([total.detach(), losses])
             return pulled
 
@@ -136,13 +146,13 @@ class AuxiliaryLosses:
     def run(
         self, epoch: int, data: MultimodalData, rows: Tensor, present: Tensor | None
     ) -> _Outputs:
-        """Return embeddings and predictors in the weights' precision, and the targets."""
+        """Return embeddings and outputs in the weights' precision, and the targets."""
         inputs, mask = data.batch(rows, present)
         with self.autocast():
-            embeddings, eta = self.network.embed_and_predict(inputs, mask)
+            embeddings, outputs = self.network.embed_and_predict(inputs, mask)
             mask = data.present[rows] if mask is None else mask
             targets = self.objectives.targets(epoch, inputs, mask)
-        return [embedding.to(eta.dtype) for embedding in embeddings], eta, targets
+        return [embedding.to(outputs.dtype) for embedding in embeddings], outputs, targets
 
     def after_step(self) -> None:
         """Follow a step of the optimiser."""

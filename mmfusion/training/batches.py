@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["MIN_VALIDATION_ROWS", "deal", "split_validation"]
+__all__ = ["MIN_VALIDATION_ROWS", "deal", "largest_of_groups", "split_validation"]
 
 #: A validation part of fewer rows says nothing; all rows are then trained on, for all epochs.
 MIN_VALIDATION_ROWS = 8
@@ -42,6 +42,20 @@ def deal(labels: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[
     # As cards are dealt: the rows label by label, in shuffled order, one to each batch in turn.
     deck = order[np.argsort(labels[order], kind="stable")]
     return [deck[first::n_batches] for first in rng.permutation(n_batches)]
+
+
+def largest_of_groups(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return the largest label of each group, shape (n_groups,), groups numbered from 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> largest_of_groups(np.array([0, 1, 0, 0]), np.array([0, 0, 1, 1])).tolist()
+    [1, 0]
+    """
+    largest = np.full(group.max() + 1, labels.min())
+    np.maximum.at(largest, group, labels)
+    return largest
 
 
 def split_validation(
@@ -89,8 +103,7 @@ def _hold_groups(
 ) -> np.ndarray:
     """Return which rows are held out, a mask, whole groups (numbered from 0) of them."""
     size = np.bincount(group)
-    label_of = np.full(len(size), labels.min())
-    np.maximum.at(label_of, group, labels)
+    label_of = largest_of_groups(labels, group)
     held_out = np.zeros(len(size), dtype=bool)
     for label in np.unique(label_of):
         dealt = rng.permutation(np.flatnonzero(label_of == label))

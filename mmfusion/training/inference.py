@@ -1,4 +1,4 @@
-"""Predictors of many rows, a chunk at a time, without a graph."""
+"""What a network puts out for many rows, a chunk at a time, without a graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfusion.modalities.base import MultimodalData, TableData
 
-__all__ = ["chunk_size", "predict_eta"]
+__all__ = ["chunk_size", "network_outputs"]
 
 IMAGE_CHUNK = 128
 TABLE_CHUNK = 65_536
@@ -23,14 +23,14 @@ def chunk_size(data: MultimodalData) -> int:
 
 
 @torch.no_grad()
-def predict_eta(
+def network_outputs(
     network: nn.Module,
     data: MultimodalData,
     rows_at_once: int | None = None,
     precision: str = "32-true",
     forward: Callable[..., Any] | None = None,
 ) -> Tensor:
-    """Return the predictors of all rows in evaluation mode, float64, on the data's device.
+    """Return the outputs for all rows of the data, in evaluation mode, on the data's device.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ def predict_eta(
     precision : str
         "bf16-mixed" runs the network under autocast.
     forward : callable, optional
-        What of the network to run; by default its predictors.
+        What of the network to run; by default all of it, up to its D outputs.
 
     Returns
     -------
-    Tensor of float64, shape (n_rows, K)
+    Tensor of float64, shape (n_rows, D)
     """
     device = data.present.device
     was_training = network.training
@@ -55,3 +55,4 @@ def predict_eta(
         parts = [(forward or network)(*data.batch(rows)) for rows in chunks]
     network.train(was_training)
     return torch.cat(parts).double()
+

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.fusion.dropout import drop_modalities
-from mmfusion.heads.base import Head, Target
+from mmfusion.heads.base import Head
 from mmfusion.modalities.base import MultimodalData
 from mmfusion.objectives.weighted import WeightedObjectives
 from mmfusion.training.auxiliary import AuxiliaryLosses
@@ -23,12 +23,17 @@ from mmfusion.training.averaging import WeightAverage
 from mmfusion.training.batches import deal
 from mmfusion.training.callbacks import Callback, EpochPrinter, ProgressBar, TrainingState
 from mmfusion.training.device import make_fabric
-from mmfusion.training.inference import predict_eta
+from mmfusion.training.inference import network_outputs
+from mmfusion.training.rows import Batch, Rows
 from mmfusion.training.schedule import warmup_cosine
 from mmfusion.training.settings import TrainingSettings
 from mmfusion.training.two_pass import two_pass_backward
 
-__all__ = ["TrainingDivergedError", "TrainingResult", "train"]
+__all__ = ["InterruptedWarning", "TrainingDivergedError", "TrainingResult", "train"]
+
+
+class InterruptedWarning(UserWarning):
+    """Ctrl-C ended a training; the message says what is kept."""
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -59,20 +64,23 @@ class TrainingResult:
 def train(
     network: nn.Module,
     head: Head,
-    data: MultimodalData,
-    target: Target,
+    rows: Rows,
     settings: TrainingSettings,
     rng: np.random.Generator,
-    validation: tuple[MultimodalData, Target] | None = None,
-    offset: Tensor | None = None,
-    validation_offset: Tensor | None = None,
+    validation: Rows | None = None,
+    basis: Tensor | None = None,
     objectives: WeightedObjectives | None = None,
+    *,
+    may_stay_untrained: bool = False,
 ) -> TrainingResult:
     """Train `network` in place by AdamW and leave its best weights in it, on the CPU.
 
+    The predictors are ``offset + Z M'``: Z the network's outputs, a row a subject, M the deep
+    basis. Batches are dealt by subject, with all rows of each, and the network sees a subject once
+    a step, however many rows it has.
+
     The best weights are those of the epoch with the lowest validation loss; without validation
-    rows, those of the last epoch. Ctrl-C ends the training and keeps them too. With an offset the
-    untrained network is a candidate as well, as epoch 0: it adds nothing to the offset.
+    rows, those of the last epoch. Ctrl-C ends the training and keeps them too.
 
     With objectives, pretraining epochs come first, in which their losses alone are trained; only
     epochs after them are candidates. Their own parameters (decoders, predictors, temperatures) are
@@ -81,17 +89,22 @@ def train(
     Parameters
     ----------
     network : FusionNetwork
+        Of D outputs.
     head : Head
-    data, target : MultimodalData, Target
+    rows : Rows
         The training rows.
     settings : TrainingSettings
+        Its `batch_size` and `micro_batch_size` count subjects.
     rng : numpy Generator
         Deals the batches. Dropout and modality dropout draw from torch's global generator.
-    validation : tuple of MultimodalData and Target, optional
-    offset, validation_offset : Tensor of float64, shape (n_rows, K), optional
-        Added to the network's predictors in the likelihood: a structured predictor.
+    validation : Rows, optional
+    basis : Tensor of float64, shape (K, D), optional
+        The deep basis M; by default the identity.
     objectives : WeightedObjectives, optional
         Auxiliary losses, computed within a batch, also where it is trained in micro-batches.
+    may_stay_untrained : bool, default=False
+        Whether the untrained network is a candidate too, as epoch 0 or the last pretraining epoch:
+        for outputs that start at zero, and so add nothing to the offset.
 
     Returns
     -------
@@ -102,11 +115,9 @@ def train(
     TrainingDivergedError
         If a loss is NaN or infinite.
     """
-    loop = _Loop(network, head, data, target, settings, rng, validation, objectives)
-    if offset is not None:
-        loop.offset = offset.to(loop.device)
-    if validation_offset is not None:
-        loop.validation_offset = validation_offset.to(loop.device)
+    loop = _Loop(
+        network, head, rows, settings, rng, validation, basis, objectives, may_stay_untrained
+    )
     try:
         return loop.run()
     finally:
@@ -116,19 +127,17 @@ def train(
 class _Loop:
     """The state of one training; it lives as long as `train` runs."""
 
-    offset: Tensor | None = None
-    validation_offset: Tensor | None = None
-
     def __init__(
         self,
         network: nn.Module,
         head: Head,
-        data: MultimodalData,
-        target: Target,
+        rows: Rows,
         settings: TrainingSettings,
         rng: np.random.Generator,
-        validation: tuple[MultimodalData, Target] | None,
+        validation: Rows | None,
+        basis: Tensor | None,
         objectives: WeightedObjectives | None,
+        may_stay_untrained: bool,
     ) -> None:
         fabric = make_fabric(settings.device, settings.precision)
         self.device = fabric.device
@@ -138,24 +147,23 @@ class _Loop:
         )
         self.network = network.to(self.device)
         self.head = head
-        self.data = data.to(self.device)
-        self.target = target.to(self.device)
+        self.rows = rows.to(self.device)
+        self.basis = None if basis is None else basis.to(self.device)
         self.settings = settings
-        self.dropout = _modality_dropout(settings, self.data)
+        self.dropout = _modality_dropout(settings, self.rows.data)
         self.rng = rng
-        self.validation = (
-            None
-            if validation is None
-            else (validation[0].to(self.device), validation[1].to(self.device))
-        )
-        n = len(target)
+        self.validation = None if validation is None else validation.to(self.device)
+        self.may_stay_untrained = may_stay_untrained and validation is not None
+        self.labels = rows.largest_of_subjects(head.stratify(rows.target))
+        n = len(self.labels)
         self.full_batch = settings.batch_size is None or settings.batch_size >= n
-        self.labels = head.stratify(target)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         groups = list(network.parameter_groups())  # type: ignore[operator]
         self.auxiliary: AuxiliaryLosses | None = None
         if objectives is not None:
-            labels = head.groups(target) if objectives.needs_labels else None
+            labels = None
+            if objectives.needs_labels:
+                labels = rows.largest_of_subjects(head.groups(rows.target))
             self.auxiliary = AuxiliaryLosses(
                 objectives, self.network, self.device, self.autocast, labels
             )
@@ -181,7 +189,7 @@ class _Loop:
                 begun.append(callback)
                 callback.on_fit_begin(state)
             first = self.pretrain_epochs
-            if self.validation_offset is not None and not first:
+            if self.may_stay_untrained and not first:
                 best.consider(0, self.validate(0)["val_loss"], self.kept_module())
             for epoch in range(1, settings.epochs + 1):
                 started = time.perf_counter()
@@ -189,9 +197,8 @@ class _Loop:
                 record["learning_rate"] = self.optimizer.param_groups[0]["lr"] / self.scales[0]
                 record.update(self.validate(epoch))
                 record["seconds"] = time.perf_counter() - started
-                # Predictors start at zero: with an offset, the last pretraining epoch adds nothing.
-                untrained = epoch == first and self.validation_offset is not None
-                judged = epoch > first or untrained
+                # Pretraining leaves the output layer alone: its last epoch has untrained outputs.
+                judged = epoch > first or (epoch == first and self.may_stay_untrained)
                 best.consider(epoch, record.get("val_loss") if judged else None, self.kept_module())
                 state.history.append(record)
                 state.record = record
@@ -206,7 +213,7 @@ class _Loop:
             warnings.warn(
                 f"Training was interrupted in epoch {len(state.history) + 1}; "
                 f"the weights of epoch {best.epoch} are kept.",
-                UserWarning,
+                InterruptedWarning,
                 stacklevel=4,
             )
         finally:
@@ -221,7 +228,7 @@ class _Loop:
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Take every step of one epoch; return the mean losses over its batches, by name."""
-        losses = [self.step(rows, target, epoch) for rows, target in self.batches()]
+        losses = [self.step(batch, epoch) for batch in self.batches()]
         names = ["loss"] if self.auxiliary is None else self.auxiliary.columns(epoch)
         # One look at all losses of the epoch: a look a step would stall a GPU.
         values = torch.stack(losses)
@@ -241,18 +248,21 @@ class _Loop:
             )
         return dict(zip(names, values.mean(0).tolist(), strict=True))
 
-    def batches(self) -> Any:
+    def batches(self) -> Iterator[Batch]:
         if self.full_batch:  # the target's own plan serves every step
-            return [(torch.arange(len(self.target), device=self.device), self.target)]
-        parts = deal(self.labels, self.settings.batch_size, self.rng)  # type: ignore[arg-type]
-        order = torch.from_numpy(np.concatenate(parts)).to(self.device)
-        return self.head.batches(self.target, order.split([len(part) for part in parts]))
+            yield self.rows.whole(self.basis)
+            return
+        dealt = deal(self.labels, self.settings.batch_size, self.rng)  # type: ignore[arg-type]
+        order = torch.from_numpy(np.concatenate(dealt)).to(self.device)
+        chosen = self.rows.of_subjects(order.split([len(subjects) for subjects in dealt]))
+        for rows, target in self.head.batches(self.rows.target, chosen):
+            yield self.rows.batch(rows, target, self.basis)
 
-    def step(self, rows: Tensor, target: Target, epoch: int) -> Tensor:
+    def step(self, batch: Batch, epoch: int) -> Tensor:
         settings = self.settings
         present = None
         if self.dropout is not None:
-            present = drop_modalities(self.data.present[rows], self.dropout)
+            present = drop_modalities(self.rows.data.present[batch.subjects], self.dropout)
         factor = warmup_cosine(
             self.step_number, settings.epochs * self.steps_an_epoch, settings.warmup
         )
@@ -260,7 +270,7 @@ class _Loop:
             group["lr"] = settings.learning_rate * scale * factor
         self.step_number += 1
         self.optimizer.zero_grad()
-        losses = self.backward(rows, target, present, epoch)
+        losses = self.backward(batch, present, epoch)
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, settings.clip_norm)
         self.optimizer.step()
@@ -270,41 +280,35 @@ class _Loop:
             self.auxiliary.after_step()
         return losses
 
-    def forward(self, rows: Tensor, present: Tensor | None) -> Tensor:
-        inputs, present = self.data.batch(rows, present)
+    def forward(self, subjects: Tensor, present: Tensor | None) -> Tensor:
+        inputs, present = self.rows.data.batch(subjects, present)
         if self.autocast is None:
-            eta = self.network(inputs, present)
-        else:
-            with self.autocast():
-                eta = self.network(inputs, present)
-        return eta if self.offset is None else eta + self.offset[rows]
+            return self.network(inputs, present)
+        with self.autocast():
+            return self.network(inputs, present)
 
-    def backward(self, rows: Tensor, target: Target, present: Tensor | None, epoch: int) -> Tensor:
-        micro = self.settings.micro_batch_size
+    def backward(self, batch: Batch, present: Tensor | None, epoch: int) -> Tensor:
+        subjects, micro = batch.subjects, self.settings.micro_batch_size
+
+        def loss(outputs: Tensor) -> Tensor:
+            return self.head.loss(batch.predictors(outputs), batch.target)
+
+        def gradient(outputs: Tensor) -> Tensor:
+            return batch.pull(self.head.gradient(batch.predictors(outputs), batch.target))
+
         if self.auxiliary is not None:
-            return self.auxiliary.backward(
-                epoch,
-                self.data,
-                rows,
-                present,
-                micro,
-                None if self.offset is None else self.offset[rows],
-                lambda eta: self.head.loss(eta, target),
-                lambda eta: self.head.gradient(eta, target),
-            )
-        if micro is None or micro >= len(rows):
-            loss = self.head.loss(self.forward(rows, present), target)
-            loss.backward()
-            return loss.detach()[None]
+            data = self.rows.data
+            return self.auxiliary.backward(epoch, data, subjects, present, micro, loss, gradient)
+        if micro is None or micro >= len(subjects):
+            value = loss(self.forward(subjects, present))
+            value.backward()
+            return value.detach()[None]
 
         def chunk(first: int, last: int) -> Tensor:
             mask = None if present is None else present[first:last]
-            return self.forward(rows[first:last], mask)
+            return self.forward(subjects[first:last], mask)
 
-        eta = two_pass_backward(
-            self.network, chunk, lambda eta: self.head.gradient(eta, target), len(rows), micro
-        )
-        return self.head.loss(eta, target)[None]
+        return loss(two_pass_backward(self.network, chunk, gradient, len(subjects), micro))[None]
 
     def kept_module(self) -> nn.Module:
         return self.network if self.average is None else self.average.module
@@ -312,16 +316,14 @@ class _Loop:
     def validate(self, epoch: int) -> dict[str, float]:
         if self.validation is None:
             return {}
-        data, target = self.validation
+        data, settings = self.validation.data, self.settings
         if self.auxiliary is not None and self.auxiliary.objectives.alone:
-            settings = self.settings
             found = self.auxiliary.validate(data, settings.batch_size, settings.micro_batch_size)
             return self._finite(found, epoch)
-        eta = predict_eta(
-            self.kept_module(), data, self.settings.micro_batch_size, self.settings.precision
+        outputs = network_outputs(
+            self.kept_module(), data, settings.micro_batch_size, settings.precision
         )
-        if self.validation_offset is not None:
-            eta = eta + self.validation_offset
+        eta, target = self.validation.whole(self.basis).predictors(outputs), self.validation.target
         losses = self._finite({"val_loss": float(self.head.loss(eta, target))}, epoch)
         score = self.head.monitor(eta, target)
         return losses | ({} if score is None else {f"val_{score.name}": score.value})

@@ -52,26 +52,26 @@ def two_pass_backward(
 ) -> Tensor:
     """Accumulate the exact gradient of a loss that couples all rows, a chunk of rows at a time.
 
-    The first pass computes the predictors of all rows without a graph; `gradient` gives
-    dL/d eta of the whole batch; the second pass repeats the forward of each chunk, with the same
-    dropout masks, and pulls its part of dL/d eta back to the parameters. Since
-    dL/d theta = sum_i (dL/d eta_i) (d eta_i/d theta) this is exact, at the memory of one chunk
-    (Gao, Zhang, Han & Callan 2021, section 3).
+    The first pass computes the outputs z of all rows without a graph; `gradient` gives dL/dz of
+    the whole batch; the second pass repeats the forward of each chunk, with the same dropout masks,
+    and pulls its part of dL/dz back to the parameters. Since
+    dL/d theta = sum_i (dL/dz_i) (dz_i/d theta) this is exact, at the memory of one chunk (Gao,
+    Zhang, Han & Callan 2021, section 3).
 
     Parameters
     ----------
     network : torch.nn.Module
         Whose batch-norm running statistics are updated once, not twice.
-    forward : callable (first, last) -> Tensor, shape (last - first, K)
-        Predictors of the rows ``first:last`` of the batch.
-    gradient : callable (eta) -> Tensor
-        dL/d eta of the whole batch, of the shape of eta.
+    forward : callable (first, last) -> Tensor, shape (last - first, D)
+        Outputs for the rows ``first:last`` of the batch.
+    gradient : callable (outputs) -> Tensor
+        dL/dz of the whole batch, of the shape of the outputs.
     n_rows, micro_batch_size : int
 
     Returns
     -------
-    Tensor, shape (n_rows, K)
-        The predictors of the first pass, without graph.
+    Tensor, shape (n_rows, D)
+        The outputs of the first pass, without graph.
     """
     device = next(network.parameters()).device
     # Of almost equal size: a last chunk of one row would break batch norm.
@@ -83,12 +83,12 @@ def two_pass_backward(
         for first, last in chunks:
             states.append(_generator_states(device))
             parts.append(forward(first, last))
-    eta = torch.cat(parts)
-    pulled = gradient(eta)
+    outputs = torch.cat(parts)
+    pulled = gradient(outputs)
     after = _generator_states(device)
     for (first, last), state in zip(chunks, states, strict=True):
         _restore(state, device)
         part = forward(first, last)
         part.backward(pulled[first:last].to(part.dtype))
     _restore(after, device)
-    return eta
+    return outputs

@@ -14,7 +14,7 @@ from mmfusion.estimators import FusionPretrainer
 from mmfusion.fusion import EarlyFusion, LateFusion
 from mmfusion.metrics import concordance_index
 from mmfusion.modalities import Genes, Image, Tabular
-from mmfusion.training import predict_eta, split_validation
+from mmfusion.training import network_outputs, split_validation
 from tests.estimators.common import FUSIONS, cohort_for, make_model, modalities, predictions
 
 GENES = [f"gene_{i}" for i in range(10)]
@@ -57,11 +57,11 @@ def test_nothing_of_the_tensors_of_absent_rows_is_read(fitted: tuple[Any, pd.Dat
         model = make_model("cox", fusion, epochs=1).fit(frame, cohort_for("cox")[1])
         (inner,) = model._models.values()
         data = inner.transform(frame, torch.device("cpu"), "32-true")
-        wanted = predict_eta(inner.network, data)
+        wanted = network_outputs(inner.module, data)
         absent = ~data.parts["rna"].present
         assert int(absent.sum()) == 6
         data.parts["rna"].numeric[absent] = torch.nan
-        torch.testing.assert_close(predict_eta(inner.network, data), wanted, rtol=0, atol=0)
+        torch.testing.assert_close(network_outputs(inner.module, data), wanted, rtol=0, atol=0)
 
 
 def test_rows_do_not_depend_on_what_other_rows_lack(fitted: tuple[Any, pd.DataFrame]) -> None:

@@ -13,7 +13,7 @@ import torch
 from mmfusion import Genes, Image, Tabular
 from mmfusion.estimators import FusionCox
 from mmfusion.fusion import OPERATORS, JointFusion
-from mmfusion.training import Training, predict_eta
+from mmfusion.training import Training, network_outputs
 from tests.estimators.common import cohort_for
 
 TAKERS = sorted(name for name, kind in OPERATORS.items() if kind.takes_tokens)
@@ -62,13 +62,13 @@ def test_what_absent_cells_hold_is_never_read(name: str) -> None:
     model, frame = fit(name, epochs=1)
     (inner,) = model._models.values()
     data = inner.transform(frame, torch.device("cpu"), "32-true")
-    wanted = predict_eta(inner.network, data)
+    wanted = network_outputs(inner.module, data)
     absent = ~data.parts["rna"].present
     assert int(absent.sum()) == 6
     assert int((~data.parts["scan"].present).sum()) > 3
     for content in (torch.nan, 1e30):
         data.parts["rna"].numeric[absent] = content
-        torch.testing.assert_close(predict_eta(inner.network, data), wanted, rtol=0, atol=0)
+        torch.testing.assert_close(network_outputs(inner.module, data), wanted, rtol=0, atol=0)
     # The other rows' predictions do not change with what these six lack.
     full = frame.copy()
     genes = [c for c in frame if str(c).startswith("gene_")]

@@ -25,7 +25,14 @@ from mmfusion.objectives import (
     WeightedObjectives,
 )
 from mmfusion.objectives.base import ObjectiveModule
-from mmfusion.training import Callback, Training, TrainingDivergedError, TrainingSettings, train
+from mmfusion.training import (
+    Callback,
+    Rows,
+    Training,
+    TrainingDivergedError,
+    TrainingSettings,
+    train,
+)
 from mmfusion.training.auxiliary import AuxiliaryLosses
 
 N, WIDTHS = 30, {"rna": 5, "ct": 4, "clinic": 3}
@@ -88,7 +95,6 @@ def test_two_passes_have_the_gradient_of_one(micro: int) -> None:
             torch.arange(N),
             None,
             chunk,
-            None,
             lambda eta: head.loss(eta, target),
             lambda eta: head.gradient(eta, target),
         )
@@ -112,7 +118,8 @@ def run(objectives: Any = ALL, network: FusionNetwork | None = None, **settings:
     given = {"epochs": 4, "patience": None, "batch_size": None, **settings}
     torch.manual_seed(1)
     rng = np.random.default_rng(0)
-    result = train(network, head, data, target, make_settings(**given), rng, objectives=built)
+    rows = Rows(data, target)
+    result = train(network, head, rows, make_settings(**given), rng, objectives=built)
     return result, network, built
 
 
