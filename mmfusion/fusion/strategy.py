@@ -293,6 +293,10 @@ class LateFusion(BaseEstimator):
         """Whether hidden layers follow the fusion, which other columns can enter."""
         return bool(self.hidden)
 
+    def alike(self) -> LateFusion:
+        """Return late fusion of the same networks in which all count alike."""
+        return LateFusion("mean", "risk", self.dim, self.hidden, self.dropout, self.folds)
+
     def member(self) -> JointFusion:
         """Return the fusion of one member: that of a single modality."""
         return JointFusion("concat", self.dim, self.hidden, self.dropout)

@@ -10,7 +10,7 @@ import numpy as np
 from mmfusion.model.fit import Ready
 from mmfusion.model.folds import Part, deal_study, deal_taught, parts
 from mmfusion.model.structured import fit_formulas
-from mmfusion.structured import Block, Dense, Design, Layout, StructuredFit
+from mmfusion.structured import Design, Given, Layout, StructuredFit
 
 __all__ = ["beside_unseen", "cross_fitted", "deal_parts"]
 
@@ -98,27 +98,19 @@ def beside_unseen(
     design : Design
         What it was fitted to.
     """
-    study, more = ready.study, ()
+    study = ready.study
+    more: tuple[str, ...] = ()
     if _adds(design, deep):
         design, more = with_given(design, deep), ("(deep)",)
     of_part = ready.plan.prepared is not None
-    fit = fit_formulas(
-        layout, study.head, study.all.target, design, more=more, may_hold=of_part
-    )
+    fit = fit_formulas(layout, study.head, study.all.target, design, more=more, may_hold=of_part)
     return fit, design
 
 
 def with_given(design: Design, values: np.ndarray) -> Design:
     """Return a design with a further column: a given predictor (n, K), of one coefficient."""
-    place = np.array([[design.n_columns]])
-    blocks = [
-        Block(Dense(column[:, None]), np.eye(values.shape[1])[:, [k]], place)
-        for k, column in enumerate(values.T)
-        if column.any()
-    ]
-    return Design(
-        design.n_rows, design.n_predictors, design.n_columns + 1, [*design.blocks, *blocks]
-    )
+    given = Given(values[:, :, None], np.array([[design.n_columns]]))
+    return Design(design.n_rows, design.n_predictors, design.n_columns + 1, (*design.blocks, given))
 
 
 def _adds(design: Design, deep: np.ndarray) -> bool:

@@ -29,8 +29,8 @@ class CoxMixtureHead(CoxHead):
 
     With weights w of sum 1, renormalised over the members a row has, ``S(t) = sum_m w_m S_m(t)``,
     the mixture. Its Brier score is at no time above the weighted mean of the members' (the square
-    is convex). It has no proportional hazards. Members are trained one by one, as with `CoxHead`; then
-    `finish` and all predictions take their log-hazards side by side, shape (n, n_members), NaN
+    is convex). It has no proportional hazards. Members are trained one by one, as with `CoxHead`;
+    then `finish` and all predictions take their log-hazards side by side, shape (n, n_members), NaN
     where a member's modality is absent.
 
     Parameters
@@ -230,7 +230,7 @@ class Curves(Centred):
         """Return what a row has without members: no curve."""
         return np.full((n_rows, len(self.names)), np.nan)
 
-    def finish(self, head: Head, eta: Tensor, target: Target) -> CoxMixtureHead:
+    def finish(self, head: Head[Any], eta: Tensor, target: Any) -> CoxMixtureHead:
         mixture = CoxMixtureHead.like(head)
         mixture.weights_ = self.weights
         mixture.finish(eta, target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -61,6 +61,7 @@ class PartialQuestion:
         assert ready.design is not None
         self.ready = ready
         layout = ready.structured.layout
+        assert layout is not None
         self.treated = find_treatment(plan.treatment, layout, ready.modalities)
         self.treatment = ready.design.dense()[:, self.treated]
         self.low, self.high = self.treatment.min(), self.treatment.max()

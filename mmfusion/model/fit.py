@@ -19,8 +19,8 @@ from mmfusion.model.late import check_entry, learn_pool, make_pool, out_of_fold
 from mmfusion.model.learning import Prepared
 from mmfusion.model.network import Beside
 from mmfusion.model.plan import Plan
-from mmfusion.model.structured import Constant, Structured, begin
 from mmfusion.model.pools import OutOfFold, Pool
+from mmfusion.model.structured import Constant, Structured, begin
 from mmfusion.model.study import Study
 from mmfusion.model.subjects import EACH_ROW, Subjects
 from mmfusion.structured import Design
@@ -55,7 +55,10 @@ class Model:
     interrupted: bool
 
     def members(
-        self, table: pd.DataFrame, only: Collection[str] | None = None, subjects: Subjects = EACH_ROW
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the networks' predictors (n, M, K), NaN where absent, and presence (n, M)."""
         design = None
@@ -68,7 +71,10 @@ class Model:
         return subjects.spread(etas), subjects.spread(present)
 
     def deep_predictor(
-        self, table: pd.DataFrame, only: Collection[str] | None = None, subjects: Subjects = EACH_ROW
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
     ) -> np.ndarray:
         """Return the pooled predictor of the networks, (n, K); zero for rows without a modality.
 
@@ -80,12 +86,15 @@ class Model:
         etas, present = self.members(table, only, subjects)
         if not self.structured.complete:
             asked = list(self.deep.modalities) if only is None else list(only)
-            refuse_empty(table, present.any(1), asked)
+            refuse_empty(table, np.asarray(present.any(1)), asked)
         pool = self.deep.pool
         return pool.pooled(pool.standardised(etas), present, self.head)
 
     def predictor(
-        self, table: pd.DataFrame, only: Collection[str] | None = None, subjects: Subjects = EACH_ROW
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
     ) -> np.ndarray:
         """Return the predictors of some rows, float64 of shape (n, K).
 
@@ -161,7 +170,9 @@ def prepare(plan: Plan, study: Study) -> Ready:
     check_entry(plan.strategy, study.head, study.all.target)
     pool_folds: Folds = []
     if plan.strategy.pool_folds and plan.modalities:
-        pool_folds = deal_study(study, plan.strategy.pool_folds, "LateFusion('mean') or fewer folds")
+        pool_folds = deal_study(
+            study, plan.strategy.pool_folds, "LateFusion('mean') or fewer folds"
+        )
     structured, design = begin(plan, study)
     beside = _beside(plan, study, structured, design)
     draws = Draws(int(study.rng.integers(2**31)), plan.settings.device)
@@ -175,11 +186,11 @@ def prepare(plan: Plan, study: Study) -> Ready:
     names = list(ready.modalities)
     pool_parts = parts(study, names, ready.present, pool_folds, needs_any=not structured.complete)
     if not structured.complete:
-        refuse_empty(study.all.table, ready.present.any(1), names)
+        refuse_empty(study.all.table, np.asarray(ready.present.any(1)), names)
         own = [one.judged.present.any(1).numpy() for one in networks.values() if one.judged]
         if own and study.judges is not None:
             there = study.judges.subjects.spread(np.any(own, axis=0))
-            refuse_empty(study.judges.table, there, names)
+            refuse_empty(study.judges.table, np.asarray(there), names)
     return replace(ready, pool_parts=pool_parts)
 
 
@@ -232,10 +243,7 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     interrupted = interrupted or folded.interrupted
     model = Model(head, structured, Deep(networks, pool), plan.settings, results, interrupted)
     _judge(ready, model, deep)
-    classical = structured.start if study.trains_all else None
-    offset_of_final = structured.settle(
-        design, deep, head, target, classical, may_hold=plan.prepared is not None
-    )
+    offset_of_final = structured.settle(design, deep, head, target)
     if folded.unseen is not None and not structured.complete:
         deep = _as_new(pool, head, folded.unseen, deep)
     eta = torch.from_numpy(structured.predictor(design, deep))

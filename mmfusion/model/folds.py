@@ -157,7 +157,7 @@ def parts(
         if needs_any:
             any_of = np.asarray(present[:, chosen].any(1))
             train, held = train[any_of[train]], held[any_of[held]]
-        modalities = [names[at] for at in chosen]
+        modalities = [names[int(at)] for at in chosen]
         dealt.append(Part(train, held, modalities, teaches[train][:, chosen]))
     return dealt
 

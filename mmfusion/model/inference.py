@@ -17,8 +17,8 @@ from mmfusion.model.folds import Part
 from mmfusion.model.structured import Structured
 from mmfusion.structured import (
     Design,
-    Layout,
     HeadLikelihood,
+    Layout,
     PartialEffect,
     StructuredFit,
     effects_table,
@@ -65,7 +65,10 @@ class Inference:
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays; the formulas are the model's."""
-        names = [self.layout.name_of(at) for at in self.effects.index]
+        names = [
+            at if isinstance(at, str) else self.layout.name(*at) if at[1] else at[0]
+            for at in self.effects.index
+        ]
         return {
             **{n: getattr(self, n) for n in ("covariance", "how", "orthogonalization")},
             **{n: getattr(self, n) for n in ("cluster", "n_events", "variances")},
@@ -84,7 +87,7 @@ class Inference:
         table = state["effects"]
         effects = pd.DataFrame(table["values"], columns=table["columns"])
         effects.index = layout.index(table["names"])
-        return cls(**{**state, "fit": fit, "effects": effects, "formulas": formulas})
+        return cls(**{**state, "fit": fit, "effects": effects, "layout": layout})
 
 
 class Question(ABC):
@@ -280,9 +283,7 @@ class DoubleML(FinalFit):
             return self._interrupted(model, offset)
         part = self._part(model)
         at = self.partial.treated
-        return self._report(
-            part, part.final, part.final, self._design, offset, effect=(at, effect)
-        )
+        return self._report(part, part.final, part.final, self._design, offset, effect=(at, effect))
 
 
 QUESTIONS: dict[str, type[Question]] = {

@@ -94,7 +94,8 @@ def out_of_fold(
     shape = (len(study.all), len(names), k)
     etas, present = np.full(shape, np.nan), np.zeros(shape[:2], dtype=bool)
     offset = torch.zeros(len(study.all), k, dtype=torch.float64)
-    fusion = LateFusion("mean", "risk", plan.strategy.dim, plan.strategy.hidden, plan.strategy.dropout)  # type: ignore[union-attr, arg-type]
+    assert isinstance(plan.strategy, LateFusion)
+    fusion = plan.strategy.alike()
     for part in parts:
         try:
             model = fit_part(plan, part, fusion)
@@ -107,12 +108,13 @@ def out_of_fold(
             )
             return Folded(None, True)
         held = study.all.take(part.held)
-        found, there = model.members(held)
+        found, there = model.members(held.table, subjects=held.subjects)
         members = np.array([list(names).index(name) for name in model.deep.networks])
         at = np.ix_(part.held, members)
         present[at] = there
         etas[at] = model.deep.pool.standardised(found)
-        offset[part.held] = torch.from_numpy(model.structured.start_offset(held.table))
+        design = model.structured.design(held.table)
+        offset[part.held] = torch.from_numpy(model.structured.pool_offset(design, len(held)))
     return Folded(OutOfFold(etas, present, offset), False)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmfusion.heads.base import Head
 from mmfusion.modalities.base import MultimodalData
 from mmfusion.model.auxiliary import sources, teachable
 from mmfusion.model.checks import check_batches, fit_modality

@@ -356,5 +356,6 @@ def _without_pretrained(modality: Modality) -> Modality:
 
 def _build_encoder(modality: Modality, strategy: JointFusion | EarlyFusion) -> Encoder:
     if strategy.reduces:
-        return build_reduced_encoder(modality, strategy.reduce, strategy.n_components)  # type: ignore[union-attr]
+        assert isinstance(strategy.reduce, str)
+        return build_reduced_encoder(modality, strategy.reduce, strategy.n_components)
     return build_encoder(modality, strategy.width, tokens=strategy.level == "tokens")

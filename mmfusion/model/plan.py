@@ -87,7 +87,9 @@ class Plan:
     teaches: np.ndarray | None = None
 
     @classmethod
-    def of(cls, estimator: Any, table: pd.DataFrame | None = None, *, is_array: bool = False) -> Self:
+    def of(
+        cls, estimator: Any, table: pd.DataFrame | None = None, *, is_array: bool = False
+    ) -> Self:
         """Return what an estimator was asked to do, checked.
 
         Parameters

@@ -51,7 +51,8 @@ def model_of(
     pool = POOLS[kept.pop("kind")](names)
     pool.load_state(kept)
     head = pool.predicting(plan.head, state["head"])
-    fusions = [fusion for _, fusion in plan.strategy.networks(dict.fromkeys(names)).values()]
+    known = {name: modality for name in names for modality in state["models"][name].values()}
+    fusions = [fusion for _, fusion in plan.strategy.networks(known).values()]
     use = plan.design_use.of(part.n_network_columns) if plan.design_use.read else plan.design_use
     networks = {
         name: Network.from_weights(modalities, fusion, head, weights[name], use)

@@ -44,9 +44,7 @@ def role_column(
     return labels
 
 
-def role_columns(
-    named: Mapping[str, Any], treatment: str | None, table: pd.DataFrame
-) -> list[Any]:
+def role_columns(named: Mapping[str, Any], treatment: str | None, table: pd.DataFrame) -> list[Any]:
     """Return the columns with a role in the outcome: clusters, subjects, strata, a treatment."""
     columns = [
         column

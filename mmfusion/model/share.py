@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor, from_numpy
@@ -59,12 +61,13 @@ def kept_share(
     return kept
 
 
-def _best(loss: object, size: int) -> np.ndarray:
+def _best(loss: Callable[[np.ndarray], float], size: int) -> np.ndarray:
     """Return the shares of the lowest loss: the ends of the interval are tried too."""
-    assert callable(loss)
+    ends = [np.zeros(size), np.ones(size)]
     if size == 1:
-        found = minimize_scalar(lambda s: loss(np.array([s])), bounds=(0.0, 1.0), method="bounded").x
-        return np.array([min((0.0, float(found), 1.0), key=lambda s: loss(np.array([s])))])
-    found = minimize(loss, np.full(size, 0.5), bounds=[(0.0, 1.0)] * size, method="L-BFGS-B").x
-    ends = [np.zeros(size), found, np.ones(size)]
-    return min(ends, key=loss)
+        alone = minimize_scalar(lambda s: loss(np.array([s])), bounds=(0.0, 1.0), method="bounded")
+        found = np.array([alone.x])
+    else:
+        start, bounds = np.full(size, 0.5), [(0.0, 1.0)] * size
+        found = minimize(loss, start, bounds=bounds, method="L-BFGS-B").x
+    return min(ends[0], found, ends[1], key=loss)

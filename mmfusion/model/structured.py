@@ -19,8 +19,8 @@ from mmfusion.model.study import Study
 from mmfusion.structured import (
     CollinearityError,
     Design,
-    Layout,
     HeadLikelihood,
+    Layout,
     SeparationWarning,
     StructuredFit,
     fit_identified,
@@ -104,6 +104,10 @@ class Structured:
         Share of the trained deep predictor that is kept, for each predictor.
     variances : ndarray, shape (2,)
         Shares of the variance over the rows: the structured and the deep predictor's.
+    started_on_all : bool
+        Whether the classical model is that of all rows.
+    of_part : bool
+        Whether the formulas were fixed on more rows than these, some of whose levels may be absent.
     """
 
     complete = True
@@ -117,6 +121,7 @@ class Structured:
         self.orthogonalization = orthogonalization
         self.share = np.ones(n_predictors)
         self.pool_base = np.zeros(n_predictors)
+        self.started_on_all = self.of_part = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -139,9 +144,7 @@ class Structured:
         """Return the formula's columns as networks see them: standardised, without constants."""
         columns = network_columns(self.design(table))
         varies = self.spread > 0
-        return torch.from_numpy(
-            (columns - self.center)[:, varies] / self.spread[varies]
-        ).float()
+        return torch.from_numpy((columns - self.center)[:, varies] / self.spread[varies]).float()
 
     @property
     def n_network_columns(self) -> int:
@@ -152,9 +155,7 @@ class Structured:
         """Learn what `network_design` takes off the columns."""
         self.center, self.spread = columns.mean(0), columns.std(0)
 
-    def judge(
-        self, deep: np.ndarray, offset: Tensor, head: Head, target: Target
-    ) -> None:
+    def judge(self, deep: np.ndarray, offset: Tensor, head: Head, target: Target) -> None:
         """Keep of the deep predictor what the judging rows believe."""
         groups = np.asarray(head.deep_groups)
         self.share = kept_share(torch.from_numpy(deep), offset, head, target, groups)[groups]
@@ -176,9 +177,6 @@ class Structured:
         deep: np.ndarray,
         head: Head,
         target: Target,
-        classical: StructuredFit | None = None,
-        *,
-        may_hold: bool = False,
     ) -> np.ndarray:
         """Split the deep predictor (n, K) from the design and fit the coefficients beside it.
 
@@ -187,13 +185,6 @@ class Structured:
         coefficients with what is left as offset. ``two_stage`` takes the classical coefficients
         (Law, Paige & Russell 2019). ``online`` and None refit beside the deep predictor
         as it is: with the former, the networks have taken off what lies in the design.
-
-        Parameters
-        ----------
-        classical : StructuredFit, optional
-            Of all rows, where it is known.
-        may_hold : bool
-            Whether coefficients may be held at 0 that these rows do not identify.
 
         Returns
         -------
@@ -205,9 +196,9 @@ class Structured:
         whole = head, target, design
 
         def fit_classical() -> StructuredFit:
-            if classical is not None:
-                return classical
-            return fit_formulas(self.layout, *whole, may_hold=may_hold)
+            if self.started_on_all:
+                return self.start
+            return fit_formulas(self.layout, *whole, may_hold=self.of_part)
 
         if not deep.any() or self.orthogonalization == "two_stage":
             self.final = fit_classical()
@@ -216,7 +207,7 @@ class Structured:
                 eta = design.predict(fit_classical().coef)
                 self.projection = project(HeadLikelihood(head, target), eta, design, deep)
             beside = self.beside(design, deep)
-            self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=may_hold)
+            self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=self.of_part)
         rest = deep - design.predict(self.projection)
         parts = (design.predict(self.final.coef), rest)
         variance = np.array([_variance(part, head) for part in parts])
@@ -285,8 +276,9 @@ def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design | Non
     if plan.design_use.read:
         study.all.subjects.refuse_design()
         part.standardise(network_columns(design))
-    of_part = plan.prepared is not None
-    if study.trains_all:
+    part.of_part = of_part = plan.prepared is not None
+    part.started_on_all = study.trains_all
+    if part.started_on_all:
         part.start = fit_formulas(layout, head, study.all.target, design, may_hold=of_part)
         return part, design
     mine, target = design.take(study.rows), study.training

@@ -13,8 +13,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from mmfusion.heads.base import Head, Target
-from mmfusion.model.roles import role_column
 from mmfusion.model.plan import Plan
+from mmfusion.model.roles import role_column
 from mmfusion.model.subjects import Subjects, warn_of_episodes
 from mmfusion.training import MIN_VALIDATION_ROWS, split_validation
 
@@ -207,9 +207,7 @@ class Study:
         return len(self.rows) == len(self.all)
 
 
-def encode(
-    encoder: Any, plan: Plan, table: pd.DataFrame, y: Any, sample_weight: Any
-) -> Target:
+def encode(encoder: Any, plan: Plan, table: pd.DataFrame, y: Any, sample_weight: Any) -> Target:
     """Return an outcome as a head's `fit_outcome` or `encode` makes it.
 
     Raises

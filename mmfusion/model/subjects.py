@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from mmfusion.model.roles import role_column
 from mmfusion.modalities import Modality
+from mmfusion.model.roles import role_column
 
 __all__ = ["EACH_ROW", "Subjects", "warn_of_episodes"]
 
@@ -126,4 +126,3 @@ def warn_of_episodes(share: float) -> None:
         UserWarning,
         stacklevel=4,
     )
-

@@ -1,4 +1,4 @@
-"""Layout: what the coefficients of a model are, from its formulas and the parameters of its head."""
+"""What the coefficients of a model are, from its formulas and the parameters of its head."""
 
 from __future__ import annotations
 

@@ -55,4 +55,3 @@ def network_outputs(
         parts = [(forward or network)(*data.batch(rows)) for rows in chunks]
     network.train(was_training)
     return torch.cat(parts).double()
-

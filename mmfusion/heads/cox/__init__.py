@@ -13,7 +13,6 @@ from mmfusion.heads.cox.loss import (
     cox_log_hazard,
     cox_loss,
 )
-from mmfusion.heads.cox.mixture import CoxMixtureHead
 from mmfusion.heads.cox.plan import CoxPlan
 from mmfusion.heads.cox.proportional_hazards import proportional_hazards_test
 from mmfusion.heads.cox.residuals import (
@@ -27,7 +26,6 @@ from mmfusion.heads.cox.residuals import (
 __all__ = [
     "Baseline",
     "CoxHead",
-    "CoxMixtureHead",
     "CoxPlan",
     "CoxTarget",
     "TiesMethod",
