@@ -38,7 +38,7 @@ from torch import nn
 from mmfusion import Genes, Image, Tabular
 from mmfusion.estimators import FusionCox, FusionRegressor
 from mmfusion.fusion import JointFusion
-from mmfusion.structured import HeadLikelihood, fit_structured
+from mmfusion.structured import Likelihood, fit_structured
 from mmfusion.survival import surv
 
 SCENARIOS = {
@@ -125,7 +125,7 @@ def wide_deep(kind: Any, frame: pd.DataFrame, y: Any, seed: int) -> tuple[float,
     coef = np.mean(
         model.predict(frame.assign(treatment=1.0)) - model.predict(frame.assign(treatment=0.0))
     )
-    likelihood = HeadLikelihood(model._head, model._head.encode(y))
+    likelihood = Likelihood(model._head, model._head.encode(y))
     eta = model.predict(frame)
     design = frame[["treatment"]].to_numpy()
     scale = 1.0

@@ -33,7 +33,7 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis
 
 from mmfusion.estimators import FusionCox
 from mmfusion.heads import CoxHead
-from mmfusion.structured import HeadLikelihood, fit_structured
+from mmfusion.structured import Likelihood, fit_structured
 from mmfusion.survival import surv
 
 torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def contenders(x: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], Fitted]]:
 
     def exact() -> Fitted:
         head = CoxHead()
-        fit = fit_structured(HeadLikelihood(head, head.fit_outcome(y)), x, names=names)
+        fit = fit_structured(Likelihood(head, head.fit_outcome(y)), x, names=names)
         return fit.coef, np.sqrt(np.diag(fit.covariance))
 
     def estimator() -> Fitted:

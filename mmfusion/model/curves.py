@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mmfusion.heads.base import Head, Target
+from mmfusion.heads.base import Head
 from mmfusion.heads.cox import CoxHead, CoxTarget
 from mmfusion.heads.cox.baseline import CHUNK, as_times
 from mmfusion.metrics import brier_score
@@ -219,7 +219,7 @@ class Curves(Centred):
             self.slopes[number] = part.slope(part.etas[:, number])
         calibrated = self.combine(rows.etas, rows.present, rows.head)
         self.weights = on_simplex(
-            CoxMixtureHead.like(rows.head).fit_weights(calibrated, rows.target)
+            CoxMixtureHead.like(rows.head).fit_weights(calibrated, rows.target)  # type: ignore[arg-type]
         )
 
     def combine(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:

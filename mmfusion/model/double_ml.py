@@ -58,7 +58,6 @@ class PartialQuestion:
                 f"{plan.name} with predictors {head.grid.names}."
             )
         assert plan.treatment is not None
-        assert ready.design is not None
         self.ready = ready
         layout = ready.structured.layout
         assert layout is not None

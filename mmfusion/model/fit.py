@@ -119,7 +119,7 @@ class Ready:
     plan, study : Plan, Study
     structured : Constant or Structured
         With the classical model of the training rows.
-    design : Design or None
+    design : Design
         Of all rows.
     beside : Beside
         The classical predictors of all rows, and of the judging rows.
@@ -133,7 +133,7 @@ class Ready:
     plan: Plan
     study: Study
     structured: Constant | Structured
-    design: Design | None
+    design: Design
     beside: Beside
     networks: dict[str, Prepared]
     draws: Draws
@@ -194,17 +194,15 @@ def prepare(plan: Plan, study: Study) -> Ready:
     return replace(ready, pool_parts=pool_parts)
 
 
-def _beside(
-    plan: Plan, study: Study, structured: Constant | Structured, design: Design | None
-) -> Beside:
+def _beside(plan: Plan, study: Study, structured: Constant | Structured, design: Design) -> Beside:
     """Return what the networks' predictor is added to."""
     table, judges = study.all.table, study.judges
-    offset = structured.network_offset(design, len(table))
+    offset = structured.network_offset(design)
     reads = plan.design_use.read
     columns = structured.network_design(table) if reads else None
     if judges is None or study.judging is not None:
         return Beside(offset, None, structured.complete, columns)
-    judged = structured.network_offset(structured.design(judges.table), len(judges))
+    judged = structured.network_offset(structured.design(judges.table))
     return Beside(
         offset,
         judged,
@@ -237,7 +235,7 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     folds = () if interrupted else ready.pool_parts
     folded = out_of_fold(plan, study, folds, list(results), ready.fit_part)
     pool = make_pool(plan.strategy, list(results), learns=folded.unseen is not None)
-    offset = torch.from_numpy(structured.pool_offset(design, len(study.all)))
+    offset = torch.from_numpy(structured.pool_offset(design))
     learn_pool(pool, head, target, etas, present, offset, folded.unseen)
     deep = pool.pooled(pool.standardised(etas), present, head)
     interrupted = interrupted or folded.interrupted

@@ -17,8 +17,8 @@ from mmfusion.model.folds import Part
 from mmfusion.model.structured import Structured
 from mmfusion.structured import (
     Design,
-    HeadLikelihood,
     Layout,
+    Likelihood,
     PartialEffect,
     StructuredFit,
     effects_table,
@@ -137,20 +137,15 @@ class FinalFit(Question):
 
     def answer(self, model: Model, offset: np.ndarray) -> Inference:
         part = self._part(model)
-        return self._report(part, part.final, part.final, self._design, offset)
+        return self._report(part, part.final, part.final, self.ready.design, offset)
 
     def _part(self, model: Model) -> Structured:
         assert isinstance(model.structured, Structured)
         return model.structured
 
     @property
-    def _design(self) -> Design:
-        assert self.ready.design is not None
-        return self.ready.design
-
-    @property
-    def _likelihood(self) -> HeadLikelihood:
-        return HeadLikelihood(self.ready.study.head, self.ready.study.all.target)
+    def _likelihood(self) -> Likelihood:
+        return Likelihood(self.ready.study.head, self.ready.study.all.target)
 
     def _report(
         self,
@@ -211,8 +206,8 @@ class FinalFit(Question):
         Its variance and its covariances with the others are the sandwich's, from each row's
         influence on the two.
         """
-        eta = self._design.predict(fit.coef) + offset
-        scores = self._likelihood.scores(eta, self._design)
+        eta = self.ready.design.predict(fit.coef) + offset
+        scores = self._likelihood.scores(eta, self.ready.design)
         others = -scores @ np.asarray(fit.bread)
         variance, crossed = effect.covariance(others, self.ready.study.cluster)
         covariance, coef = covariance.copy(), fit.coef.copy()
@@ -238,7 +233,7 @@ class Robust(FinalFit):
 
     def answer(self, model: Model, offset: np.ndarray) -> Inference:
         part = self._part(model)
-        return self._report(part, part.final, part.final, self._design, offset, robust=True)
+        return self._report(part, part.final, part.final, self.ready.design, offset, robust=True)
 
 
 class CrossFit(FinalFit):
@@ -262,8 +257,8 @@ class CrossFit(FinalFit):
         except KeyboardInterrupt:
             return self._interrupted(model, offset)
         part = self._part(model)
-        whole, design = beside_unseen(self.ready, part.layout, self._design, deep)
-        reported = whole.first(len(part.layout.names))
+        whole, design = beside_unseen(self.ready, part.layout, self.ready.design, deep)
+        reported = whole.leading(len(part.layout.names))
         return self._report(part, reported, whole, design, np.zeros_like(offset))
 
 
@@ -283,7 +278,9 @@ class DoubleML(FinalFit):
             return self._interrupted(model, offset)
         part = self._part(model)
         at = self.partial.treated
-        return self._report(part, part.final, part.final, self._design, offset, effect=(at, effect))
+        return self._report(
+            part, part.final, part.final, self.ready.design, offset, effect=(at, effect)
+        )
 
 
 QUESTIONS: dict[str, type[Question]] = {

@@ -114,7 +114,7 @@ def out_of_fold(
         present[at] = there
         etas[at] = model.deep.pool.standardised(found)
         design = model.structured.design(held.table)
-        offset[part.held] = torch.from_numpy(model.structured.pool_offset(design, len(held)))
+        offset[part.held] = torch.from_numpy(model.structured.pool_offset(design))
     return Folded(OutOfFold(etas, present, offset), False)
 
 

@@ -14,7 +14,7 @@ from mmfusion.model.plan import Plan
 from mmfusion.model.structured import Structured
 from mmfusion.model.study import encode
 from mmfusion.model.subjects import Subjects
-from mmfusion.structured import HeadLikelihood, effects_test
+from mmfusion.structured import Likelihood, effects_test
 
 __all__ = ["likelihood_ratio"]
 
@@ -52,7 +52,7 @@ def likelihood_ratio(
     subjects = Subjects.read(plan.subject, table)
     deep = part.share * model.deep_predictor(table, subjects=subjects)
     offset = part.beside(design, deep)
-    likelihood = HeadLikelihood(model.head, target)
+    likelihood = Likelihood(model.head, target)
     found = likelihood.log_likelihood(design.predict(reported.fit.coef) + offset)
     if abs(found - reported.fit.log_likelihood) > TOL * (1 + abs(found)):
         raise ValueError(

@@ -8,7 +8,7 @@ import torch
 
 from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head
-from mmfusion.structured import HeadLikelihood, TermColumns, fit_structured
+from mmfusion.structured import Likelihood, TermColumns, fit_structured
 from mmfusion.training import Rows, TrainingResult
 
 __all__ = ["fit_linear"]
@@ -56,7 +56,7 @@ def fit_linear(module: FusionNetwork, head: Head, rows: Rows, *, free: bool) -> 
         start += width
         if len(mine):
             part = slice(first, first + len(mine))
-            terms.append(TermColumns(label, part, penalties=(np.eye(len(mine)),)))
+            terms.append(TermColumns(label, part, "random", (np.eye(len(mine)),)))
             names += [f"{label}.{number}" for number in range(len(mine))]
             columns.append(mine)
             first += len(mine)
@@ -68,7 +68,7 @@ def fit_linear(module: FusionNetwork, head: Head, rows: Rows, *, free: bool) -> 
         names.append("(Intercept)")
     if design.shape[1]:
         assert rows.offset is not None
-        likelihood = HeadLikelihood(head, rows.target)
+        likelihood = Likelihood(head, rows.target)
         fit = fit_structured(likelihood, design, terms, rows.offset.numpy(), names=names)
         unit = float(head.deep_basis.matrix[0, 0])
         coef[used] = fit.coef[: len(used)] / unit

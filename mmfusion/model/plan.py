@@ -187,7 +187,7 @@ class Plan:
         """Refuse late fusion of curves where there are none, or a formula beside them."""
         if self.strategy.pool != "curves":
             return
-        combine = f"LateFusion(combine={self.strategy.combine!r})"  # type: ignore[union-attr]
+        combine = f"LateFusion(combine={self.strategy.combine!r})"
         if not self.head.mixes_curves:
             raise ValueError(
                 f"{combine} combines the curves of FusionCox. {self.name} knows combine='risk' "

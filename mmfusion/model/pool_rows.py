@@ -10,7 +10,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 
 from mmfusion.heads.base import Head, Target
-from mmfusion.structured import Design, HeadLikelihood, TermColumns, fit_structured
+from mmfusion.structured import Design, Likelihood, TermColumns, fit_structured
 
 __all__ = ["SLOPE", "PoolRows", "average", "stacked"]
 
@@ -89,13 +89,14 @@ class PoolRows:
         ridge = TermColumns(
             "stack",
             slice(0, n_used),
+            "random",
             penalties=(np.eye(n_used),),
             sp=(RIDGE * self.head.dispersion_unit,),
         )
         names = [f"member {j}" for j in range(n_used)]
         names += [f"constant {j}" for j in range(matrix.shape[1] - n_used)]
         return fit_structured(
-            HeadLikelihood(self.head, self.target),
+            Likelihood(self.head, self.target),
             Design.dense_of(matrix, self.etas.shape[2]),
             (ridge,) if n_used else (),
             self.offset.numpy(),

@@ -17,10 +17,11 @@ from mmfusion.model.plan import Plan
 from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.study import Study
 from mmfusion.structured import (
+    Block,
     CollinearityError,
     Design,
-    HeadLikelihood,
     Layout,
+    Likelihood,
     SeparationWarning,
     StructuredFit,
     fit_identified,
@@ -50,16 +51,17 @@ class Constant:
         self.base = base
         self.pool_base = base
 
-    def network_offset(self, design: Design | None, n_rows: int) -> Tensor:
+    def network_offset(self, design: Design) -> Tensor:
         """Return what the networks' predictor is added to, shape (n, K)."""
-        return torch.from_numpy(np.broadcast_to(self.base, (n_rows, len(self.base))).copy())
+        return torch.from_numpy(np.tile(self.base, (design.n_rows, 1)))
 
-    def pool_offset(self, design: Design | None, n_rows: int) -> np.ndarray:
+    def pool_offset(self, design: Design) -> np.ndarray:
         """Return what a pool of predictors is added to: they hold the constant already."""
-        return np.zeros((n_rows, len(self.base)))
+        return np.zeros((design.n_rows, design.n_predictors))
 
-    def design(self, table: pd.DataFrame) -> None:
-        """Return no design."""
+    def design(self, table: pd.DataFrame) -> Design:
+        """Return a design without columns."""
+        return Design(len(table), len(self.base), 0, ())
 
     def network_design(self, table: pd.DataFrame) -> None:
         """Return no columns that networks read."""
@@ -70,11 +72,11 @@ class Constant:
     def keep_nothing(self) -> None:
         """Keep the networks whole."""
 
-    def settle(self, design: Any, deep: np.ndarray, *_: Any) -> np.ndarray:
+    def settle(self, design: Design, deep: np.ndarray, *_: Any) -> np.ndarray:
         """Learn nothing more; return the zeros that nothing is fitted beside."""
         return np.zeros_like(deep)
 
-    def predictor(self, design: None, deep: np.ndarray) -> np.ndarray:
+    def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
         """Return the predictors, shape (n, K): the pooled ones of the networks."""
         return deep
 
@@ -132,11 +134,11 @@ class Structured:
         """Return the design of some rows."""
         return self.layout.transform(table)
 
-    def network_offset(self, design: Design, n_rows: int) -> Tensor:
+    def network_offset(self, design: Design) -> Tensor:
         """Return what the networks' predictor is added to: the classical model's, shape (n, K)."""
         return torch.from_numpy(design.predict(self.start.coef))
 
-    def pool_offset(self, design: Design, n_rows: int) -> np.ndarray:
+    def pool_offset(self, design: Design) -> np.ndarray:
         """Return what a pool of predictors is added to, shape (n, K)."""
         return design.predict(self.start.coef)
 
@@ -205,7 +207,7 @@ class Structured:
         else:
             if self.orthogonalization == "post_hoc":
                 eta = design.predict(fit_classical().coef)
-                self.projection = project(HeadLikelihood(head, target), eta, design, deep)
+                self.projection = project(Likelihood(head, target), eta, design, deep)
             beside = self.beside(design, deep)
             self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=self.of_part)
         rest = deep - design.predict(self.projection)
@@ -257,19 +259,21 @@ class Structured:
 
 def network_columns(design: Design) -> np.ndarray:
     """Return the columns of a design that networks read, over the rows of the table alone."""
-    return np.hstack([block.rows.dense() for block in design.blocks])
+    blocks = [block for block in design.blocks if isinstance(block, Block)]
+    return np.hstack([block.rows.dense() for block in blocks])
 
 
-def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design | None]:
+def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
     """Fit the classical model to the training rows; return it with the design of all rows.
 
     Knots, levels and constraints are those of all rows, to which it is fitted again in the end (of
     a fold, those of the rows it was dealt from). What the training rows alone do not identify
-    starts at 0. Without formulas there is only the constant model, and no design.
+    starts at 0. Without formulas there is only the constant model, and a design without columns.
     """
     head, table = study.head, study.all.table
     if plan.formulas is None:
-        return Constant(head.initial(study.training).numpy()), None
+        constant = Constant(head.initial(study.training).numpy())
+        return constant, constant.design(table)
     layout = plan.prepared or Layout(plan.formulas).fit(table, head)
     part = Structured(layout, plan.orthogonalization, len(head.grid))
     design = part.design(table)
@@ -315,7 +319,7 @@ def fit_formulas(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit, held = fit_identified(
-            HeadLikelihood(head, target), design, layout.terms, offset, names, holds
+            Likelihood(head, target), design, layout.terms, offset, names, holds
         )
     for warning in caught:
         # A baseline's hazard of 1 at the last event is as right as Kaplan and Meier's.

@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.encoders import build_encoder
 from mmfusion.estimators import FusionClassifier
-from mmfusion.model.features import frozen_features
 from mmfusion.fusion import JointFusion
 from mmfusion.inputs.columns import take_column
 from mmfusion.inputs.messages import name_rows
 from mmfusion.modalities import Image
+from mmfusion.model.features import frozen_features
 
 __all__ = ["ImageFeatures"]
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from mmfusion.structured._parse import columns_read
+from mmfusion.structured.blocks import Block, Given
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
+from mmfusion.structured.design import Design
 from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
-from mmfusion.structured.expansion import Expansion
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.held import fit_identified
 from mmfusion.structured.layout import Layout
-from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
+from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
+from mmfusion.structured.rows import Dense, Indicator
 
 __all__ = [
+    "Block",
     "CollinearityError",
-    "Expansion",
+    "Dense",
+    "Design",
     "Formula",
-    "HeadLikelihood",
+    "Given",
+    "Indicator",
     "Layout",
     "Likelihood",
     "PartialEffect",

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.design import Design
 from mmfusion.structured.formula import Formula
-from mmfusion.structured.rows import Block, Dense, Design
+from mmfusion.structured.rows import Dense
 from mmfusion.structured.terms import Product, Term
 from mmfusion.structured.terms.base import product_of_columns
 

@@ -20,7 +20,7 @@ from mmfusion.heads.cox import (
     cox_score_residuals,
     proportional_hazards_test,
 )
-from mmfusion.structured import HeadLikelihood, StructuredFit, fit_structured, robust_covariance
+from mmfusion.structured import Likelihood, StructuredFit, fit_structured, robust_covariance
 
 R = json.loads((Path(__file__).parent / "fixtures" / "cox.json").read_text())
 DETAILED = [fit for fit in R["fits"] if "martingale" in fit]
@@ -49,7 +49,7 @@ class Fitted:
         )
         self.cluster = data["cluster"]
         self.design = np.column_stack([data[name] for name in wanted["covariates"]])
-        self.likelihood = HeadLikelihood(self.head, self.target)
+        self.likelihood = Likelihood(self.head, self.target)
         self.fit: StructuredFit = fit_structured(
             self.likelihood, self.design, names=wanted["covariates"]
         )

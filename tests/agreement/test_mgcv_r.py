@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
 from mmfusion.structured import (
     Formula,
-    HeadLikelihood,
+    Likelihood,
     StructuredFit,
     TermColumns,
     effects_table,
@@ -45,7 +45,7 @@ def fitted(number: int) -> tuple[StructuredFit, np.ndarray, list[TermColumns]]:
         target = head.fit_outcome(outcome)
     formula = Formula(wanted["formula"]).fit(frame, intercept=head.has_intercept)
     design = formula.transform(frame)
-    fit = fit_structured(HeadLikelihood(head, target), design, formula.terms_, names=formula.names_)
+    fit = fit_structured(Likelihood(head, target), design, formula.terms_, names=formula.names_)
     return fit, design, [term for term in formula.terms_ if term.kind != "parametric"]
 
 

@@ -134,9 +134,9 @@ def test_a_change_of_the_effect_over_time_is_found_where_it_is() -> None:
     time = np.where(early < 1, early, 1 + rng.exponential(np.exp(-x[:, 1])))
     head = CoxHead()
     target = head.fit_outcome((time, np.ones(800, bool)))
-    from mmfusion.structured import HeadLikelihood, fit_structured
+    from mmfusion.structured import Likelihood, fit_structured
 
-    fit = fit_structured(HeadLikelihood(head, target), x)
+    fit = fit_structured(Likelihood(head, target), x)
     eta = torch.from_numpy(x @ fit.coef)
     terms = {"early": slice(0, 1), "always": slice(1, 2)}
     table = proportional_hazards_test(eta, target, torch.from_numpy(x), terms)

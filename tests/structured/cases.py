@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
-from mmfusion.structured import HeadLikelihood, TermColumns
+from mmfusion.structured import Likelihood, TermColumns
 
 FAMILIES = ("cox", "gaussian", "logistic")
 
@@ -18,21 +18,21 @@ def covariates(n: int = 150, p: int = 3, seed: int = 0) -> np.ndarray:
 
 def likelihood(
     family: str, eta: np.ndarray, seed: int = 1, weight: np.ndarray | None = None
-) -> HeadLikelihood:
+) -> Likelihood:
     """Draw an outcome with these predictors."""
     rng = np.random.default_rng(seed)
     head: Any
     if family == "cox":
         time = np.ceil(5 * rng.exponential(np.exp(-eta)))
         head = CoxHead()
-        return HeadLikelihood(head, head.fit_outcome((time, rng.random(len(eta)) < 0.7), weight))
+        return Likelihood(head, head.fit_outcome((time, rng.random(len(eta)) < 0.7), weight))
     if family == "gaussian":
         head = GaussianHead()
         y = 100 + 20 * (eta + 0.5 * rng.normal(size=len(eta)))
-        return HeadLikelihood(head, head.fit_outcome(y, weight))
+        return Likelihood(head, head.fit_outcome(y, weight))
     head = CategoricalHead()
     y = rng.random(len(eta)) < 1 / (1 + np.exp(-eta))
-    return HeadLikelihood(head, head.fit_outcome(y.astype(int), weight))
+    return Likelihood(head, head.fit_outcome(y.astype(int), weight))
 
 
 def with_intercept(family: str, design: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def differences(k: int, order: int) -> np.ndarray:
 
 def wiggly(
     family: str, k: int = 8, seed: int = 3, n: int = 200, **options: Any
-) -> tuple[HeadLikelihood, np.ndarray, list[TermColumns]]:
+) -> tuple[Likelihood, np.ndarray, list[TermColumns]]:
     """Return a likelihood, a design of triangular hats and its smooth term, beside one covariate.
 
     The hats leave out one of their number: their sum is a constant.

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
 from mmfusion.structured import (
     CollinearityError,
-    HeadLikelihood,
+    Likelihood,
     SeparationWarning,
     TermColumns,
     effects_table,
@@ -25,19 +25,19 @@ from mmfusion.structured import (
 from tests.structured.cases import FAMILIES, covariates, likelihood, with_intercept
 
 
-def gaussian(y: np.ndarray, weight: np.ndarray | None = None) -> HeadLikelihood:
+def gaussian(y: np.ndarray, weight: np.ndarray | None = None) -> Likelihood:
     head = GaussianHead()
-    return HeadLikelihood(head, head.fit_outcome(y, weight))
+    return Likelihood(head, head.fit_outcome(y, weight))
 
 
-def logistic(y: np.ndarray, weight: np.ndarray | None = None) -> HeadLikelihood:
+def logistic(y: np.ndarray, weight: np.ndarray | None = None) -> Likelihood:
     head = CategoricalHead()
-    return HeadLikelihood(head, head.fit_outcome(y, weight))
+    return Likelihood(head, head.fit_outcome(y, weight))
 
 
-def cox(time: np.ndarray, event: np.ndarray) -> HeadLikelihood:
+def cox(time: np.ndarray, event: np.ndarray) -> Likelihood:
     head = CoxHead()
-    return HeadLikelihood(head, head.fit_outcome((time, event)))
+    return Likelihood(head, head.fit_outcome((time, event)))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -179,7 +179,7 @@ def test_a_column_constant_in_each_stratum_is_named() -> None:
     target = head.fit_outcome((rng.exponential(size=100), np.ones(100, bool)), strata=strata)
     design = np.column_stack([rng.normal(size=100), strata])
     with pytest.raises(CollinearityError, match="'sex' does not vary among the rows"):
-        fit_structured(HeadLikelihood(head, target), design, names=["age", "sex"])
+        fit_structured(Likelihood(head, target), design, names=["age", "sex"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,7 +13,7 @@ from mmfusion.heads import CategoricalHead, CoxHead
 from mmfusion.structured import (
     CollinearityError,
     Formula,
-    HeadLikelihood,
+    Likelihood,
     effects_table,
     fit_identified,
     fit_structured,
@@ -33,7 +33,7 @@ def test_what_is_identified_is_fitted_as_without_the_rest() -> None:
     formula = Formula("C(site) + age")
     design = formula.fit_transform(frame, intercept=False)[5:]  # nobody of site z
     head = CoxHead()
-    likelihood = HeadLikelihood(head, head.fit_outcome((time[5:], event[5:])))
+    likelihood = Likelihood(head, head.fit_outcome((time[5:], event[5:])))
     everything = np.ones(4, dtype=bool)
     fit, held = fit_identified(likelihood, design, formula.terms_, None, formula.names_, everything)
     assert [name for name, is_held in zip(formula.names_, held, strict=True) if is_held] == [
@@ -58,7 +58,7 @@ def test_without_the_reference_another_level_takes_its_place() -> None:
     design = formula.fit_transform(frame, intercept=True)
     rows = np.flatnonzero(frame["site"] != "a")
     head = CategoricalHead()
-    likelihood = HeadLikelihood(head, head.fit_outcome(event[rows].astype(int)))
+    likelihood = Likelihood(head, head.fit_outcome(event[rows].astype(int)))
     everything = np.ones(design.shape[1], dtype=bool)
     fit, held = fit_identified(
         likelihood, design[rows], formula.terms_, None, formula.names_, everything
@@ -78,7 +78,7 @@ def test_a_formula_that_no_row_identifies_stays_an_error() -> None:
     formula = Formula("age + twice")
     design = formula.fit_transform(frame, intercept=False)
     head = CoxHead()
-    likelihood = HeadLikelihood(head, head.fit_outcome((time, event)))
+    likelihood = Likelihood(head, head.fit_outcome((time, event)))
     with pytest.raises(CollinearityError, match="'twice' is a linear combination of 'age'"):
         fit_identified(
             likelihood, design, formula.terms_, None, formula.names_, np.array([True, False])

@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
-from mmfusion.structured import HeadLikelihood, fit_structured
+from mmfusion.structured import Likelihood, fit_structured
 from tests.structured.cases import FAMILIES, covariates, likelihood, with_intercept
 
 
@@ -42,7 +42,7 @@ def test_the_gaussian_value_is_half_the_sum_of_squares_in_units_of_y() -> None:
     y = np.array([3.0, 8.0, 100.0, 41.0])
     weight = np.array([1.0, 2.0, 0.0, 0.5])
     head = GaussianHead()
-    problem = HeadLikelihood(head, head.fit_outcome(y, weight))
+    problem = Likelihood(head, head.fit_outcome(y, weight))
     eta = np.array([1.0, 9.0, 50.0, 40.0])
     assert problem.value(eta) == pytest.approx(0.5 * (weight * (y - eta) ** 2).sum())
     assert_allclose(problem.gradient(eta), weight * (eta - y))
@@ -55,7 +55,7 @@ def test_three_classes_are_statsmodels_mnlogit() -> None:
     rng = np.random.default_rng(0)
     y = (x[:, 0] + rng.normal(size=200) > 0.5).astype(int) + (x[:, 1] + rng.normal(size=200) > 0)
     head = CategoricalHead()
-    problem = HeadLikelihood(head, head.fit_outcome(y))
+    problem = Likelihood(head, head.fit_outcome(y))
     one = np.column_stack([np.ones(200), x])
     # Predictors fastest; the first class is the reference, without columns.
     design = np.zeros((200, 3, 6))
