@@ -111,8 +111,8 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
     _: KW_ONLY
     dim: int = 32
 
-    #: What an estimator has beside its networks, and saves with them.
-    _late = _structured = None
+    #: Estimators may start from its encoders.
+    gives_encoders = True
 
     def fit(self, X: pd.DataFrame | np.ndarray, y: Any = None) -> Self:
         """Fit preprocessing and encoders.

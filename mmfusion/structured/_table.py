@@ -162,10 +162,18 @@ class Side:
 
 
 class Training(NamedTuple):
-    """What the terms of a formula are fitted to; no name is on both sides."""
+    """What the terms of a formula are fitted to; no name is on both sides.
+
+    Attributes
+    ----------
+    table, grid : Side
+    baseline : bool
+        Whether the model has every function of the grid alone beside the formula.
+    """
 
     table: Side
     grid: Side
+    baseline: bool
 
     def side(self, name: str) -> Side:
         """Return the side that has a variable."""

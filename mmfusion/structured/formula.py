@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import chain
 from typing import Any, Self
 
@@ -108,7 +109,14 @@ class Formula:
     def __init__(self, formula: str) -> None:
         self.formula = formula
 
-    def fit(self, frame: pd.DataFrame, grid: Any = None, *, intercept: bool = True) -> Self:
+    def fit(
+        self,
+        frame: pd.DataFrame,
+        grid: Any = None,
+        *,
+        intercept: bool = True,
+        baseline: bool = False,
+    ) -> Self:
         """Fix knots, levels, contrasts and constraints on the training rows and the grid.
 
         Parameters
@@ -120,6 +128,10 @@ class Formula:
         intercept : bool, default=True
             Whether the model has an intercept column. False for a Cox model, whose constant is in
             the baseline hazard: factors are then coded as beside an intercept all the same.
+        baseline : bool, default=False
+            Whether the model has a constant for each predictor, which holds every function of the
+            grid alone. Effects over the grid are then differences: of a factor ``C(g):t`` and
+            ``s(t, by=g)`` leave out the first level.
 
         Returns
         -------
@@ -131,8 +143,8 @@ class Formula:
             If the formula does not parse or holds what is not allowed, a column is not in the
             table, holds the wrong kind of value or is missing in some row, a factor has one
             level, a smooth's variable has too few distinct values for its basis, two smooths
-            hold the same effect, a name is both a column's and a coordinate's, or one factor
-            reads both a column and a coordinate.
+            hold the same effect, a name is both a column's and a coordinate's, one factor
+            reads both a column and a coordinate, or a term holds what the baseline does.
         """
         if not isinstance(self.formula, str):
             raise TypeError(f"A formula must be text. Got {type(self.formula).__name__}.")
@@ -141,9 +153,12 @@ class Formula:
         names = [""] if grid is None else list(grid.names)
         points = pd.DataFrame({} if grid is None else dict(grid.coordinates), index=names)
         _check_names(parsed, self.formula, frame, points)
+        if baseline:
+            _check_beside_baseline(parsed, points)
         training = Training(
             _read_side(parsed, frame, lambda name: name not in points),
             _read_side(parsed, points, lambda name: name in points),
+            baseline,
         )
         smooths = [spec for spec in parsed.smooths if spec.function != "re"]
         by = {spec.by for spec in smooths if spec.by is not None}
@@ -312,6 +327,14 @@ def _check_names(
                     f"te({column}, {coordinate})."
                 )
     for name in columns_read(text):
+        if len(points.columns) and name not in points and name not in frame:
+            known = [*points.columns, *frame.columns]
+            nearest = get_close_matches(name, map(str, known), 1, cutoff=0.0)
+            raise ValueError(
+                f"The formula {text!r} reads {name!r}, which is neither a column of the table nor "
+                f"one of the coordinates {list(points.columns)} of the outcome's predictors. "
+                f"Nearest to {name!r}: {nearest[0]!r}."
+            )
         if name in points and name in frame:
             raise ValueError(
                 f"The formula {text!r} reads {name!r}: a column of the table, but also a "
@@ -331,6 +354,26 @@ def _check_names(
                 f"The term {spec.label} must name one column before its options, or one and a "
                 "coordinate of the predictors. A smooth surface is te(x, z)."
             )
+
+
+def _check_beside_baseline(parsed: ParsedFormula, points: pd.DataFrame) -> None:
+    """Raise ValueError if a term holds a function of the grid alone."""
+    alone = [
+        str(term)
+        for term, factors in parsed.parametric.items()
+        if all(name in points for names in factors.values() for name in names)
+    ]
+    for spec in parsed.smooths:
+        on_grid = [name in points for name in spec.variables]
+        multiplied = spec.by is not None and spec.by not in points
+        if not multiplied and (all(on_grid) or (any(on_grid) and spec.function != "ti")):
+            alone.append(spec.label)
+    if alone:
+        raise ValueError(
+            f"The term {alone[0]} holds an effect of the predictors' coordinates alone, which the "
+            "baseline has: a constant for each of them. Leave it out, or leave the interaction "
+            "alone: x:t, C(g):t, ti(x, t), tv(x)."
+        )
 
 
 def _read_side(parsed: ParsedFormula, frame: pd.DataFrame, mine: Callable[[str], bool]) -> Side:

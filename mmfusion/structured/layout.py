@@ -107,9 +107,11 @@ class Layout:
         self.parameters = tuple(head.parameters.names)
         self._matrix = np.asarray(head.parameters.matrix, dtype=np.float64)
         constants = np.asarray(head.constants.matrix, dtype=np.float64)
-        own = np.array_equal(constants, self._matrix)
+        own = tuple(head.constants.names) == self.parameters
+        own = own and np.array_equal(constants, self._matrix)
+        baseline = not own and np.linalg.matrix_rank(constants) == len(constants)
         self._parts = tuple(
-            _Part(Formula(text).fit(frame, head.grid, intercept=own), parameters)
+            _Part(Formula(text).fit(frame, head.grid, intercept=own, baseline=baseline), parameters)
             for text, parameters in self._texts()
         )
         beside = 0 if own or not self._parts else constants.shape[1]
@@ -253,9 +255,9 @@ class Layout:
     def state(self) -> dict[str, Any]:
         """Return the fitted layout as plain Python and NumPy objects."""
         parts = [{**vars(part), "formula": part.formula.state()} for part in self._parts]
-        each = isinstance(self.formulas, Mapping)
+        formulas = self.formulas
         return {
-            "formulas": dict(self.formulas) if each else self.formulas,
+            "formulas": dict(formulas) if isinstance(formulas, Mapping) else formulas,
             "parameters": list(self.parameters),
             "constants": list(self.constants),
             "matrix": self._matrix,

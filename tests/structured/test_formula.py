@@ -485,6 +485,10 @@ def test_a_formula_cannot_run_code(text: str) -> None:
     state = Formula("age").fit(FRAME).state()
     with pytest.raises(ValueError, match=r"not allowed|must be|does not parse"):
         Formula.from_state({**state, "formula": text})
+    state = Formula("I(age)").fit(FRAME).state()
+    state["terms"][1]["parts"][0]["factors"][0]["text"] = text
+    with pytest.raises(ValueError, match=r"not allowed|must be|does not parse"):
+        Formula.from_state(state)
 
 
 @pytest.mark.parametrize(

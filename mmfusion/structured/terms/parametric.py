@@ -118,12 +118,13 @@ class ParametricTerm(Term):
         ValueError
             If a factor cannot be evaluated.
         """
-        terms = list(formula.parametric)
-        if not intercept or formula.intercept:
-            terms.insert(0, CONSTANT)
         fitter = _Fitter(formula, training)
-        fitted = [fitter.fit(term, products) for term, products in fitter.structure(terms)]
-        return fitted if intercept else fitted[1:]
+        beside = [] if intercept else [CONSTANT]
+        if training.baseline:
+            beside += fitter.of_grid()
+        own = [*([CONSTANT] if intercept and formula.intercept else []), *formula.parametric]
+        structure = fitter.structure([*beside, *own])
+        return [fitter.fit(term, products) for term, products in structure if term in own]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,6 +165,15 @@ class _Fitter:
                 if name in formula.factors or training.side(name).columns.is_factor(name):
                     self._levels_of[expr] = name
 
+    def of_grid(self) -> list[parsed.Term]:
+        """Return the products of the grid's factors in terms that the table's factors are in."""
+        grid = self._training.grid
+        found = []
+        for term, reads in self._reads.items():
+            factors = [f for f in term.factors if any(name in grid for name in reads[f.expr])]
+            found.append(parsed.Term(factors))
+        return [term for term in dict.fromkeys(found) if term.factors]
+
     def structure(
         self, terms: Sequence[parsed.Term]
     ) -> Iterator[tuple[parsed.Term, Sequence[ScopedTerm]]]:
@@ -192,7 +202,7 @@ class _Fitter:
 
     def fit(self, term: parsed.Term, products: Sequence[ScopedTerm]) -> ParametricTerm:
         """Return a fitted term."""
-        table, grid = self._training
+        table, grid, _ = self._training
         reads = self._reads.get(term, {})
         variables = tuple(dict.fromkeys(chain.from_iterable(reads.values())))
         parts = []

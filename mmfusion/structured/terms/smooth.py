@@ -151,6 +151,8 @@ class Smooth(Term):
             )
             for code, level in enumerate(levels)
         ]
+        if training.baseline and len(levels) > 1 and not shape.table.variables:
+            smooths = smooths[1:]  # their sum is a function of the grid alone
         check_df(smooths[0].label, spec.df, shape.null_dimension, len(smooths[0].penalties[0]))
         return smooths
 
