@@ -207,7 +207,7 @@ class Curves(Centred):
         self.learned = False
 
     def standardised(self, etas: np.ndarray) -> np.ndarray:
-        return (etas - self.center) / (self.spread if self.learned else 1.0)
+        return self.unit(etas) if self.learned else etas - self.center
 
     def fit(self, rows: PoolRows, *, unseen: bool) -> None:
         """Calibrate each member's log-hazard, and weigh their curves."""

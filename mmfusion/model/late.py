@@ -112,7 +112,7 @@ def out_of_fold(
         members = np.array([list(names).index(name) for name in model.deep.networks])
         at = np.ix_(part.held, members)
         present[at] = there
-        etas[at] = model.deep.pool.standardised(found)
+        etas[at] = model.deep.pool.unit(found)
         design = model.structured.design(held.table)
         offset[part.held] = torch.from_numpy(model.structured.pool_offset(design))
     return Folded(OutOfFold(etas, present, offset), False)

@@ -66,6 +66,10 @@ class Pool(ABC):
         """Return predictors as the pool learns from them."""
         return etas
 
+    def unit(self, etas: np.ndarray) -> np.ndarray:
+        """Return predictors of mean 0 and standard deviation 1, where both are arbitrary."""
+        return etas
+
     @abstractmethod
     def combine(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:
         """Return one predictor a row, (n, K), of standardised ones, (n, n_members, K).
@@ -145,6 +149,12 @@ class Centred(Pool):
         spread = np.sqrt(square.sum(0) / count)
         self.spread = np.where(spread > 0, spread, 1.0)
 
+    def standardised(self, etas: np.ndarray) -> np.ndarray:
+        return self.unit(etas)
+
+    def unit(self, etas: np.ndarray) -> np.ndarray:
+        return (etas - self.center) / self.spread
+
 
 class Mean(Centred):
     """All members alike; of log-hazards the mean has one slope, learned from the training rows."""
@@ -182,9 +192,6 @@ class Weighted(Centred):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
         self.slopes: dict[str, float] = {"": 1.0}
-
-    def standardised(self, etas: np.ndarray) -> np.ndarray:
-        return (etas - self.center) / self.spread
 
     def fit(self, rows: PoolRows, *, unseen: bool) -> None:
         """Find the weights (and, of log-hazards, slopes) of the lowest loss."""
@@ -237,9 +244,6 @@ class Stack(Centred):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
         self.stacks: dict[str, np.ndarray] = {}
-
-    def standardised(self, etas: np.ndarray) -> np.ndarray:
-        return (etas - self.center) / self.spread
 
     def fit(self, rows: PoolRows, *, unseen: bool) -> None:
         for members in _sets(rows.present):

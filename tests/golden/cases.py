@@ -22,6 +22,7 @@ from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Genes, Image, Modality, Tabular
 from mmfusion.objectives import Contrastive, Similarity
 from mmfusion.survival import surv
+from mmfusion.training import Training
 from tests.helpers import make_cohort
 
 __all__ = ["CASES", "Case", "results"]
@@ -143,7 +144,7 @@ CASES: dict[str, Case] = {
             "fusion": CONCAT,
             "auxiliary": [Similarity(weight=0.1)],
             "batch_size": None,
-            "micro_batch_size": 40,
+            "training": Training(micro_batch_size=40),
             "patience": 1,
         },
         eval_set=True,
