@@ -18,7 +18,8 @@ from mmfusion.heads.base import Head
 from mmfusion.inputs.parameters import check_names
 from mmfusion.inputs.table import check_frame, fill_unread
 from mmfusion.modalities import Modality
-from mmfusion.model import Inference, Model, Network, Plan, Question, Study, fit, prepare
+from mmfusion.model import Inference, Model, Network, Plan, Question, Study, prepare
+from mmfusion.model.fit import fit
 from mmfusion.model.restore import model_of, state_of
 from mmfusion.model.subjects import EACH_ROW, Subjects
 from mmfusion.training import TrainingSettings

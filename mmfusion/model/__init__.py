@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmfusion.model.fit import Model, fit, prepare
+from mmfusion.model.fit import Model, prepare
 from mmfusion.model.inference import Inference, Question
 from mmfusion.model.network import Beside, Network, Start
 from mmfusion.model.plan import Plan
@@ -18,6 +18,5 @@ __all__ = [
     "Sample",
     "Start",
     "Study",
-    "fit",
     "prepare",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,13 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 
 from mmfusion.heads.base import Head, Target
-from mmfusion.structured import Design, Likelihood, TermColumns, fit_structured
+from mmfusion.structured import (
+    Design,
+    Likelihood,
+    SeparationWarning,
+    TermColumns,
+    fit_structured,
+)
 
 __all__ = ["SLOPE", "PoolRows", "average", "stacked"]
 
@@ -95,13 +102,15 @@ class PoolRows:
         )
         names = [f"member {j}" for j in range(n_used)]
         names += [f"constant {j}" for j in range(matrix.shape[1] - n_used)]
-        return fit_structured(
-            Likelihood(self.head, self.target),
-            Design.dense_of(matrix, self.etas.shape[2]),
-            (ridge,) if n_used else (),
-            self.offset.numpy(),
-            names=names,
-        ).coef
+        with warnings.catch_warnings():  # a constant may run to infinity where no row survives
+            warnings.simplefilter("ignore", SeparationWarning)
+            return fit_structured(
+                Likelihood(self.head, self.target),
+                Design.dense_of(matrix, self.etas.shape[2]),
+                (ridge,) if n_used else (),
+                self.offset.numpy(),
+                names=names,
+            ).coef
 
     def _bfgs(self, matrix: np.ndarray, n_used: int) -> np.ndarray:
         """Minimise the loss by its gradient: where rows interact, there is no information."""

@@ -133,9 +133,9 @@ def test_an_interval_that_nobody_reaches_has_no_estimate() -> None:
     assert beyond.effects_.iloc[-2].isna().all()
     rest = beyond.effects_.drop(beyond.effects_.index[-2])
     pd.testing.assert_frame_equal(rest, within.effects_, rtol=1e-6)
-    tests = [model.effects_test("dose", method="likelihood_ratio") for model in (within, beyond)]
+    tests = [model.effects_test("dose", "likelihood_ratio", frame, y) for model in (within, beyond)]
     pd.testing.assert_series_equal(*tests)
-    assert beyond._structured.final.aic == pytest.approx(within._structured.final.aic)
+    assert beyond.model_.structured.final.aic == pytest.approx(within.model_.structured.final.aic)
     curves = [model.predict_survival_function(frame, times=CUTS) for model in (within, beyond)]
     pd.testing.assert_frame_equal(*curves)
 

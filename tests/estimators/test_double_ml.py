@@ -188,7 +188,7 @@ def test_saved_cloned_pickled(tmp_path: Path, arm: str) -> None:
     assert test["p"] == pytest.approx(effects.loc[name, "p"])
     assert "double_ml" in str(loaded.summary())
     with pytest.raises(ValueError, match="must be 'wald'"):
-        model.effects_test(["arm"], method="likelihood_ratio")
+        model.effects_test(["arm"], "likelihood_ratio", frame, frame["y"])
     # It predicts as the model does; the other rows are the model's.
     same = clone(model).set_params(inference="model", treatment=None).fit(frame, y)
     np.testing.assert_array_equal(same.predict(frame), model.predict(frame))
@@ -220,7 +220,7 @@ def test_bad_input_is_refused_before_training(
     def no_training(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("trained")
 
-    monkeypatch.setattr("mmfusion.estimators._model.FusionModel.train", no_training)
+    monkeypatch.setattr("mmfusion.model.learning.Prepared.train", no_training)
     frame = draw()
     model = FusionRegressor({"z": Tabular(["z"])}, structured="arm + x", **DML, **QUICK)
     with pytest.raises(ValueError, match=message):

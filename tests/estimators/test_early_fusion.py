@@ -30,9 +30,14 @@ STRATEGIES = {
 }
 
 
+def network(model: Any) -> Any:
+    """Return the one network of a fitted estimator."""
+    return model.model_.deep.networks["model"]
+
+
 def reduced(model: Any, frame: pd.DataFrame, name: str) -> np.ndarray:
     """Return what the model makes of a modality before fusion."""
-    inner = model._models["model"]
+    inner = network(model)
     data = inner.transform(frame, torch.device("cpu"), "32-true")
     part = data.parts[name]
     inner.network.eval()
@@ -60,10 +65,10 @@ def test_a_share_of_the_variance_is_met() -> None:
     frame, y = cohort_for("regressor", 80, missing=0.0)
     model = make_model("regressor", STRATEGIES["pca share"], epochs=1).fit(frame, y)
     for name in ("rna", "scan", "clinic"):
-        wanted = model._models["model"].encoders[name]
+        wanted = network(model).encoders[name]
         assert 0 < wanted.width < wanted.feature_width
     variance = PCA().fit(StandardScaler().fit_transform(frame[GENES])).explained_variance_ratio_
-    width = model._models["model"].encoders["rna"].width
+    width = network(model).encoders["rna"].width
     assert variance[:width].sum() > 0.79  # of standardised genes (winsorised moments differ a bit)
 
 
@@ -86,7 +91,9 @@ def test_nothing_is_learned_from_rows_held_out(name: str) -> None:
     other.loc[held, GENES] = 100.0 * other.loc[held, GENES].to_numpy()[::-1]
     again = clone(model).fit(other, y)
     for part in ("rna", "scan", "clinic"):
-        mine, theirs = (m._models["model"].encoders[part].state_dict() for m in (model, again))
+        mine, theirs = (
+            m.model_.deep.networks["model"].encoders[part].state_dict() for m in (model, again)
+        )
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
 
@@ -96,7 +103,10 @@ def test_features_are_those_that_say_most() -> None:
     inputs = {"rna": Genes("gene_*"), "clinic": Tabular(["age", "sex"])}
     model = make_model("cox", EarlyFusion("features", 2), modalities=inputs, epochs=1)
     model.fit(frame, y)
-    assert model._models["model"].encoders["rna"].chosen.tolist() == [0, 1]  # the truth
+    assert network(model).encoders["rna"].chosen.tolist() == [
+        0,
+        1,
+    ]  # the truth
     beside = make_model(
         "cox",
         EarlyFusion("features", 1),
@@ -104,7 +114,7 @@ def test_features_are_those_that_say_most() -> None:
         epochs=1,
         structured="gene_0",
     ).fit(frame, y)
-    assert beside._models["model"].encoders["rna"].chosen.tolist() == [1]  # 0 is told already
+    assert network(beside).encoders["rna"].chosen.tolist() == [1]  # 0 is told already
 
 
 @pytest.mark.parametrize("kind", ["cox", "classifier", "three classes", "regressor"])
@@ -211,7 +221,7 @@ def test_frozen_features_of_images_are_reduced() -> None:
     inputs = {"scan": scan, "age": Tabular(["age"])}
     model = make_model("regressor", EarlyFusion("pca", 3), modalities=inputs, epochs=1)
     model.fit(frame, y)
-    encoder = model._models["model"].encoders["scan"]
+    encoder = network(model).encoders["scan"]
     assert (encoder.feature_width, encoder.width) == (512, 3)
     assert reduced(model, frame, "scan").shape == (frame["image"].notna().sum(), 3)
 

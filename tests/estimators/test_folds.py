@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
-from mmfusion.estimators._folds import deal_taught
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.heads import GaussianHead
 from mmfusion.modalities import Tabular
+from mmfusion.model.folds import deal_taught
 from mmfusion.objectives import Correlation, Similarity
 from mmfusion.survival import check_survival, surv
 from mmfusion.training import Callback, Training

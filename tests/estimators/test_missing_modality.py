@@ -55,7 +55,7 @@ def test_nothing_of_the_tensors_of_absent_rows_is_read(fitted: tuple[Any, pd.Dat
     _, frame = fitted
     for fusion in ("concat", "sum", "gated", "early"):
         model = make_model("cox", fusion, epochs=1).fit(frame, cohort_for("cox")[1])
-        (inner,) = model._models.values()
+        (inner,) = model.model_.deep.networks.values()
         data = inner.transform(frame, torch.device("cpu"), "32-true")
         wanted = network_outputs(inner.module, data)
         absent = ~data.parts["rna"].present
@@ -151,7 +151,7 @@ def test_a_modality_that_only_held_out_rows_have_is_said_to_be_held_out(fusion: 
         return fitted_on["held"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmfusion.estimators.base.split_validation", spy)
+        patch.setattr("mmfusion.model.study.split_validation", spy)
         model.fit(frame, y)
     train, held = fitted_on["held"]
     lacking = without(frame, train, ["age", "sex"])
@@ -208,7 +208,6 @@ EVERY = {
     **FUSIONS,
     "early pca": EarlyFusion("pca", 3, hidden=(4,)),
     "early ridge": EarlyFusion("features", 3, hidden=None),
-    "late vote": LateFusion("vote", dim=6, hidden=(4,)),
     "late stack": LateFusion("stack", dim=6, hidden=(4,), folds=2),
 }
 COLUMNS = {"scan": ["image"], "rna": GENES, "clinic": ["age"]}
@@ -378,6 +377,6 @@ def test_a_member_without_events_is_refused_before_any_is_trained(
     def trained(*_: object) -> None:
         raise AssertionError("a network was trained")
 
-    monkeypatch.setattr("mmfusion.estimators._model.train", trained)
+    monkeypatch.setattr("mmfusion.model.learning.train", trained)
     with pytest.raises(ValueError, match=r"that have 'rna' hold no events"):
         make_model("cox", "late").fit(frame, y)

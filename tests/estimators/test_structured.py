@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,16 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from lifelines import CoxPHFitter
+from scipy import stats
 from sklearn.base import clone
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
-from mmfusion.estimators._folds import Part
 from mmfusion.estimators._parameters import training_settings
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.heads import CoxHead
 from mmfusion.modalities import Genes, Tabular
+from mmfusion.model import Model
+from mmfusion.structured import Likelihood
 from mmfusion.survival import surv
 from mmfusion.training import Training
 from tests.estimators.common import cohort_for
@@ -95,19 +96,20 @@ def test_projection_is_exact(kind: str) -> None:
     else:
         model, y = FusionClassifier(DEEP, structured="dose + sex", **QUICK), y["event"]
     model.fit(frame, y)
-    part = model._structured
-    likelihood, design, rest = part._fitted_to
-    deep = part.scale * model._deep(frame)[:, 0] * model._head.units[1]
+    fitted = model.model_
+    part, design = fitted.structured, fitted.structured.design(frame)
+    deep = part.share * fitted.deep_predictor(frame)
+    rest = part.beside(design, deep)
+    likelihood = Likelihood(fitted.head, fitted.head.encode(y))
     assert deep.std() > 0.01
-    np.testing.assert_allclose(rest, deep - design @ part.projection, atol=1e-6)
     # Orthogonal in the mean metric of the likelihood on the way from the structured predictor ...
-    classical = type(model)({}, structured="dose + sex").fit(frame, y)._structured.final.coef
+    classical = type(model)({}, structured="dose + sex").fit(frame, y).inference_.fit.coef
     np.testing.assert_allclose(part.final.coef, classical, atol=1e-8)
-    base = design @ classical
+    base = design.predict(classical)
     change = likelihood.gradient(base + rest) - likelihood.gradient(base)
     joint = likelihood.information(base + rest / 2, design)
-    length = np.sqrt(np.diag(joint) * (rest @ change))
-    assert np.abs(design.T @ change / length).max() < 1e-8
+    length = np.sqrt(joint.diagonal() * (rest * change).sum())
+    assert np.abs(design.pull(change) / length).max() < 1e-8
     # ... and what was taken off is given to the coefficients: nothing is lost.
     given = design @ (classical + part.projection) + rest
     np.testing.assert_allclose(given, base + deep, atol=1e-6)
@@ -220,8 +222,8 @@ def test_cross_fit_does_not_believe_what_was_memorised() -> None:
             device="cpu",
             random_state=0,
         ).fit(frame, y)
-        told[inference] = model._structured.reported.log_likelihood
-    classical = FusionCox({}, structured="dose").fit(frame, y)._structured.reported
+        told[inference] = model.inference_.fit.log_likelihood
+    classical = FusionCox({}, structured="dose").fit(frame, y).inference_.fit
     assert told["model"] > classical.log_likelihood + 50
     assert told["cross_fit"] < classical.log_likelihood + 5
 
@@ -244,29 +246,31 @@ def test_cross_fit_adjusts_for_chance_imbalance() -> None:
     assert squared["cross_fit"] < 0.5 * squared["unadjusted"]
 
 
-def test_cross_fit_believes_the_networks_as_far_as_they_are_right() -> None:
+@pytest.mark.parametrize("cluster", [None, "site"])
+@pytest.mark.parametrize("case", ["too much", "nothing", "the design"])
+def test_cross_fit_believes_the_networks_as_far_as_they_are_right(
+    monkeypatch: pytest.MonkeyPatch, case: str, cluster: str | None
+) -> None:
     # A predictor that claims five times too much is a covariate like any other.
     frame, _ = draw(200)
+    frame["site"] = np.arange(200) // 4
     y = 2 + 0.5 * frame["dose"] + frame["z0"] + np.random.default_rng(4).normal(size=200)
-    model = FusionRegressor({}, structured="dose").fit(frame, y)
-    head, part = model._head, model._structured
-    target = head.encode(y)
-    site = np.arange(200) // 4
-    for deep, columns in (
-        (5 * frame["z0"].to_numpy(), ["dose", "z0"]),
-        (np.zeros(200), ["dose"]),
-        (3 - frame["dose"].to_numpy(), ["dose"]),
-    ):
-        part.cross_fit(frame, deep / head.units[1], head, target)
-        theirs = sm.OLS(y, sm.add_constant(frame[columns]))
-        part.report("cross_fit")
-        np.testing.assert_allclose(part.effects["coef"], theirs.fit().params[:2], rtol=1e-7)
-        np.testing.assert_allclose(part.effects["se"], theirs.fit().bse[:2], rtol=1e-3)
-        part.report("cross_fit", site)
-        options = {"groups": site, "use_correction": False}
-        clustered = theirs.fit(cov_type="cluster", cov_kwds=options, use_t=True)
-        np.testing.assert_allclose(part.effects["se"], clustered.bse[:2], rtol=1e-7)
-        np.testing.assert_allclose(part.effects["p"], clustered.pvalues[:2], rtol=1e-5)
+    deep, columns = {
+        "too much": (5 * frame["z0"].to_numpy(), ["dose", "z0"]),
+        "nothing": (np.zeros(200), ["dose"]),
+        "the design": (3 - frame["dose"].to_numpy(), ["dose"]),
+    }[case]
+    monkeypatch.setattr("mmfusion.model.inference.cross_fitted", lambda *_: deep[:, None])
+    settings = QUICK | {"epochs": 1, "inference": "cross_fit", "cluster": cluster}
+    effects = FusionRegressor(DEEP, structured="dose", **settings).fit(frame, y).effects_
+    theirs = sm.OLS(y, sm.add_constant(frame[columns]))
+    options = {"groups": frame["site"], "use_correction": False}
+    clustered = {"cov_type": "cluster", "cov_kwds": options, "use_t": True}
+    fit = theirs.fit(**(clustered if cluster else {}))
+    np.testing.assert_allclose(effects["coef"], fit.params[:2], rtol=1e-7)
+    np.testing.assert_allclose(effects["se"], fit.bse[:2], rtol=1e-7 if cluster else 1e-3)
+    if cluster:
+        np.testing.assert_allclose(effects["p"], fit.pvalues[:2], rtol=1e-5)
 
 
 def test_constants_of_the_cross_fitted_networks_say_nothing(
@@ -274,17 +278,17 @@ def test_constants_of_the_cross_fitted_networks_say_nothing(
 ) -> None:
     # The partial likelihood sees no constant, so each fold's network has one of its own.
     frame, y = draw(100)
-    model = FusionCox(DEEP, structured="dose", **(QUICK | {"epochs": 2})).fit(frame, y)
-    fold = np.arange(100) % 5
-    parts = [
-        Part(*map(np.flatnonzero, (fold != k, fold == k)), ["deep"], np.ones((80, 1), dtype=bool))
-        for k in range(5)
-    ]
-    plan: Any = SimpleNamespace(seed=0, parts=parts)
-    seen = model._cross_fitted(frame, y, None, plan)
-    inner, shifts = FusionCox._deep, iter(range(5))
-    monkeypatch.setattr(FusionCox, "_deep", lambda self, X: inner(self, X) + next(shifts))
-    np.testing.assert_allclose(model._cross_fitted(frame, y, None, plan), seen, atol=1e-9)
+    settings = QUICK | {"epochs": 2, "inference": "cross_fit"}
+    model = FusionCox(DEEP, structured="dose", **settings)
+    seen = model.fit(frame, y).effects_
+    inner, shifts = Model.deep_predictor, iter(range(5))
+
+    def shifted(self: Model, *args: Any, **kwargs: Any) -> np.ndarray:
+        return inner(self, *args, **kwargs) + next(shifts)
+
+    monkeypatch.setattr(Model, "deep_predictor", shifted)
+    pd.testing.assert_frame_equal(model.fit(frame, y).effects_, seen, rtol=1e-9)
+    assert next(shifts, None) is None
 
 
 def test_a_row_with_nothing_present_gets_its_structured_prediction() -> None:
@@ -350,9 +354,10 @@ def test_two_stages_are_tested_as_the_classical_model_they_are() -> None:
     settings = {"structured": "dose + sex", "orthogonalization": "two_stage"} | QUICK
     model = FusionCox(DEEP, inference="robust", **settings).fit(frame, y)
     np.testing.assert_allclose(model.effects_["se"], classical.effects_["se"], rtol=1e-8)
-    ratio = FusionCox(DEEP, **settings).fit(frame, y).effects_test(["dose"], "likelihood_ratio")
+    stages = FusionCox(DEEP, **settings).fit(frame, y)
+    ratio = stages.effects_test(["dose"], "likelihood_ratio", frame, y)
     plain = FusionCox({}, structured="dose + sex").fit(frame, y)
-    expected = plain.effects_test(["dose"], "likelihood_ratio")
+    expected = plain.effects_test(["dose"], "likelihood_ratio", frame, y)
     assert ratio["statistic"] == pytest.approx(expected["statistic"], rel=1e-8)
     ours = model.check_proportional_hazards(frame, y)
     pd.testing.assert_frame_equal(ours, plain.check_proportional_hazards(frame, y), rtol=1e-6)
@@ -363,17 +368,15 @@ def test_after_cross_fitting_tests_and_degrees_of_freedom_are_those_of_least_squ
     rng = np.random.default_rng(3)
     y = frame["dose"] + 2 * frame["z0"] + rng.normal(size=150)
     model = FusionRegressor(DEEP, structured="dose", inference="cross_fit", **QUICK).fit(frame, y)
-    fit, _, whole, _ = model._structured._tested
-    assert whole.shape[1] == 3  # a constant, the dose, what the networks say
-    theirs = sm.OLS(y.to_numpy(), whole).fit()
-    assert model._structured.reported.df_residual == pytest.approx(theirs.df_resid)
+    reported = model.inference_
+    assert reported.fit.n_beside == 1  # what the networks say has a coefficient of its own
+    assert reported.fit.df_residual == pytest.approx(150 - 3)
     row = model.effects_.loc["dose"]
-    assert row["p"] == pytest.approx(theirs.pvalues[1], rel=1e-6)
-    np.testing.assert_allclose(row[["lower", "upper"]], theirs.conf_int()[1], rtol=1e-6)
-    smaller = sm.OLS(y.to_numpy(), whole[:, [0, 2]]).fit()
-    ratio = model.effects_test(["dose"], "likelihood_ratio")
-    assert ratio["statistic"] == pytest.approx(2 * (theirs.llf - smaller.llf), rel=1e-6)
-    assert fit.names[-1] == "(deep)"
+    t = stats.t(147)
+    assert row["p"] == pytest.approx(2 * t.sf(abs(row["coef"] / row["se"])), rel=1e-9)
+    assert row["upper"] == pytest.approx(row["coef"] + t.ppf(0.975) * row["se"], rel=1e-9)
+    with pytest.raises(ValueError, match="'cross_fit'"):
+        model.effects_test(["dose"], "likelihood_ratio", frame, y)
 
 
 def test_an_eval_set_without_events_takes_nothing_from_the_network() -> None:
@@ -381,7 +384,7 @@ def test_an_eval_set_without_events_takes_nothing_from_the_network() -> None:
     held, its = frame[:20], surv(y["time"][:20], np.zeros(20, dtype=bool))
     with pytest.warns(UserWarning, match="holds no events"):
         model = FusionCox(DEEP, structured="dose", **QUICK).fit(frame, y, eval_set=(held, its))
-    assert model._structured.scale == 1.0
+    assert model.model_.structured.share.tolist() == [1.0]
     assert model.deep_share_ > 0.05
 
 
@@ -389,7 +392,7 @@ def test_likelihood_ratios_are_refused_beside_a_sandwich() -> None:
     frame, y = draw(80)
     model = FusionCox({}, structured="dose", inference="robust").fit(frame, y)
     with pytest.raises(ValueError, match=r"must be 'wald' with .*'robust'"):
-        model.effects_test(["dose"], "likelihood_ratio")
+        model.effects_test(["dose"], "likelihood_ratio", frame, y)
     assert 0 <= model.effects_test(["dose"])["p"] <= 1
 
 
@@ -420,8 +423,12 @@ def test_wald_tests_need_no_training_rows(tmp_path: Path) -> None:
     loaded = FusionCox.load(tmp_path / "model")
     pd.testing.assert_series_equal(loaded.effects_test(["dose"]), model.effects_test(["dose"]))
     pd.testing.assert_series_equal(loaded.effects_test("dose"), model.effects_test(["dose"]))
-    with pytest.raises(ValueError, match="no training rows"):
+    with pytest.raises(ValueError, match="needs the training rows"):
         loaded.effects_test(["dose"], "likelihood_ratio")
+    told = [m.effects_test(["dose"], "likelihood_ratio", frame, y) for m in (loaded, model)]
+    pd.testing.assert_series_equal(*told)
+    with pytest.raises(ValueError, match="must be the training rows"):
+        loaded.effects_test(["dose"], "likelihood_ratio", frame[:70], y[:70])
 
 
 def test_of_networks_that_no_rows_can_judge_nothing_is_kept() -> None:

@@ -57,9 +57,12 @@ def test_without_modalities_three_classes_are_multinomial_regression() -> None:
 def test_a_term_of_three_classes_is_tested_on_all_of_them() -> None:
     frame, y = draw()
     model = FusionClassifier({}, structured="a + b + g").fit(frame, y)
-    test = model.effects_test(["a"], method="likelihood_ratio")
+    test = model.effects_test(["a"], "likelihood_ratio", frame, y)
     smaller = FusionClassifier({}, structured="b + g").fit(frame, y)
-    gain = 2 * (model._structured.final.log_likelihood - smaller._structured.final.log_likelihood)
+    gain = 2 * (
+        model.model_.structured.final.log_likelihood
+        - smaller.model_.structured.final.log_likelihood
+    )
     assert test["df"] == pytest.approx(2)
     assert test["statistic"] == pytest.approx(gain, rel=1e-8)
 
@@ -168,13 +171,12 @@ def test_contrasts_of_three_classes_are_theirs() -> None:
 def test_a_number_added_to_all_logits_is_no_deep_share() -> None:
     frame, y = draw()
     model = FusionClassifier(DEEP, structured="a", **(QUICK | {"patience": None})).fit(frame, y)
-    part = model._structured
-    deep = model._deep(frame)
-    head, target = model._head, model._encode(model._head.encode, frame, y, None)
-    part.fit_final(frame, deep, head, target)
-    share = part.shares[1]
-    part.fit_final(frame, deep + 3 * frame["b"].to_numpy()[:, None], head, target)
-    assert part.shares[1] == pytest.approx(share, abs=1e-3)
+    part, head = model.model_.structured, model.model_.head
+    deep, design, target = model.model_.deep_predictor(frame), part.design(frame), head.encode(y)
+    part.settle(design, deep, head, target)
+    share = part.variances[1]
+    part.settle(design, deep + 3 * frame["b"].to_numpy()[:, None], head, target)
+    assert part.variances[1] == pytest.approx(share, abs=1e-3)
 
 
 def test_the_cell_takes_whole_batches() -> None:

@@ -67,7 +67,7 @@ def test_text_holds_the_fit(cox: FusionCox) -> None:
     told = str(cox.summary())
     assert repr(cox.summary()) == told
     lines = told.splitlines()
-    fit = cox._structured.reported
+    fit = cox.inference_.fit
     assert lines[0] == "FusionCox: dose + C(risk) + s(age) + re(clinic)"
     events = int(draw()[1][1].sum())
     assert lines[1].startswith(

@@ -60,7 +60,7 @@ def test_fits_saves_and_loads(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_absent_cells_hold_is_never_read(name: str) -> None:
     model, frame = fit(name, epochs=1)
-    (inner,) = model._models.values()
+    (inner,) = model.model_.deep.networks.values()
     data = inner.transform(frame, torch.device("cpu"), "32-true")
     wanted = network_outputs(inner.module, data)
     absent = ~data.parts["rna"].present
