@@ -288,7 +288,7 @@ def test_members_of_a_fold_do_not_see_its_rows(monkeypatch: pytest.MonkeyPatch) 
     y = y + 0.0
     frame["key"] = np.arange(60.0)  # a table of one number, from which nothing follows
     y = rng.normal(size=60)
-    seen: list[OutOfFold] = []
+    seen: list[OutOfFold | None] = []
     learn = late_module.learn_pool
 
     def spy(*args: Any) -> None:
@@ -301,7 +301,9 @@ def test_members_of_a_fold_do_not_see_its_rows(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("mmfusion.model.fit.learn_pool", spy)
     model.fit(frame, y)
     monkeypatch.undo()
-    (unseen,) = seen
+    unseen = seen[-1]  # after those of the folds, which learn of nothing unseen
+    assert seen[:-1] == [None] * 3
+    assert unseen is not None
     assert np.isfinite(unseen.etas).all()
     assert unseen.present.all()
     # By hand: the same folds, a member fitted without each.

@@ -15,11 +15,9 @@ from scipy import stats
 from sklearn.base import clone
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
-from mmfusion.estimators._parameters import training_settings
 from mmfusion.fusion import JointFusion, LateFusion
-from mmfusion.heads import CoxHead
 from mmfusion.modalities import Genes, Tabular
-from mmfusion.model import Model
+from mmfusion.model import Model, Plan, Study
 from mmfusion.structured import Likelihood
 from mmfusion.survival import surv
 from mmfusion.training import Training
@@ -478,14 +476,10 @@ def test_clusters_are_checked_before_training_and_never_cut() -> None:
     frame, y = draw(80)
     frame["ward"] = np.repeat(np.arange(20), 4)
     model = FusionCox(DEEP, structured="dose", cluster="ward", **QUICK)
-    head = CoxHead()
-    settings, rng = training_settings(model), np.random.default_rng(0)
-    part, held, _ = model._deal_validation(
-        head, frame, head.fit_outcome(y), None, settings, trains=True, rng=rng
-    )
-    assert held is not None
+    study = Study.read(Plan.of(model, frame), frame, y)
+    assert study.judging is not None
     wards = frame["ward"].to_numpy()
-    assert not set(wards[part]) & set(wards[held[0]])
+    assert not set(wards[study.rows]) & set(wards[study.judging])
     for change, message in (
         ({"ward": frame["ward"].where(frame["ward"] > 0)}, r"It is missing in 0, 1, 2, 3\."),
         ({"ward": 7}, r"two labels or more\. Got 7 alone"),
