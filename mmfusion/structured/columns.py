@@ -23,10 +23,11 @@ class TermColumns:
     columns : slice
         Its columns in the design.
     kind : {"parametric", "smooth", "random"}
+        What `by_coefficient` and `tested` follow from.
     penalties : tuple of ndarray of float64, each of shape (k, k)
         Symmetric and positive semi-definite, over the `k` columns of the term; the penalised
-        likelihood subtracts half the sum of ``sp[j] * beta @ penalties[j] @ beta``. None for a
-        parametric term.
+        likelihood subtracts half the sum of ``sp[j] * beta @ penalties[j] @ beta``. A diagonal one
+        may be its diagonal, (k,). None for a parametric term.
     sp : tuple of float or None
         Smoothing parameters that the formula fixes (``sp=``), one a penalty.
     df : float or None
@@ -42,3 +43,13 @@ class TermColumns:
     sp: tuple[float, ...] | None = None
     df: float | None = None
     variables: tuple[str, ...] = ()
+
+    @property
+    def by_coefficient(self) -> bool:
+        """Whether each coefficient has a row of its own in the table of effects."""
+        return self.kind == "parametric"
+
+    @property
+    def tested(self) -> bool:
+        """Whether the hypothesis of no effect has a test: a variance of 0 has none."""
+        return self.kind != "random"
