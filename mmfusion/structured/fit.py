@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -26,9 +25,6 @@ __all__ = ["StructuredFit", "fit_structured"]
 
 #: Coefficients that move at least this share of the fastest run to infinity with it.
 RUNS = 0.05
-
-#: What a fit holds as `Symmetric`.
-MATRICES = ("bread", "information", "penalty")
 
 #: Rounds between terms with fixed degrees of freedom and those with REML.
 MAX_ROUNDS = 20
@@ -144,27 +140,6 @@ class StructuredFit:
         n_parameters = float(self.edf.sum()) + self.n_beside + self.has_scale
         return 2 * (n_parameters - self.log_likelihood)
 
-    def leading(self, count: int) -> StructuredFit:
-        """Return the fit of the first coefficients, beside the others, which are left out."""
-        own = slice(0, count)
-        parts = {name: getattr(self, name)[own, own] for name in MATRICES}
-        beside = len(self.coef) - count
-        return replace(
-            self, names=self.names[:count], coef=self.coef[:count], n_beside=beside, **parts
-        )
-
-    def state(self) -> dict[str, Any]:
-        """Return what saving writes: plain Python and arrays; the terms are the formulas'."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "terms"}
-        return plain | {name: plain[name].state() for name in MATRICES}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], terms: Sequence[TermColumns]) -> Self:
-        """Take back what `state` returned."""
-        parts = {name: Symmetric.from_state(state[name]) for name in MATRICES}
-        plain = {"names": tuple(state["names"]), "runaway": tuple(state["runaway"])}
-        return cls(**{**state, **plain, **parts, "terms": tuple(terms)})
-
     def term_edf(self, label: str) -> float:
         """Return the effective degrees of freedom of a term."""
         return float(self.edf[self.term(label).columns].sum())
@@ -245,11 +220,11 @@ def fit_structured(
     --------
     >>> import numpy as np
     >>> from mmfusion.heads import CoxHead
-    >>> from mmfusion.structured import Likelihood, effects_table, fit_structured
+    >>> from mmfusion.structured import HeadLikelihood, effects_table, fit_structured
     >>> head = CoxHead()
     >>> target = head.fit_outcome(([5.0, 4, 3, 2, 1], [True, True, False, True, True]))
     >>> dose = np.array([[0.0], [1], [0], [1], [0]])
-    >>> fit = fit_structured(Likelihood(head, target), dose, names=["dose"])
+    >>> fit = fit_structured(HeadLikelihood(head, target), dose, names=["dose"])
     >>> table = effects_table(fit)[["coef", "exp(coef)", "se", "p"]]
     >>> table.round(3)  # doctest: +NORMALIZE_WHITESPACE
            coef  exp(coef)    se      p

@@ -109,7 +109,7 @@ def test_projection_is_exact(kind: str) -> None:
     length = np.sqrt(joint.diagonal() * (rest * change).sum())
     assert np.abs(design.pull(change) / length).max() < 1e-8
     # ... and what was taken off is given to the coefficients: nothing is lost.
-    given = design @ (classical + part.projection) + rest
+    given = design.predict(classical + part.projection) + rest
     np.testing.assert_allclose(given, base + deep, atol=1e-6)
 
 
