@@ -16,6 +16,7 @@ from mmfusion.structured.held import fit_identified
 from mmfusion.structured.layout import Layout
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
 from mmfusion.structured.projection import project
+from mmfusion.structured.terms import Term
 
 __all__ = [
     "CollinearityError",
@@ -27,6 +28,7 @@ __all__ = [
     "PartialEffect",
     "SeparationWarning",
     "StructuredFit",
+    "Term",
     "TermColumns",
     "columns_read",
     "contrast_table",

@@ -23,8 +23,9 @@ class TermColumns:
     columns : slice
         Its columns in the design.
     kind : {"parametric", "smooth", "random"}
-    penalties : tuple of ndarray of float64, each of shape (k, k)
-        Symmetric and positive semi-definite, over the `k` columns of the term; the penalised
+        Goes with the old engine: `by_coefficient` and `tested` say what it was asked for.
+    penalties : tuple of ndarray of float64, each of shape (k, k) or (k,)
+        Of shape (k,) the diagonal of a matrix that has no other entries. Symmetric and positive semi-definite, over the `k` columns of the term; the penalised
         likelihood subtracts half the sum of ``sp[j] * beta @ penalties[j] @ beta``. None for a
         parametric term.
     sp : tuple of float or None
@@ -42,3 +43,13 @@ class TermColumns:
     sp: tuple[float, ...] | None = None
     df: float | None = None
     variables: tuple[str, ...] = ()
+
+    @property
+    def by_coefficient(self) -> bool:
+        """Whether the effects table has a row for each coefficient; a smooth has one in all."""
+        return self.kind == "parametric"
+
+    @property
+    def tested(self) -> bool:
+        """Whether "no effect" has a test: a random effect's variance is at its boundary there."""
+        return self.kind != "random"

@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.design import Block, Design
 from mmfusion.structured.formula import Formula
-from mmfusion.structured.rows import Block, Dense, Design
+from mmfusion.structured.rows import Dense
 from mmfusion.structured.terms import Product, Term
 from mmfusion.structured.terms.base import product_of_columns
 

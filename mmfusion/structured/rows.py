@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Dense", "Design", "Indicator", "RowFactor"]
+__all__ = ["Dense", "Indicator", "RowFactor"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,31 +47,3 @@ class Indicator:
 
 
 RowFactor = Dense | Indicator
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A part of a design: row columns times a basis over the predictors.
-
-    Attributes
-    ----------
-    rows : Dense or Indicator
-        With r columns.
-    basis : ndarray, shape (K, f)
-    columns : ndarray of int, shape (f, r)
-        The coefficient of each pair.
-    """
-
-    rows: RowFactor
-    basis: NDArray[np.float64]
-    columns: NDArray[np.intp]
-
-
-@dataclass(frozen=True, eq=False)
-class Design:
-    """The blocks of a design of n rows with K predictors each, and its number of coefficients."""
-
-    n_rows: int
-    n_predictors: int
-    n_columns: int
-    blocks: tuple[Block, ...]
