@@ -25,9 +25,9 @@ class TermColumns:
     kind : {"parametric", "smooth", "random"}
         Goes with the old engine: `by_coefficient` and `tested` say what it was asked for.
     penalties : tuple of ndarray of float64, each of shape (k, k) or (k,)
-        Of shape (k,) the diagonal of a matrix that has no other entries. Symmetric and positive semi-definite, over the `k` columns of the term; the penalised
-        likelihood subtracts half the sum of ``sp[j] * beta @ penalties[j] @ beta``. None for a
-        parametric term.
+        Of shape (k,) the diagonal of a matrix that has no other entries. Symmetric and positive
+        semi-definite, over the `k` columns of the term; the penalised likelihood subtracts half
+        the sum of ``sp[j] * beta @ penalties[j] @ beta``. None for a parametric term.
     sp : tuple of float or None
         Smoothing parameters that the formula fixes (``sp=``), one a penalty.
     df : float or None
