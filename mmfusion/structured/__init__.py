@@ -7,15 +7,15 @@ from mmfusion.structured.blocks import Block, Given
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
-from mmfusion.structured.design import Design, expanded
+from mmfusion.structured.design import Design
 from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
-from mmfusion.structured.expansion import Expansion
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.held import fit_identified
-from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
+from mmfusion.structured.layout import Layout
+from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
 from mmfusion.structured.rows import Dense, Indicator
 
@@ -24,11 +24,10 @@ __all__ = [
     "CollinearityError",
     "Dense",
     "Design",
-    "Expansion",
     "Formula",
     "Given",
-    "HeadLikelihood",
     "Indicator",
+    "Layout",
     "Likelihood",
     "PartialEffect",
     "SeparationWarning",
@@ -38,7 +37,6 @@ __all__ = [
     "contrast_table",
     "effects_table",
     "effects_test",
-    "expanded",
     "fit_identified",
     "fit_structured",
     "partially_linear",

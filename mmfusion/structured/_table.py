@@ -27,11 +27,14 @@ class FormulaRows:
     numbers : dict of str to ndarray of float64, shape (n,)
     codes : dict of str to ndarray of int, shape (n,)
         Places in the column's levels; -1 for a level that was not in the training rows.
+    unit : str
+        What has a cell: a row of a table, or a predictor of the grid.
     """
 
     index: pd.Index
     numbers: dict[str, NDArray[np.float64]]
     codes: dict[str, NDArray[np.intp]]
+    unit: str = "row"
 
     @property
     def n(self) -> int:

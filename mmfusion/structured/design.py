@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.structured.blocks import Block, Given, cross_product, levels_product
 from mmfusion.structured.rows import Dense, Indicator
-from mmfusion.structured.symmetric import Layout, Symmetric
+from mmfusion.structured.symmetric import Apart, Symmetric
 
-__all__ = ["Design", "as_design", "expanded"]
+__all__ = ["Design", "as_design"]
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -58,11 +58,11 @@ class Design:
         return cls(n, n_predictors, p, (Given(values.reshape(n, -1, p), columns),))
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> Apart:
         """Which coefficients are apart."""
         if self.apart is None:
-            return Layout.whole(self.n_columns)
-        return Layout(self.n_columns, self.blocks[self.apart].columns.T)
+            return Apart.whole(self.n_columns)
+        return Apart(self.n_columns, self.blocks[self.apart].columns.T)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -176,25 +176,3 @@ class Design:
 def as_design(design: Design | ArrayLike, n_predictors: int) -> Design:
     """Return a design as it is, a matrix (n K, p) as one."""
     return design if isinstance(design, Design) else Design.dense_of(design, n_predictors)
-
-
-def expanded(design: Array, contrasts: Array, baseline: int = 0) -> Design:
-    """Return a formula's design (n, p) as that of K predictors.
-
-    Coefficients are those of each parameter in turn, behind a constant a predictor.
-
-    Parameters
-    ----------
-    design : ndarray, shape (n, p)
-    contrasts : ndarray, shape (K, F)
-        What the F coefficient vectors move.
-    baseline : int
-        K, or 0 for no constants beside the design's.
-    """
-    (n, p), (k, f) = design.shape, contrasts.shape
-    columns = baseline + np.arange(f * p).reshape(f, p)
-    blocks = [Block(Dense(np.asarray(design, dtype=np.float64)), contrasts, columns)]
-    if baseline:
-        ones = Dense(np.ones((n, 1)))
-        blocks.insert(0, Block(ones, np.eye(k), np.arange(k)[:, None]))
-    return Design(n, k, baseline + f * p, tuple(blocks))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -25,6 +26,9 @@ __all__ = ["StructuredFit", "fit_structured"]
 
 #: Coefficients that move at least this share of the fastest run to infinity with it.
 RUNS = 0.05
+
+#: What a fit holds as `Symmetric`.
+MATRICES = ("bread", "information", "penalty")
 
 #: Rounds between terms with fixed degrees of freedom and those with REML.
 MAX_ROUNDS = 20
@@ -139,6 +143,27 @@ class StructuredFit:
         """``2 (edf - log L)``, a scale counting as a parameter; conditional with smooth terms."""
         n_parameters = float(self.edf.sum()) + self.n_beside + self.has_scale
         return 2 * (n_parameters - self.log_likelihood)
+
+    def leading(self, count: int) -> StructuredFit:
+        """Return the fit of the first coefficients, beside the others, which are left out."""
+        own = slice(0, count)
+        parts = {name: getattr(self, name)[own, own] for name in MATRICES}
+        beside = len(self.coef) - count
+        return replace(
+            self, names=self.names[:count], coef=self.coef[:count], n_beside=beside, **parts
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what saving writes: plain Python and arrays; the terms are the formulas'."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "terms"}
+        return plain | {name: plain[name].state() for name in MATRICES}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], terms: Sequence[TermColumns]) -> Self:
+        """Take back what `state` returned."""
+        parts = {name: Symmetric.from_state(state[name]) for name in MATRICES}
+        plain = {"names": tuple(state["names"]), "runaway": tuple(state["runaway"])}
+        return cls(**{**state, **plain, **parts, "terms": tuple(terms)})
 
     def term_edf(self, label: str) -> float:
         """Return the effective degrees of freedom of a term."""

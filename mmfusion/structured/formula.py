@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import chain
 from typing import Any, Self
@@ -155,17 +156,15 @@ class Formula:
         _check_names(parsed, self.formula, frame, points)
         if baseline:
             _check_beside_baseline(parsed, points)
-        training = Training(
-            _read_side(parsed, frame, lambda name: name not in points),
-            _read_side(parsed, points, lambda name: name in points),
-            baseline,
-        )
+        table = _read_side(parsed, frame, lambda name: name not in points)
+        on_grid = _read_side(parsed, points, lambda name: name in points)
+        self.points = replace(on_grid.rows, unit="predictor")
+        training = Training(table, replace(on_grid, rows=self.points), baseline)
         smooths = [spec for spec in parsed.smooths if spec.function != "re"]
         by = {spec.by for spec in smooths if spec.by is not None}
         check_overlap(smooths, {name for name in by if training.side(name).columns.is_factor(name)})
         self.terms = fit_terms(parsed, training, intercept=intercept)
-        self._table, self._grid = training.table.columns, training.grid.columns
-        self.points = training.grid.rows
+        self._table, self._grid = table.columns, on_grid.columns
         return self
 
     @property

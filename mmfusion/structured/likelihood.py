@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmfusion.structured.design import Design, as_design
+from mmfusion.structured.design import Design
 from mmfusion.structured.symmetric import Symmetric
 
-__all__ = ["HeadLikelihood", "Likelihood"]
+__all__ = ["Likelihood"]
 
 Array = NDArray[np.float64]
 
@@ -25,8 +25,7 @@ PIECE = 1 << 20
 class Likelihood:
     """The negative log-likelihood of a head at an outcome, in float64 NumPy.
 
-    Predictors, shape (n, K), coefficients, offsets and standard errors are in the units of the
-    outcome: a head that standardises its outcome (Gaussian) sees ``to_head(eta)``.
+    Predictors have the shape (n, K).
 
     Parameters
     ----------
@@ -65,11 +64,11 @@ class Likelihood:
     def __init__(self, head: Any, target: Any) -> None:
         self._head, self._target = head, target
         self._total = head.total(target)
-        self._center, self._spread = head.units
+        self._unit = head.dispersion_unit
         self.shape = len(target), len(head.grid)
         self.n_rows = int((target.weight > 0).sum())
-        self.has_intercept: bool = head.has_intercept
-        self.has_scale: bool = head.has_scale
+        self.has_intercept: bool = len(head.constants) > 0
+        self.has_scale: bool = head.has_dispersion
         self.ratio: str | None = head.ratio
 
     @property
@@ -80,33 +79,30 @@ class Likelihood:
     @cached_property
     def initial(self) -> Array:
         """Where the predictors of a model with constants alone start, shape (K,)."""
-        start = self._head.initial(self._target).double().numpy()
-        return start * self._spread + self._center
+        return self._head.initial(self._target).double().numpy()
 
-    def to_head(self, eta: Array) -> Tensor:
-        """Return predictors in units of y as the head takes them, shape (n, K)."""
-        scaled = (np.asarray(eta, dtype=np.float64) - self._center) / self._spread
-        return torch.from_numpy(scaled.reshape(self.shape))
+    def _tensor(self, eta: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(eta, dtype=np.float64).reshape(self.shape))
 
     def value(self, eta: Array) -> float:
         """Return the negative log-likelihood of all rows."""
         with torch.no_grad():
-            loss = float(self._head.loss(self.to_head(eta), self._target))
-        return loss * self._total * self._spread**2
+            loss = float(self._head.loss(self._tensor(eta), self._target))
+        return loss * self._total * self._unit
 
     def gradient(self, eta: Array) -> Array:
         """Return its gradient in eta, shape (n, K)."""
-        gradient = self._head.gradient(self.to_head(eta), self._target)
-        return gradient.numpy() * (self._total * self._spread)
+        gradient = self._head.gradient(self._tensor(eta), self._target)
+        return gradient.numpy() * (self._total * self._unit)
 
     def information(self, eta: Array, design: Design) -> Symmetric:
         """Return ``X' H X``, shape (p, p), with the Hessian H in eta."""
         if self.interacts:
             columns = torch.from_numpy(design.dense())
-            found = self._head.information(self.to_head(eta), self._target, columns)
-            return Symmetric.of(found.numpy() * self._total)
+            found = self._head.information(self._tensor(eta), self._target, columns)
+            return Symmetric.of(found.numpy() * (self._total * self._unit))
         result = Symmetric.zeros(design.layout)
-        for rows, curvature in self._curvatures(self.to_head(eta)):
+        for rows, curvature in self._curvatures(self._tensor(eta)):
             result = result + design.take(rows).cross(curvature)
         return result
 
@@ -120,7 +116,7 @@ class Likelihood:
             if step < n:
                 target = target.take(torch.arange(rows.start, rows.stop))
             curvature = self._head.derivatives(eta[rows], target)[1].numpy()
-            yield rows, curvature * self._head.total(target)
+            yield rows, curvature * (self._head.total(target) * self._unit)
             start = rows.stop
             if curvature.ndim == 2:  # there is room for more rows than was known before
                 step = max(PIECE // k, 1)
@@ -130,8 +126,8 @@ class Likelihood:
         if not self.interacts:
             return design.scores(self.gradient(eta))
         columns = torch.from_numpy(design.dense())
-        scores = self._head.scores(self.to_head(eta), self._target, columns)
-        return scores.numpy() * (self._total * self._spread)
+        scores = self._head.scores(self._tensor(eta), self._target, columns)
+        return scores.numpy() * (self._total * self._unit)
 
     def log_likelihood(self, eta: Array) -> float:
         """Return the log-likelihood, at its largest over the scale where there is one."""
@@ -142,17 +138,3 @@ class Likelihood:
         variance = 2 * value / self.n_rows
         logs = np.log(weight[weight > 0]).sum()
         return float(0.5 * logs - 0.5 * self.n_rows * (np.log(2 * np.pi * variance) + 1))
-
-
-class HeadLikelihood(Likelihood):  # goes with the old engine
-    """The same of flat predictors (n K,), a row's together, and of a design in full, (n K, p)."""
-
-    def gradient(self, eta: Array) -> Array:
-        return super().gradient(eta).reshape(np.shape(eta))
-
-    def information(self, eta: Array, design: Any) -> Any:
-        found = super().information(eta, as_design(design, self.shape[1]))
-        return found if isinstance(design, Design) else found.dense()
-
-    def scores(self, eta: Array, design: Any) -> Array:
-        return super().scores(np.reshape(eta, self.shape), as_design(design, self.shape[1]))

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfusion.structured.symmetric import Layout, Symmetric
+from mmfusion.structured.symmetric import Apart, Symmetric
 
 __all__ = ["DiagonalPenalty", "MatrixPenalty", "Penalties"]
 
@@ -138,15 +138,15 @@ class Penalties:
 
     Parameters
     ----------
-    layout : Layout or int
+    layout : Apart or int
         Which coefficients are apart; their penalties must be diagonal. For p itself none.
     terms : sequence of (label, columns, matrices)
         Penalised terms; matrices symmetric, positive semi-definite, none of them 0. A single one
         may be given by its diagonal.
     """
 
-    def __init__(self, layout: Layout | int, terms: list[tuple[str, slice, list[Array]]]) -> None:
-        self.layout = Layout.whole(layout) if isinstance(layout, int) else layout
+    def __init__(self, layout: Apart | int, terms: list[tuple[str, slice, list[Array]]]) -> None:
+        self.layout = Apart.whole(layout) if isinstance(layout, int) else layout
         self.p = self.layout.size
         self.terms: list[MatrixPenalty | DiagonalPenalty] = []
         start = 0
@@ -202,7 +202,7 @@ class Penalties:
         return np.concatenate([np.zeros(0), *values])
 
 
-def penalty_matrix(layout: Layout, pieces: list[tuple[slice, Array]]) -> Symmetric:
+def penalty_matrix(layout: Apart, pieces: list[tuple[slice, Array]]) -> Symmetric:
     """Return the sum of matrices (k, k), or diagonals (k,), over the columns of their terms."""
     result = Symmetric.zeros(layout)
     diagonal = np.zeros(layout.size)

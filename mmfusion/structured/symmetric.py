@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Inverse", "Layout", "Symmetric"]
+__all__ = ["Apart", "Inverse", "Symmetric"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class Apart:
     """Which coefficients are apart: the levels of a large random effect.
 
     A row of the table has one level, so that no information is between two levels: the matrix over
@@ -56,7 +57,7 @@ class Symmetric:
 
     Attributes
     ----------
-    layout : Layout
+    layout : Apart
     first : ndarray, shape (a, a)
         A.
     side : ndarray, shape (r, f, a)
@@ -65,7 +66,7 @@ class Symmetric:
         The blocks of D.
     """
 
-    layout: Layout
+    layout: Apart
     first: Array
     side: Array
     last: Array
@@ -73,7 +74,7 @@ class Symmetric:
     __array_ufunc__ = None  # so that `ndarray @ Symmetric` is asked of this class
 
     @classmethod
-    def zeros(cls, layout: Layout) -> Self:
+    def zeros(cls, layout: Apart) -> Self:
         """Return a matrix of zeros."""
         (r, f), a = layout.apart.shape, len(layout.first)
         return cls(layout, np.zeros((a, a)), np.zeros((r, f, a)), np.zeros((r, f, f)))
@@ -85,7 +86,20 @@ class Symmetric:
             return matrix
         first = np.asarray(matrix, dtype=np.float64)
         none = np.zeros((0, 1, len(first)))
-        return Symmetric(Layout.whole(len(first)), first, none, np.zeros((0, 1, 1)))
+        return Symmetric(Apart.whole(len(first)), first, none, np.zeros((0, 1, 1)))
+
+    def state(self) -> dict[str, Any]:
+        """Return what saving writes: arrays."""
+        apart = {"size": self.layout.size, "apart": self.layout.apart}
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layout"}
+        return {**apart, **arrays}
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> Symmetric:
+        """Take back what `state` returned."""
+        arrays = {name: value for name, value in state.items() if name not in ("size", "apart")}
+        kind = Inverse if "slopes" in arrays else Symmetric
+        return kind(Apart(state["size"], state["apart"]), **arrays)
 
     def __len__(self) -> int:
         return self.layout.size
@@ -173,10 +187,10 @@ class Symmetric:
 
     def padded(self, kept: NDArray[np.intp], size: int) -> Symmetric:
         """Return a larger matrix that has this one at the rows and columns `kept`, 0 elsewhere."""
-        layout = Layout(size, kept[self.layout.apart])
+        layout = Apart(size, kept[self.layout.apart])
         return Symmetric(layout, *self._padded(layout, kept), self.last)
 
-    def _padded(self, layout: Layout, kept: NDArray[np.intp]) -> tuple[Array, Array]:
+    def _padded(self, layout: Apart, kept: NDArray[np.intp]) -> tuple[Array, Array]:
         places = np.searchsorted(layout.first, kept[self.layout.first])
         first = np.zeros((len(layout.first),) * 2)
         first[np.ix_(places, places)] = self.first
@@ -202,7 +216,7 @@ class Inverse(Symmetric):
     own: Array
 
     @classmethod
-    def from_schur(cls, layout: Layout, first: Array, slopes: Array, own: Array) -> Self:
+    def from_schur(cls, layout: Apart, first: Array, slopes: Array, own: Array) -> Self:
         """Return it from ``S^-1``, G and ``D^-1``."""
         side = -slopes @ first
         last = own - side @ slopes.transpose(0, 2, 1)
@@ -233,7 +247,7 @@ class Inverse(Symmetric):
         )
 
     def padded(self, kept: NDArray[np.intp], size: int) -> Inverse:
-        layout = Layout(size, kept[self.layout.apart])
+        layout = Apart(size, kept[self.layout.apart])
         places = np.searchsorted(layout.first, kept[self.layout.first])
         slopes = _spread(self.slopes, places, len(layout.first))
         return self.from_schur(layout, self._padded(layout, kept)[0], slopes, self.own)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmfusion.structured.formula import Formula
+from mmfusion.structured.terms import term_from_state, term_state
 
 
 def make_frame(n: int = 80, seed: int = 0) -> pd.DataFrame:
@@ -356,6 +357,27 @@ def test_one_term_needs_its_columns_alone() -> None:
         ValueError, match=r"no smooth or random term 'treatment'.*'s\(age\):sex\[f\]'"
     ):
         formula.transform_term("treatment", FRAME)
+
+
+def test_each_term_says_what_it_is_and_survives_its_state() -> None:
+    formula = Formula(EVERYTHING).fit(FRAME)
+    design, rows = formula.transform(FRAME), formula.read(FRAME)
+    for term, placed in zip(formula.terms, formula.terms_, strict=True):
+        again = term_from_state(skops.io.loads(skops.io.dumps(term_state(term))))
+        for one in (term, again):
+            part = one.evaluate(rows, formula.points)
+            np.testing.assert_array_equal(part, design[:, placed.columns])
+            assert one.names == formula.names_[placed.columns]
+        assert (again.label, again.variables, again.sp, again.df) == (
+            (term.label, term.variables, term.sp, term.df)
+        )
+        assert term.coordinates == ()
+        smooth = term.tested and not term.by_coefficient
+        assert set(term.ranges) == (set(term.variables) - {term.by} if smooth else set())
+    told = {term.label: (term.by_coefficient, term.tested) for term in formula.terms}
+    assert told["treatment"] == told["bs(dose, df=5)"] == (True, True)
+    assert told["s(age):sex[m]"] == told["te(dose, body mass)"] == (False, True)
+    assert told["re(site)"] == (False, False)
 
 
 # What happens at prediction.

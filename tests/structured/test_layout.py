@@ -186,7 +186,7 @@ def test_a_term_at_given_points_needs_its_variables_alone() -> None:
         ("s(t, bs='cr', k=20)", "Coordinate 't' has 12 distinct values over the predictors; .*20"),
         ("x + s(t) + te(x, t)", r"s\(t\) and te\(x, t\) .* s\(t\) \+ s\(x\) \+ ti\(t, x\)"),
         ("x:tt", r"'tt', which is neither .*\['t'\].* Nearest to 'tt': 't'"),
-        ("log(I(t - 0.5)):x", r"'log\(I\(t - 0.5\)\)' .*Got -inf at predictor 'interval 0'"),
+        ("log(I(t - 0.5)):x", r"'log\(I\(t - 0.5\)\)' .*Got -inf in predictor 'interval 0'"),
     ],
 )
 def test_what_the_grid_does_not_allow_is_explained(text: str, message: str) -> None:

@@ -114,13 +114,21 @@ class Expression(Factor):
         return cls(text, tuple(spec.column_names), _plain(spec.transform_state))
 
     def columns(self, rows: FormulaRows) -> Array:
-        return np.asarray(self._made(rows), dtype=np.float64)
+        return np.ascontiguousarray(self._made(rows), dtype=np.float64)
 
     def _made(self, rows: FormulaRows) -> ModelMatrix:
         cells = {name: rows.numbers[name] for name in expression_columns(self.text)}
         frame = pd.DataFrame(cells, index=pd.RangeIndex(rows.n), copy=False)
         term = parsed.Term([parsed.Factor(self.text, eval_method="python")])
-        return _evaluate([term], frame, self.memory)
+        made = _evaluate([term], frame, self.memory)
+        bad = ~np.isfinite(np.asarray(made, dtype=np.float64))
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise ValueError(
+                f"The column {made.model_spec.column_names[column]!r} of the formula's design must "
+                f"be finite. Got {made[row, column]} in {rows.unit} {rows.index[row]!r}."
+            )
+        return made
 
 
 def factor_from_state(state: Mapping[str, Any]) -> Factor:

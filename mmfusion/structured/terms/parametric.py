@@ -74,7 +74,6 @@ class FactorProduct:
         for factor in mine:
             own = factor.columns(cells)
             columns = own if factor is mine[0] else product_of_columns(own, columns)
-        _check_finite(columns, _joined([factor.names for factor in mine]), cells, grid=grid)
         return columns
 
 
@@ -116,7 +115,7 @@ class ParametricTerm(Term):
         Raises
         ------
         ValueError
-            If a factor cannot be evaluated.
+            If a factor cannot be evaluated, or is not finite in some row.
         """
         fitter = _Fitter(formula, training)
         beside = [] if intercept else [CONSTANT]
@@ -202,7 +201,7 @@ class _Fitter:
 
     def fit(self, term: parsed.Term, products: Sequence[ScopedTerm]) -> ParametricTerm:
         """Return a fitted term."""
-        table, grid, _ = self._training
+        grid = self._training.grid
         reads = self._reads.get(term, {})
         variables = tuple(dict.fromkeys(chain.from_iterable(reads.values())))
         parts = []
@@ -211,14 +210,12 @@ class _Fitter:
             made = [self._factor(expr, reads[expr], reduced=reduced) for expr, reduced in factors]
             on_grid = [any(name in grid for name in reads[expr]) for expr, _ in factors]
             parts.append(FactorProduct(tuple(made), tuple(on_grid), float(scoped.scale)))
-        fitted = ParametricTerm(
+        return ParametricTerm(
             label="Intercept" if term.degree == 0 else str(term),
             variables=variables,
             coordinates=tuple(name for name in variables if name in grid),
             parts=tuple(parts),
         )
-        fitted.products(table.rows, grid.rows)  # an error where it is not finite
-        return fitted
 
     def _factor(self, expr: str, reads: tuple[str, ...], *, reduced: bool) -> Factor:
         side = self._training.side(reads[0] if reads else "")
@@ -235,13 +232,3 @@ def _joined(names: Sequence[Sequence[str]]) -> tuple[str, ...]:
     if not names:
         return ()
     return tuple(":".join(reversed(some)) for some in product(*reversed(names)))
-
-
-def _check_finite(columns: Array, names: Sequence[str], rows: FormulaRows, *, grid: bool) -> None:
-    bad = ~np.isfinite(columns)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise ValueError(
-            f"The column {names[column]!r} of the formula's design must be finite. Got "
-            f"{columns[row, column]} {'at predictor' if grid else 'in row'} {rows.index[row]!r}."
-        )
