@@ -62,7 +62,7 @@ class CoxDiagnostics:
             residuals = cox_scaled_schoenfeld_residuals(
                 residuals,
                 torch.from_numpy(part.final.coef),
-                torch.from_numpy(part.final.covariance),
+                torch.from_numpy(part.final.covariance.dense()),
             )
         names = list(part.final.names)
         return pd.DataFrame(residuals.numpy(), index=frame.index[rows.numpy()], columns=names)
@@ -105,7 +105,7 @@ class CoxDiagnostics:
             terms,
             ties=self.ties,  # type: ignore[attr-defined]
             transform=transform,
-            penalty=torch.from_numpy(part.final.penalty),
+            penalty=torch.from_numpy(part.final.penalty.dense()),
         )
 
     def _at(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, torch.Tensor, Any]:

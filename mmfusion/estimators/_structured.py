@@ -272,7 +272,7 @@ class StructuredPart:
 
     def report(self, inference: str, cluster: Any = None) -> None:
         """Make the table of effects and its covariance."""
-        self.covariance = self.reported.covariance
+        self.covariance = self.reported.covariance.dense()
         fit, likelihood, design, offset = self._tested
         if inference == "robust" or cluster is not None:
             covariance = robust_covariance(fit, likelihood, design, offset, cluster)
@@ -365,7 +365,8 @@ class StructuredPart:
 
 
 def _fit_state(fit: StructuredFit) -> dict[str, Any]:
-    return {name: value for name, value in vars(fit).items() if name != "terms"}
+    matrices = {name: getattr(fit, name).dense() for name in ("bread", "information", "penalty")}
+    return {name: value for name, value in vars(fit).items() if name != "terms"} | matrices
 
 
 def _adds(design: np.ndarray, deep: np.ndarray) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from torch import Tensor
 
 from mmfusion.heads.grid import Basis, Grid
 
 __all__ = ["Head", "Monitor", "Target"]
+
+#: Rows, or events, that a coefficient of late fusion is learned from at least.
+ENOUGH = 5
 
 
 @dataclass
@@ -37,6 +42,15 @@ class Target:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: change(v) for k, v in values.items() if isinstance(v, Tensor)})
 
+    @property
+    def shares(self) -> Tensor:
+        """What each row counts in a mean over the weights, shape (n,); zeros where all are 0."""
+        return self.weight / self.weight.sum().clamp_min(1e-300)
+
+    def mean(self, each: Tensor) -> Tensor:
+        """Return the weighted mean over the rows of a number each."""
+        return (each * self.weight).sum() / self.weight.sum().clamp_min(1e-300)
+
     def take(self, rows: Tensor) -> Self:
         """Return the outcome of `rows`, in their order."""
         return self._map(lambda value: value[rows])
@@ -57,137 +71,99 @@ class Monitor:
     higher_is_better: bool
 
 
-class Head(ABC):
-    """A likelihood: predictors eta of shape (n, K) -> loss, gradient, predictions.
+T = TypeVar("T", bound=Target)
+
+
+class Head(ABC, Generic[T]):
+    """A likelihood: predictors eta of shape (n, K) -> loss, derivatives, predictions.
 
     ``__init__`` takes the settings of the likelihood; `encode` turns an outcome into tensors;
     `finish` learns what only the fitted predictors can tell (baseline hazards, a residual scale).
     Losses are means over events (survival) or over case weights, computed in float64 whatever the
-    network's precision, and stay on the graph in every case.
+    network's precision, and stay on the graph in every case. Generic in the outcome T.
     """
 
-    #: Names of the predictors, known after `fit_outcome`.
-    predictors: tuple[str, ...]
     #: Whether a row's loss depends on the predictors of other rows (a Cox model's risk sets).
     interacts: bool = False
-    #: Whether the likelihood knows a constant: a Cox model's is part of its baseline.
-    has_intercept: bool = True
     #: Whether the outcome has a residual variance, estimated beside the predictors.
-    has_scale: bool = False
+    has_dispersion: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
     ratio: str | None = None
+    #: Whether the laws that late fusion averages are logarithms; see `law`.
+    law_is_log: bool = False
 
     @property
-    def units(self) -> tuple[float, float]:
-        """Center and spread of the outcome: a predictor is (its value in y's units - c) / s."""
-        return 0.0, 1.0
-
-    @property
+    @abstractmethod
     def grid(self) -> Grid:
-        """The K predictors: their names, and the coordinates that a term in time may read."""
-        return Grid(self.predictors)
+        """The K predictors: their names, and the coordinates that a term in time may read.
+
+        Known after `fit_outcome`, as all that follows from it.
+        """
 
     @property
+    @abstractmethod
     def parameters(self) -> Basis:
         """What a column of a formula has its coefficients for, and which predictors these move."""
-        return Basis(*self.contrasts)
 
     @property
+    @abstractmethod
     def constants(self) -> Basis:
         """What a formula's constant has its coefficients for; none where it says nothing."""
-        if self.baseline:
-            return Basis(self.baseline, np.eye(len(self.predictors)))
-        return self.parameters if self.has_intercept else self.parameters.take(())
 
     @property
+    @abstractmethod
     def deep_basis(self) -> Basis:
         """What each output of a network moves: the predictors are offset plus outputs times it."""
-        return Basis(self.predictors, np.eye(len(self.predictors)))
 
     @property
-    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """Names of F free predictors, and the matrix (K, F) that makes the K predictors of them.
+    def deep_groups(self) -> tuple[int, ...]:
+        """Which of a network's outputs share one kept share: a number an output, equal if so."""
+        return (0,) * len(self.deep_basis)
 
-        The coefficients of a formula are those of the free ones; they are all free by default.
+    @property
+    def stack_constants(self) -> Basis:
+        """The constants that a regression on members' predictors (a stack) learns beside them."""
+        return self.constants
+
+    @property
+    def shift_invariant(self) -> bool:
+        """Whether a number added to all K predictors of a row says nothing (K logits).
+
+        What is compared between rows or members is then read less its mean over the predictors.
         """
-        return self.predictors, np.eye(len(self.predictors))
-
-    @property
-    def baseline(self) -> tuple[str, ...]:
-        """Names of a formula's constants where each predictor has one beside shared effects."""
-        return ()
+        return False
 
     @abstractmethod
-    def fit_outcome(
-        self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
-    ) -> Target:
+    def fit_outcome(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> T:
         """Check the training outcome, learn what it fixes (classes, strata), return it encoded."""
 
     @abstractmethod
-    def encode(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
+    def encode(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> T:
         """Return a further outcome (validation rows) encoded as the training outcome was."""
 
-    def initial(self, target: Target) -> Tensor:
+    def initial(self, target: T) -> Tensor:
         """Return where the predictors start, shape (K,): the constant model, if in closed form."""
-        return torch.zeros(len(self.predictors), dtype=torch.float64)
+        return torch.zeros(len(self.grid), dtype=torch.float64)
 
     @abstractmethod
-    def loss(self, eta: Tensor, target: Target) -> Tensor:
+    def loss(self, eta: Tensor, target: T) -> Tensor:
         """Return the mean negative log-likelihood, a float64 scalar on the graph of `eta`."""
 
-    def gradient(self, eta: Tensor, target: Target) -> Tensor:
+    def gradient(self, eta: Tensor, target: T) -> Tensor:
         """Return d loss / d eta, shape (n, K), float64: by autograd unless a head knows better."""
         eta = eta.detach().double().requires_grad_()
         (gradient,) = torch.autograd.grad(self.loss(eta, target), eta)
         return gradient
 
-    def total(self, target: Target) -> float:
+    def total(self, target: T) -> float:
         """Return what the mean loss is a mean over: the sum of the weights."""
         return float(target.weight.sum())
 
-    def information(self, eta: Tensor, target: Target, design: Tensor) -> Tensor:
-        """Return the information of the mean loss about the coefficients of ``eta = design beta``.
-
-        By autograd, a pass a predictor, for heads whose rows do not interact; others override it.
-
-        Parameters
-        ----------
-        eta : Tensor, shape (n, K)
-        design : Tensor of float64, shape (n, p) for one predictor, or (n, K, p)
-
-        Returns
-        -------
-        Tensor of float64, shape (p, p)
-        """
-        eta = eta.detach().double().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss(eta, target), eta, create_graph=True)
-        curvature = torch.stack(
-            [
-                torch.autograd.grad(column.sum(), eta, retain_graph=True)[0]
-                for column in gradient.unbind(1)
-            ],
-            dim=1,
-        )  # (n, K, K)
-        if design.ndim == 2:
-            return design.T @ (curvature[:, 0] * design)
-        weighted = curvature @ design
-        return design.flatten(0, 1).T @ weighted.flatten(0, 1)
-
-    def scores(self, eta: Tensor, target: Target, design: Tensor) -> Tensor:
-        """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).
-
-        For heads whose rows do not interact; others override it. `design` as for `information`.
-        """
-        gradient = self.gradient(eta, target)
-        if design.ndim == 2:
-            return gradient[:, :1] * design
-        return torch.einsum("nk,nkp->np", gradient, design)
-
-    def derivatives(self, eta: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    def derivatives(self, eta: Tensor, target: T) -> tuple[Tensor, Tensor]:
         """Return the first and second derivatives of the mean loss in the predictors of each row.
 
-        By autograd, a pass a predictor; heads with a closed form override it. Heads whose rows
-        interact have no second derivatives of one row: they override `information` and `scores`.
+        By autograd, a pass a predictor; heads with a closed form override it. It is the contract of
+        heads whose rows do not interact: of others a row alone has no second derivatives.
 
         Parameters
         ----------
@@ -198,7 +174,17 @@ class Head(ABC):
         -------
         gradient : Tensor of float64, shape (n, K)
         curvature : Tensor of float64, shape (n, K) where it is diagonal, else (n, K, K)
+
+        Raises
+        ------
+        TypeError
+            Of a head whose rows interact.
         """
+        if self.interacts:
+            raise TypeError(
+                f"{type(self).__name__} has no second derivatives of single rows, which interact: "
+                "ask for its information about the coefficients of a design."
+            )
         eta = eta.detach().double().requires_grad_()
         (gradient,) = torch.autograd.grad(self.loss(eta, target), eta, create_graph=True)
         curvature = torch.stack(
@@ -212,7 +198,40 @@ class Head(ABC):
             curvature = curvature[:, 0]
         return gradient.detach(), curvature.detach()
 
-    def relevance(self, eta: Tensor, target: Target, values: Tensor) -> Tensor:
+    # The defaults of `information` and `scores` go with the old engine.
+
+    def information(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
+        """Return the information of the mean loss about the coefficients of ``eta = design beta``.
+
+        For heads whose rows do not interact; others override it.
+
+        Parameters
+        ----------
+        eta : Tensor, shape (n, K)
+        target : Target
+        design : Tensor of float64, shape (n, p) for one predictor, or (n, K, p)
+
+        Returns
+        -------
+        Tensor of float64, shape (p, p)
+        """
+        curvature = self.derivatives(eta, target)[1]
+        if design.ndim == 2:
+            return design.T @ (curvature * design)
+        weighted = curvature[:, :, None] * design if curvature.ndim == 2 else curvature @ design
+        return design.flatten(0, 1).T @ weighted.flatten(0, 1)
+
+    def scores(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
+        """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).
+
+        For heads whose rows do not interact; others override it. `design` as for `information`.
+        """
+        gradient = self.gradient(eta, target)
+        if design.ndim == 2:
+            return gradient[:, :1] * design
+        return torch.einsum("nk,nkp->np", gradient, design)
+
+    def relevance(self, eta: Tensor, target: T, values: Tensor) -> Tensor:
         """Return how much each column of `values` by itself says of the outcome beside `eta`.
 
         The score test's statistic with the empirical variance of the rows' scores,
@@ -231,45 +250,140 @@ class Head(ABC):
         Tensor of float64, shape (p,)
             0 for a constant column.
         """
+        k = eta.shape[1]
+        gradient = self.gradient(eta, target) if k > 1 else None
         parts = []
         for piece in values.double().split(256, dim=1):
             centred = piece - piece.mean(0)
             total = torch.zeros(piece.shape[1], dtype=torch.float64)
-            for k in range(eta.shape[1]):
-                design = centred
-                if eta.shape[1] > 1:
-                    design = centred.new_zeros(len(eta), eta.shape[1], piece.shape[1])
-                    design[:, k] = centred
-                scores = self.scores(eta, target, design)
+            for number in range(k):
+                if gradient is None:
+                    scores = self.scores(eta, target, centred)
+                else:
+                    scores = gradient[:, number, None] * centred
                 total += scores.sum(0).square() / scores.square().sum(0).clamp_min(1e-300)
             parts.append(total)
         return torch.cat(parts)
 
-    def stratify(self, target: Target) -> np.ndarray:
+    def stratify(self, target: T) -> np.ndarray:
         """Return an integer label a row, by which batches and validation parts are balanced."""
         return np.zeros(len(target), dtype=np.int64)
 
-    def groups(self, target: Target) -> np.ndarray:
+    def groups(self, target: T) -> np.ndarray:
         """Return the group of the outcome of each row, for supervised contrast; -1 for none."""
         return self.stratify(target)
 
-    def batches(self, target: Target, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, Target]]:
+    def batches(self, target: T, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, T]]:
         """Yield each batch's rows and outcome; a head may order the rows of a batch as it likes."""
         for chosen in rows:
             yield chosen, target.take(chosen)
 
-    def monitor(self, eta: Tensor, target: Target) -> Monitor | None:
+    def monitor(self, eta: Tensor, target: T) -> Monitor | None:
         """Return the score shown beside the validation loss (a C-index, an accuracy), if any."""
         return None
 
-    def informative(self, target: Target) -> bool:
+    def informative(self, target: T) -> bool:
         """Return whether the outcome says anything: a survival outcome without events does not."""
         return len(target) > 0
 
-    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the weighted mean of late fusion's members, shape (n, K).
+    def enough(self, target: T, n_coefficients: int) -> bool:
+        """Return whether an outcome says enough to learn so many coefficients from it."""
+        return self.informative(target) and self.total(target) >= ENOUGH * n_coefficients
 
-        Of their predictors, unless a head combines something else (a classifier probabilities).
+    def events(self, target: T) -> Tensor | None:
+        """Return which rows have an event that the likelihood sees, shape (n,); None without."""
+        return None
+
+    def n_events(self, target: T) -> int | None:
+        """Return how many rows of a weight above 0 have an event, None of other outcomes."""
+        return None
+
+    def has_entry(self, target: T) -> bool:
+        """Return whether some row is observed only from a time after 0 (delayed entry)."""
+        return False
+
+    def required(self, target: T) -> dict[str, np.ndarray]:
+        """Return what no training rows of a fold may be without, by name.
+
+        Returns
+        -------
+        dict of str to ndarray of bool, shape (n,)
+            The rows of each class, of each cause, of events: one of them must be in.
+        """
+        events = self.events(target)
+        if events is None:
+            return {}
+        return {"event": (events & (target.weight > 0)).cpu().numpy()}
+
+    def relearn(self, target: T) -> Self:
+        """Return this head for some of the rows it was fitted to, whose outcome is `target`.
+
+        What belongs to these rows is learned from them (location and spread of numbers). Classes,
+        cuts, causes and strata stay, so that predictors mean the same as those of all rows.
+        """
+        return copy.copy(self)
+
+    def law(self, eta: np.ndarray) -> np.ndarray:
+        """Return what late fusion averages over its members, shape (..., L).
+
+        The predictors, unless a head averages something else: log-probabilities of classes,
+        log-masses of a discrete time. Where `law_is_log`, the average is that of the exponentials.
+
+        Parameters
+        ----------
+        eta : ndarray, shape (..., K)
+        """
+        return eta
+
+    def from_law(self, law: np.ndarray) -> np.ndarray:
+        """Return predictors, shape (..., K), that have this law: `law` inverted."""
+        return law
+
+    def finish(self, eta: Tensor, target: T) -> None:
+        """Learn what only the fitted predictors of the training rows tell; nothing by default."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything learned, as arrays: what saving writes and `load_state` reads."""
+        return {}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take back what `state` returned."""
+
+    # What follows goes with the old engine.
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """Names of the predictors."""
+        return self.grid.names
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether the likelihood knows a constant: a Cox model's is part of its baseline."""
+        return len(self.constants) > 0
+
+    @property
+    def has_scale(self) -> bool:
+        """The same as `has_dispersion`."""
+        return self.has_dispersion
+
+    @property
+    def units(self) -> tuple[float, float]:
+        """Center and spread of the outcome: a predictor is (its value in y's units - c) / s."""
+        return 0.0, 1.0
+
+    @property
+    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names and matrix of `parameters`."""
+        return self.parameters.names, self.parameters.matrix
+
+    @property
+    def baseline(self) -> tuple[str, ...]:
+        """Names of a formula's constants where each predictor has one beside shared effects."""
+        names = self.constants.names
+        return () if names == self.parameters.names else names
+
+    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the predictors of the weighted mean law of late fusion's members, shape (n, K).
 
         Parameters
         ----------
@@ -278,9 +392,13 @@ class Head(ABC):
         weights : ndarray, shape (n, n_members)
             Not negative, 0 where absent, some above 0 in each row; they need not sum to 1.
         """
-        shown = np.where(weights[:, :, None] > 0, etas, 0.0)
-        shares = weights / weights.sum(1, keepdims=True)
-        return (shares[:, :, None] * shown).sum(1)
+        there = weights[:, :, None] > 0
+        members = np.where(there, self.law(np.where(there, etas, 0.0)), 0.0)
+        shares = (weights / weights.sum(1, keepdims=True))[:, :, None]
+        if not self.law_is_log:
+            return self.from_law((shares * members).sum(1))
+        with np.errstate(divide="ignore"):
+            return self.from_law(logsumexp(members + np.log(shares), axis=1))
 
     def vote(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Return what most members of late fusion say, shape (n, K): their median.
@@ -291,13 +409,3 @@ class Head(ABC):
             As for `pool`; each row has a member.
         """
         return np.nanmedian(np.where(present[:, :, None], etas, np.nan), axis=1)
-
-    def finish(self, eta: Tensor, target: Target) -> None:
-        """Learn what only the fitted predictors of the training rows tell; nothing by default."""
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return everything learned, as arrays: what saving writes and `load_state` reads."""
-        return {}
-
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take back what `state` returned."""

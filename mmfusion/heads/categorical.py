@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from torch.nn import functional
 
 from mmfusion.heads.base import Head, Monitor, Target
+from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.missing import refuse_missing
 from mmfusion.heads.weights import check_weights
 
@@ -33,7 +34,7 @@ class CategoricalTarget(Target):
     code: Tensor
 
 
-class CategoricalHead(Head):
+class CategoricalHead(Head[CategoricalTarget]):
     """Logistic regression's likelihood on the network's predictors.
 
     Two classes have one predictor, the log-odds of the second; K > 2 classes have K logits.
@@ -47,13 +48,39 @@ class CategoricalHead(Head):
 
     ratio = "odds ratio"
 
+    law_is_log = True
+
     @property
-    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
+    def _binary(self) -> bool:
+        return len(self.classes_) == 2
+
+    @property
+    def grid(self) -> Grid:
+        """A logit a class; of two classes that of the second alone."""
+        names = tuple(f"logit[{label}]" for label in self.classes_)
+        return Grid(names[1:] if self._binary else names)
+
+    @property
+    def parameters(self) -> Basis:
         """As many logits as classes are one too many: the first class is the reference."""
-        if len(self.predictors) == 1:
-            return super().contrasts
-        names = tuple(str(label) for label in self.classes_[1:])
-        return names, np.eye(len(self.predictors))[:, 1:]
+        if self._binary:
+            return Basis.identity(self.grid.names)
+        names = tuple(str(label) for label in self.classes_)
+        return Basis.identity(names).take(range(1, len(names)))
+
+    @property
+    def constants(self) -> Basis:
+        """The logits of a row whose columns are all 0, against the reference."""
+        return self.parameters
+
+    @property
+    def deep_basis(self) -> Basis:
+        """An output of a network a logit: regularised, it needs no reference."""
+        return Basis.identity(self.grid.names)
+
+    @property
+    def shift_invariant(self) -> bool:
+        return not self._binary
 
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
@@ -81,12 +108,7 @@ class CategoricalHead(Head):
                 "FusionClassifier needs at least 2 classes in y; got 1 class: "
                 f"{self.classes_.tolist()}."
             )
-        self._name_predictors()
         return self.encode(y, sample_weight, index)
-
-    def _name_predictors(self) -> None:
-        names = tuple(f"logit[{label}]" for label in self.classes_)
-        self.predictors = names[1:] if len(names) == 2 else names
 
     def encode(
         self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
@@ -111,13 +133,13 @@ class CategoricalHead(Head):
             check_weights(sample_weight, len(y)), torch.from_numpy(code.astype(np.int64))
         )
 
-    def initial(self, target: CategoricalTarget) -> Tensor:  # type: ignore[override]
+    def initial(self, target: CategoricalTarget) -> Tensor:
         shares = torch.zeros(len(self.classes_), dtype=torch.float64)
         shares.index_add_(0, target.code, target.weight)
         logs = torch.log(shares.clamp_min(1e-8) / shares.sum())
-        return logs[1:] - logs[:1] if len(logs) == 2 else logs - logs.mean()
+        return logs[1:] - logs[:1] if self._binary else logs - logs.mean()
 
-    def loss(self, eta: Tensor, target: CategoricalTarget) -> Tensor:  # type: ignore[override]
+    def loss(self, eta: Tensor, target: CategoricalTarget) -> Tensor:
         eta = eta.double()
         if eta.shape[1] == 1:
             each = functional.binary_cross_entropy_with_logits(
@@ -125,12 +147,39 @@ class CategoricalHead(Head):
             )
         else:
             each = functional.cross_entropy(eta, target.code, reduction="none")
-        return (each * target.weight).sum() / target.weight.sum().clamp_min(1e-300)
+        return target.mean(each)
 
-    def stratify(self, target: CategoricalTarget) -> np.ndarray:  # type: ignore[override]
+    def gradient(self, eta: Tensor, target: CategoricalTarget) -> Tensor:
+        eta, shares = eta.detach().double(), target.shares[:, None]
+        if eta.shape[1] == 1:
+            sign = 1.0 - 2.0 * target.code[:, None]
+            return shares * sign * torch.sigmoid(sign * eta)
+        observed = functional.one_hot(target.code, eta.shape[1])
+        return shares * (eta.softmax(1) - observed)
+
+    def derivatives(self, eta: Tensor, target: CategoricalTarget) -> tuple[Tensor, Tensor]:
+        gradient, shares = self.gradient(eta, target), target.shares[:, None]
+        eta = eta.detach().double()
+        if eta.shape[1] == 1:
+            return gradient, shares * torch.sigmoid(eta) * torch.sigmoid(-eta)
+        chance = eta.softmax(1)
+        curvature = (-shares * chance)[:, :, None] * chance[:, None]
+        curvature.diagonal(dim1=1, dim2=2).add_(shares * chance)
+        return gradient, curvature
+
+    def required(self, target: CategoricalTarget) -> dict[str, np.ndarray]:
+        code = target.code.cpu().numpy()
+        return {f"class {name!r}": code == k for k, name in enumerate(self.classes_.tolist())}
+
+    def enough(self, target: CategoricalTarget, n_coefficients: int) -> bool:
+        # A class that no row has would have a constant without bound.
+        every = len(target.code.unique()) == len(self.classes_)
+        return every and super().enough(target, n_coefficients)
+
+    def stratify(self, target: CategoricalTarget) -> np.ndarray:
         return target.code.cpu().numpy()
 
-    def monitor(self, eta: Tensor, target: CategoricalTarget) -> Monitor:  # type: ignore[override]
+    def monitor(self, eta: Tensor, target: CategoricalTarget) -> Monitor:
         guess = (eta[:, 0] > 0).long() if eta.shape[1] == 1 else eta.argmax(1)
         hit = (guess == target.code).double() * target.weight
         return Monitor("accuracy", float(hit.sum() / target.weight.sum()), True)
@@ -142,35 +191,29 @@ class CategoricalHead(Head):
             return np.column_stack([1 - positive, positive])
         return softmax(eta, axis=1)
 
-    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the logits of the weighted mean probability of the members."""
-        return _logits(self._mean_probability(etas, weights))
+    def law(self, eta: np.ndarray) -> np.ndarray:
+        """Return the log-probabilities of the classes, shape (..., n_classes)."""
+        if self._binary:
+            return np.concatenate([log_expit(-eta), log_expit(eta)], axis=-1)
+        return log_softmax(eta, axis=-1)
+
+    def from_law(self, law: np.ndarray) -> np.ndarray:
+        """Return the log-odds; of K classes logits whose probabilities sum to 1."""
+        return law[..., 1:] - law[..., :1] if self._binary else log_softmax(law, axis=-1)
 
     def vote(self, etas: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Return the logits of the shares of the members that hold each class most probable.
 
         Their mean probability counts as one member more: it decides where votes are equal.
         """
-        mean = self._mean_probability(etas, present)
-        best = self._members(etas).argmax(axis=2)
+        mean = np.exp(self.law(self.pool(etas, present)))
+        best = self.law(np.where(present[:, :, None], etas, 0.0)).argmax(axis=2)
         votes = (best[:, :, None] == np.arange(mean.shape[1])) & present[:, :, None]
-        return _logits((votes.sum(1) + mean) / (present.sum(1)[:, None] + 1))
-
-    def _members(self, etas: np.ndarray) -> np.ndarray:
-        return np.stack([self.probabilities(member) for member in np.moveaxis(etas, 1, 0)], 1)
-
-    def _mean_probability(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        shares = weights[:, :, None] / weights.sum(1)[:, None, None]
-        return np.where(shares > 0, self._members(etas) * shares, 0.0).sum(1)
+        shares = (votes.sum(1) + mean) / (present.sum(1)[:, None] + 1)
+        return self.from_law(np.log(shares.clip(min=1e-300)))
 
     def state(self) -> dict[str, np.ndarray]:
         return {"classes": self.classes_}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.classes_ = state["classes"]
-        self._name_predictors()
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    logs = np.log(probabilities.clip(min=1e-300))
-    return logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else log_softmax(logs, axis=1)

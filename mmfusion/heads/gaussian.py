@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 
 from mmfusion.heads.base import Head, Monitor, Target
+from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.missing import refuse_missing
 from mmfusion.heads.weights import check_weights
 
@@ -19,17 +21,18 @@ __all__ = ["GaussianHead", "GaussianTarget"]
 
 @dataclass
 class GaussianTarget(Target):
-    """Numbers, standardised by the training outcome.
+    """Numbers.
 
     Attributes
     ----------
     value : Tensor of float64, shape (n,)
+        In units of y.
     """
 
     value: Tensor
 
 
-class GaussianHead(Head):
+class GaussianHead(Head[GaussianTarget]):
     """Least squares: half the weighted mean squared error of the standardised outcome.
 
     Attributes
@@ -41,8 +44,27 @@ class GaussianHead(Head):
         Residual standard deviation of the training rows, in units of y.
     """
 
-    predictors = ("mean",)
-    has_scale = True
+    has_dispersion = True
+
+    @property
+    def grid(self) -> Grid:
+        """One predictor, the mean."""
+        return Grid(("mean",))
+
+    @property
+    def parameters(self) -> Basis:
+        """The mean."""
+        return Basis.identity(self.grid.names)
+
+    @property
+    def constants(self) -> Basis:
+        """The mean of a row whose columns are all 0."""
+        return self.parameters
+
+    @property
+    def deep_basis(self) -> Basis:
+        """One output of a network, the mean on the standardised scale."""
+        return Basis.identity(self.grid.names)
 
     @property
     def units(self) -> tuple[float, float]:
@@ -51,7 +73,7 @@ class GaussianHead(Head):
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
     ) -> GaussianTarget:
-        """Learn location and spread of `y` and return it standardised.
+        """Learn location and spread of `y` and return it as tensors.
 
         Parameters
         ----------
@@ -65,13 +87,21 @@ class GaussianHead(Head):
         ValueError
             If `y` is not a finite number a row.
         """
-        values = self._check(y, index)
-        weight = check_weights(sample_weight, len(values)).numpy()
+        target = self.encode(y, sample_weight, index)
+        self._learn(target)
+        return target
+
+    def _learn(self, target: GaussianTarget) -> None:
+        values, weight = target.value.cpu().numpy(), target.weight.cpu().numpy()
         self.center_ = float(np.average(values, weights=weight))
         self.spread_ = float(np.sqrt(np.average((values - self.center_) ** 2, weights=weight)))
         if not self.spread_ > 0:  # a constant outcome: every spread is right
             self.spread_ = 1.0
-        return self.encode(y, sample_weight, index)
+
+    def relearn(self, target: GaussianTarget) -> Self:
+        head = copy.copy(self)
+        head._learn(target)
+        return head
 
     @staticmethod
     def _check(y: Any, index: Any) -> np.ndarray:
@@ -82,25 +112,38 @@ class GaussianHead(Head):
     def encode(
         self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
     ) -> GaussianTarget:
-        values = (self._check(y, index) - self.center_) / self.spread_
+        values = self._check(y, index)
         return GaussianTarget(check_weights(sample_weight, len(values)), torch.from_numpy(values))
 
-    def loss(self, eta: Tensor, target: GaussianTarget) -> Tensor:  # type: ignore[override]
-        each = 0.5 * (target.value - eta[:, 0].double()) ** 2
-        return (each * target.weight).sum() / target.weight.sum().clamp_min(1e-300)
+    def _standard(self, target: GaussianTarget) -> Tensor:
+        return (target.value - self.center_) / self.spread_
 
-    def stratify(self, target: GaussianTarget) -> np.ndarray:  # type: ignore[override]
+    def loss(self, eta: Tensor, target: GaussianTarget) -> Tensor:
+        return target.mean(0.5 * (self._standard(target) - eta[:, 0].double()) ** 2)
+
+    def gradient(self, eta: Tensor, target: GaussianTarget) -> Tensor:
+        return (target.shares * (eta.detach()[:, 0].double() - self._standard(target)))[:, None]
+
+    def derivatives(self, eta: Tensor, target: GaussianTarget) -> tuple[Tensor, Tensor]:
+        return self.gradient(eta, target), target.shares[:, None]
+
+    def enough(self, target: GaussianTarget, n_coefficients: int) -> bool:
+        varies = len(target.value.unique()) > 1
+        return varies and super().enough(target, n_coefficients)
+
+    def stratify(self, target: GaussianTarget) -> np.ndarray:
         # Fifths of the outcome, so that a validation part has its share of both tails.
         value = target.value.cpu().numpy()
         return np.searchsorted(np.quantile(value, [0.2, 0.4, 0.6, 0.8]), value)
 
-    def monitor(self, eta: Tensor, target: GaussianTarget) -> Monitor:  # type: ignore[override]
-        error = ((target.value - eta[:, 0]) ** 2 * target.weight).sum()
-        mean = (target.value * target.weight).sum() / target.weight.sum()
-        total = ((target.value - mean) ** 2 * target.weight).sum()
+    def monitor(self, eta: Tensor, target: GaussianTarget) -> Monitor:
+        value = self._standard(target)
+        error = ((value - eta[:, 0]) ** 2 * target.weight).sum()
+        mean = (value * target.weight).sum() / target.weight.sum()
+        total = ((value - mean) ** 2 * target.weight).sum()
         return Monitor("r2", float(1 - error / total) if total > 0 else float("nan"), True)
 
-    def finish(self, eta: Tensor, target: GaussianTarget) -> None:  # type: ignore[override]
+    def finish(self, eta: Tensor, target: GaussianTarget) -> None:
         self.scale_ = float(torch.sqrt(2 * self.loss(eta, target))) * self.spread_
 
     def mean(self, eta: np.ndarray) -> np.ndarray:

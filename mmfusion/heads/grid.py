@@ -21,7 +21,8 @@ class Grid:
     names : tuple of str, length K
     coordinates : mapping of str to ndarray, each of shape (K,)
         Where each predictor lies, by the name that a formula reads it under: "t", the time that an
-        interval stands for. None for predictors that lie nowhere (a class).
+        interval stands for (its midpoint), "start" and "end", its bounds, and "cause". None for
+        predictors that lie nowhere (a class).
     """
 
     names: tuple[str, ...]
@@ -47,6 +48,11 @@ class Basis:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @classmethod
+    def identity(cls, names: Sequence[str]) -> Self:
+        """Return a column a predictor, which moves this one alone."""
+        return cls(tuple(names), np.eye(len(names)))
 
     def take(self, columns: Sequence[int]) -> Self:
         """Return some of the columns."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,25 +9,38 @@ import torch
 from torch import Tensor
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.heads.grid import Basis, Grid
 
 __all__ = ["NoOutcomeHead"]
 
 
-@dataclass
-class _Rows(Target):
-    """Rows of which nothing is known."""
-
-
-class NoOutcomeHead(Head):
+class NoOutcomeHead(Head[Target]):
     """The likelihood of no outcome: nothing to learn from."""
 
-    predictors = ("none",)
-    has_intercept = False
+    @property
+    def grid(self) -> Grid:
+        """One predictor, which is never used."""
+        return Grid(("none",))
+
+    @property
+    def parameters(self) -> Basis:
+        """Nothing: there is no formula."""
+        return self.deep_basis.take(())
+
+    @property
+    def constants(self) -> Basis:
+        """Nothing."""
+        return self.parameters
+
+    @property
+    def deep_basis(self) -> Basis:
+        """The one output that a network has."""
+        return Basis.identity(self.grid.names)
 
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, **context: Any
     ) -> Target:
-        return _Rows(torch.ones(len(y), dtype=torch.float64))
+        return Target(torch.ones(len(y), dtype=torch.float64))
 
     def encode(self, y: Any, sample_weight: np.ndarray | None = None, **context: Any) -> Target:
         return self.fit_outcome(y)

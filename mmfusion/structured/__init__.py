@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from mmfusion.structured._parse import columns_read
+from mmfusion.structured.blocks import Block, Given
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
+from mmfusion.structured.design import Design, expanded
 from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
@@ -16,13 +18,19 @@ from mmfusion.structured.held import fit_identified
 from mmfusion.structured.layout import Layout
 from mmfusion.structured.likelihood import HeadLikelihood, Likelihood
 from mmfusion.structured.projection import project
+from mmfusion.structured.rows import Dense, Indicator
 from mmfusion.structured.terms import Term
 
 __all__ = [
+    "Block",
     "CollinearityError",
+    "Dense",
+    "Design",
     "Expansion",
     "Formula",
+    "Given",
     "HeadLikelihood",
+    "Indicator",
     "Layout",
     "Likelihood",
     "PartialEffect",
@@ -34,6 +42,7 @@ __all__ = [
     "contrast_table",
     "effects_table",
     "effects_test",
+    "expanded",
     "fit_identified",
     "fit_structured",
     "partially_linear",

@@ -23,11 +23,11 @@ class TermColumns:
     columns : slice
         Its columns in the design.
     kind : {"parametric", "smooth", "random"}
-        Goes with the old engine: `by_coefficient` and `tested` say what it was asked for.
-    penalties : tuple of ndarray of float64, each of shape (k, k) or (k,)
-        Of shape (k,) the diagonal of a matrix that has no other entries. Symmetric and positive
-        semi-definite, over the `k` columns of the term; the penalised likelihood subtracts half
-        the sum of ``sp[j] * beta @ penalties[j] @ beta``. None for a parametric term.
+        What `by_coefficient` and `tested` follow from.
+    penalties : tuple of ndarray of float64, each of shape (k, k)
+        Symmetric and positive semi-definite, over the `k` columns of the term; the penalised
+        likelihood subtracts half the sum of ``sp[j] * beta @ penalties[j] @ beta``. A diagonal one
+        may be its diagonal, (k,). None for a parametric term.
     sp : tuple of float or None
         Smoothing parameters that the formula fixes (``sp=``), one a penalty.
     df : float or None
@@ -46,10 +46,10 @@ class TermColumns:
 
     @property
     def by_coefficient(self) -> bool:
-        """Whether the effects table has a row for each coefficient; a smooth has one in all."""
+        """Whether each coefficient has a row of its own in the table of effects."""
         return self.kind == "parametric"
 
     @property
     def tested(self) -> bool:
-        """Whether "no effect" has a test: a random effect's variance is at its boundary there."""
+        """Whether the hypothesis of no effect has a test: a variance of 0 has none."""
         return self.kind != "random"

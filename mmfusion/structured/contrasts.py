@@ -11,8 +11,10 @@ import pandas as pd
 from scipy import stats
 
 from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.symmetric import Symmetric
 from mmfusion.structured.wald import contrast_test
 
 __all__ = ["contrast_table", "effects_test"]
@@ -22,7 +24,7 @@ def effects_test(
     fit: StructuredFit,
     terms: Sequence[str],
     likelihood: Likelihood | None = None,
-    design: np.ndarray | None = None,
+    design: Design | np.ndarray | None = None,
     offset: np.ndarray | None = None,
     *,
     method: Literal["wald", "likelihood_ratio"] = "wald",
@@ -63,7 +65,7 @@ def effects_test(
                     f"A Wald test of the penalised term {term.label!r} is in the table of effects; "
                     "ask here for method='likelihood_ratio'."
                 )
-        covariance = fit.covariance if covariance is None else np.asarray(covariance)
+        covariance = Symmetric.of(fit.covariance if covariance is None else covariance)
         test = contrast_test(
             fit.coef[columns], covariance[np.ix_(columns, columns)], fit.df_residual
         )
@@ -74,12 +76,11 @@ def effects_test(
         )
     if likelihood is None or design is None:
         raise ValueError("The likelihood ratio needs the likelihood and the design parameter.")
-    design = np.asarray(design, dtype=np.float64)
-    left_out = columns | (np.diag(fit.bread) == 0.0)  # and what is held
+    left_out = columns | (fit.bread.diagonal() == 0.0)  # and what is held
     kept = [j for j in range(len(columns)) if not left_out[j]]
     smaller = fit_structured(
         likelihood,
-        design[:, kept],
+        as_design(design, likelihood.shape[1]).keep(np.array(kept, dtype=np.intp)),
         _remaining(fit, left_out),
         offset,
         names=[fit.names[j] for j in kept],
@@ -120,9 +121,9 @@ def contrast_table(
         raise ValueError(
             f"The contrasts parameter must have shape (m, {len(fit.coef)}). Got {contrasts.shape}."
         )
-    covariance = fit.covariance if covariance is None else np.asarray(covariance)
+    covariance = Symmetric.of(fit.covariance if covariance is None else covariance)
     estimate = contrasts @ fit.coef
-    se = np.sqrt(np.einsum("ij,jk,ik->i", contrasts, covariance, contrasts).clip(min=0))
+    se = np.sqrt(((contrasts @ covariance) * contrasts).sum(1).clip(min=0))
     reference = stats.t(fit.df_residual) if np.isfinite(fit.df_residual) else stats.norm()
     quantile = reference.ppf(0.5 + level / 2)
     z = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)  # nothing to test
@@ -146,7 +147,7 @@ def _columns(fit: StructuredFit, terms: Sequence[str]) -> np.ndarray:
     known = {term.label: term for term in fit.terms}
     for label in terms:
         if label in known:
-            if known[label].kind == "random":
+            if known[label].penalties and not known[label].tested:
                 raise ValueError(
                     f"{label!r} is a random effect: that its variance is 0 lies on the boundary, "
                     "where neither test holds."

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.likelihood import Likelihood
 
@@ -16,7 +17,7 @@ __all__ = ["robust_covariance", "sum_by_cluster"]
 def robust_covariance(
     fit: StructuredFit,
     likelihood: Likelihood,
-    design: np.ndarray,
+    design: Design | np.ndarray,
     offset: np.ndarray | None = None,
     cluster: Any = None,
 ) -> np.ndarray:
@@ -44,8 +45,10 @@ def robust_covariance(
     ValueError
         For labels that are missing, of the wrong number, or all the same.
     """
-    design = np.asarray(design, dtype=np.float64)
-    eta = design @ fit.coef + (0.0 if offset is None else np.asarray(offset, dtype=np.float64))
+    design = as_design(design, likelihood.shape[1])
+    eta = design.predict(fit.coef)
+    if offset is not None:
+        eta += np.reshape(offset, likelihood.shape)
     scores = likelihood.scores(eta, design)
     if cluster is not None:
         scores = sum_by_cluster(scores, cluster)

@@ -1,40 +1,200 @@
-"""The design of several predictors a row, as blocks that are never written out."""
+"""The design as an operator: row columns times a basis of the predictors, block by block."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations_with_replacement
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from mmfusion.structured.rows import RowFactor
+from mmfusion.structured.blocks import Block, Given, cross_product, levels_product
+from mmfusion.structured.rows import Dense, Indicator
+from mmfusion.structured.symmetric import Layout, Symmetric
 
-__all__ = ["Block", "Design"]
+__all__ = ["Design", "as_design", "expanded"]
 
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A part of a design: row columns times a basis over the predictors.
-
-    Attributes
-    ----------
-    rows : Dense or Indicator
-        With r columns.
-    basis : ndarray, shape (K, f)
-    columns : ndarray of int, shape (f, r)
-        The coefficient of each pair; -1 for a pair that has none.
-    """
-
-    rows: RowFactor
-    basis: NDArray[np.float64]
-    columns: NDArray[np.intp]
+Array = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The blocks of a design of n rows with K predictors each, and its number of coefficients."""
+    """The linear map from coefficients to the predictors of all rows, never written out.
+
+    With blocks of row columns R and bases C the products are ``X b = sum R B C'``, ``X'v = R' (v
+    C)`` and, under a diagonal curvature W (n, K), ``X'WX = (R o R)' W (C o C')`` with o the
+    row-wise Kronecker product (Currie, Durban & Eilers 2006, JRSS B 68:259-280), the cheaper side
+    first, in pieces of rows.
+
+    Attributes
+    ----------
+    n_rows, n_predictors, n_columns : int
+        n, K and p.
+    blocks : sequence of Block or Given
+        Blocks that share a coefficient share all of them.
+    apart : int or None
+        The block with an indicator whose own part of the information is kept block diagonal.
+    """
 
     n_rows: int
     n_predictors: int
     n_columns: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block | Given, ...]
+    apart: int | None = None
+
+    @classmethod
+    def dense_of(cls, matrix: ArrayLike, n_predictors: int = 1) -> Self:
+        """Return a matrix (n K, p), a row's predictors together, as a design."""
+        values = np.ascontiguousarray(matrix, dtype=np.float64)
+        n, p = len(values) // n_predictors, values.shape[1]
+        columns = np.arange(p)[None]
+        if p == 0:
+            return cls(n, n_predictors, 0, ())
+        if n_predictors == 1:
+            return cls(n, 1, p, (Block(Dense(values), np.ones((1, 1)), columns),))
+        return cls(n, n_predictors, p, (Given(values.reshape(n, -1, p), columns),))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Which coefficients are apart."""
+        if self.apart is None:
+            return Layout.whole(self.n_columns)
+        return Layout(self.n_columns, self.blocks[self.apart].columns.T)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of `dense`: n K, p."""
+        return self.n_rows * self.n_predictors, self.n_columns
+
+    def arrays(self) -> list[Array]:
+        """Return the numbers that the blocks hold."""
+        parts = [block.rows if isinstance(block, Block) else block for block in self.blocks]
+        return [part.values for part in parts if not isinstance(part, Indicator)]
+
+    def predict(self, coef: Array) -> Array:
+        """Return the predictors of coefficients (p,), shape (n, K)."""
+        result = np.zeros((self.n_rows, self.n_predictors))
+        padded = np.append(coef, 0.0)  # -1, a coefficient left out, is its last
+        for block in self.blocks:
+            result += block.predict(padded[block.columns])
+        return result
+
+    def pull(self, values: Array) -> Array:
+        """Return ``X'v`` of values (n, K), shape (p,)."""
+        result = np.zeros(self.n_columns + 1)
+        for block in self.blocks:
+            result[block.columns] += block.pull(values)
+        return result[:-1]
+
+    def scores(self, gradient: Array) -> Array:
+        """Return each row's own ``X_i' g_i`` of a gradient (n, K), shape (n, p)."""
+        result = np.zeros((self.n_rows, self.n_columns + 1))
+        for block in self.blocks:
+            result[:, block.columns] += block.each(gradient)
+        return result[:, :-1]
+
+    def dense(self) -> Array:
+        """Return the matrix, shape (n K, p): a row's predictors together."""
+        return self._dense
+
+    @cached_property
+    def _dense(self) -> Array:
+        if len(self.blocks) == 1 and isinstance(self.blocks[0], Block):
+            (block,) = self.blocks
+            if self.n_predictors == 1 and (block.basis == 1).all() and self._in_order:
+                return block.rows.dense()
+        unit = np.eye(self.n_predictors)
+        each = [self.scores(np.tile(row, (self.n_rows, 1))) for row in unit]
+        return np.stack(each, axis=1).reshape(self.shape)
+
+    @property
+    def _in_order(self) -> bool:
+        return np.array_equal(self.blocks[0].columns, np.arange(self.n_columns)[None])
+
+    def take(self, rows: slice | Places) -> Design:
+        """Return the design of some rows; of a slice without a copy."""
+        blocks = tuple(block.take(rows) for block in self.blocks)
+        return replace(self, n_rows=len(np.arange(self.n_rows)[rows]), blocks=blocks)
+
+    def keep(self, columns: Places) -> Design:
+        """Return the design of some coefficients, ascending, the others left out."""
+        place = np.full(self.n_columns + 1, -1)
+        place[columns] = np.arange(len(columns))
+        blocks = [replace(block, columns=place[block.columns]) for block in self.blocks]
+        left = tuple(block for block in blocks if (block.columns >= 0).any())
+        return replace(self, n_columns=len(columns), blocks=left, apart=None)
+
+    def nonzero(self) -> NDArray[np.bool_]:
+        """Return whether any row has a value other than 0 for each coefficient, shape (p,)."""
+        result = np.zeros(self.n_columns + 1, dtype=bool)
+        for block in self.blocks:
+            if isinstance(block, Block):
+                result[block.columns] |= block.basis.any(0)[:, None] & block.rows.nonzero()
+            else:
+                result[block.columns] |= block.values.any((0, 1))
+        return result[:-1]
+
+    def cross(self, curvature: Array) -> Symmetric:
+        """Return ``X'WX``, shape (p, p).
+
+        Parameters
+        ----------
+        curvature : ndarray, shape (n, K) where it is diagonal, else (n, K, K)
+            Symmetric in each row.
+        """
+        layout, result = self.layout, Symmetric.zeros(self.layout)
+        # A row and a column more take what belongs to coefficients that are left out.
+        width = len(layout.first) + 1
+        place = np.full(self.n_columns + 1, width - 1)
+        place[layout.first] = np.arange(width - 1)
+        first, side = np.zeros((width, width)), np.zeros((*layout.apart.shape, width))
+        for g, h in combinations_with_replacement(range(len(self.blocks)), 2):
+            if self.apart in (g, h):
+                h = g + h - self.apart  # the other one; an indicator comes first
+                g = self.apart
+            left, right = self.blocks[g], self.blocks[h]
+            if g == h == self.apart:
+                result.last[:] = levels_product(left, curvature)
+                continue
+            product = cross_product(left, right, curvature)
+            down, across = place[left.columns.ravel()], place[right.columns.ravel()]
+            if g == self.apart:
+                f, r = left.columns.shape
+                side[:, :, across] += product.reshape(f, r, -1).transpose(1, 0, 2)
+                continue
+            product = product.reshape(len(down), len(across))
+            first[np.ix_(down, across)] += product
+            if g != h:
+                first[np.ix_(across, down)] += product.T
+        result.first[:], result.side[:] = first[:-1, :-1], side[:, :, :-1]
+        return result
+
+
+def as_design(design: Design | ArrayLike, n_predictors: int) -> Design:
+    """Return a design as it is, a matrix (n K, p) as one."""
+    return design if isinstance(design, Design) else Design.dense_of(design, n_predictors)
+
+
+def expanded(design: Array, contrasts: Array, baseline: int = 0) -> Design:
+    """Return a formula's design (n, p) as that of K predictors.
+
+    Coefficients are those of each parameter in turn, behind a constant a predictor.
+
+    Parameters
+    ----------
+    design : ndarray, shape (n, p)
+    contrasts : ndarray, shape (K, F)
+        What the F coefficient vectors move.
+    baseline : int
+        K, or 0 for no constants beside the design's.
+    """
+    (n, p), (k, f) = design.shape, contrasts.shape
+    columns = baseline + np.arange(f * p).reshape(f, p)
+    blocks = [Block(Dense(np.asarray(design, dtype=np.float64)), contrasts, columns)]
+    if baseline:
+        ones = Dense(np.ones((n, 1)))
+        blocks.insert(0, Block(ones, np.eye(k), np.arange(k)[:, None]))
+    return Design(n, k, baseline + f * p, tuple(blocks))

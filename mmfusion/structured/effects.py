@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from mmfusion.structured.fit import StructuredFit
+from mmfusion.structured.symmetric import Symmetric
 from mmfusion.structured.wald import smooth_test
 
 __all__ = ["effects_table", "smooth_effect"]
@@ -45,9 +46,10 @@ def effects_table(
     """
     if not 0 < level < 1:
         raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
-    covariance = fit.covariance if covariance is None else np.asarray(covariance)
-    df = fit.df_residual
-    smooths = [term for term in fit.terms if term.kind != "parametric"]
+    covariance = Symmetric.of(fit.covariance if covariance is None else covariance)
+    variance, held = covariance.diagonal(), fit.bread.diagonal() == 0.0
+    edf, df = fit.edf, fit.df_residual
+    smooths = [term for term in fit.terms if not term.by_coefficient]
     parametric = np.ones(len(fit.coef), dtype=bool)
     for term in smooths:
         parametric[term.columns] = False
@@ -57,10 +59,10 @@ def effects_table(
         stats.t.ppf(0.5 + level / 2, df) if np.isfinite(df) else stats.norm.ppf(0.5 + level / 2)
     )
     for j in np.flatnonzero(parametric):
-        coef, se = float(fit.coef[j]), float(np.sqrt(covariance[j, j]))
+        coef, se = float(fit.coef[j]), float(np.sqrt(variance[j]))
         if fit.names[j] in fit.runaway:
             coef, se = float(np.copysign(np.inf, coef)), float("nan")
-        elif fit.bread[j, j] == 0.0:
+        elif held[j]:
             coef = se = float("nan")
         z = coef / se
         rows[int(j)] = {
@@ -73,14 +75,14 @@ def effects_table(
             "p": 2 * float(stats.t.sf(abs(z), df) if np.isfinite(df) else stats.norm.sf(abs(z))),
         }
     for term in smooths:
-        row = {"term": term.label, "edf": fit.term_edf(term.label)}
+        row = {"term": term.label, "edf": float(edf[term.columns].sum())}
         own = term.columns
-        if term.kind == "smooth" and fit.bread[own, own].any():
+        if term.tested and not held[own].all():
             test = smooth_test(
                 fit.coef[own],
                 covariance[own, own],
                 fit.information[own, own],
-                float(fit.edf_alternative[own].sum()),
+                float(fit.edf_alternative_of(own).sum()),
                 df,
             )
             row |= {"chi2": test.statistic, "p": test.p}
@@ -138,7 +140,7 @@ def smooth_effect(
         raise ValueError(
             f"The basis of {label!r} must have shape (m, {len(coef)}). Got {basis.shape}."
         )
-    covariance = (fit.covariance if covariance is None else np.asarray(covariance))[own, own]
+    covariance = Symmetric.of(fit.covariance if covariance is None else covariance)[own, own]
     effect = basis @ coef
     se = np.sqrt(np.einsum("ij,jk,ik->i", basis, covariance, basis).clip(min=0))
     quantile = stats.norm.ppf(0.5 + level / 2)

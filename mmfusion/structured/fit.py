@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import SeparationWarning
 from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.likelihood import Likelihood
-from mmfusion.structured.penalty import Penalties
+from mmfusion.structured.penalty import Penalties, penalty_matrix
+from mmfusion.structured.rows import Indicator
 from mmfusion.structured.scaling import Scaled, scale_design
-from mmfusion.structured.smoothing import (
-    Problem,
-    Smoothed,
-    fit_df,
-    fit_reml,
-    start_sp,
-)
+from mmfusion.structured.smoothing import Problem, Smoothed, fit_df, fit_reml
+from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["StructuredFit", "fit_structured"]
 
@@ -42,11 +40,11 @@ class StructuredFit:
         The coefficients.
     terms : tuple of TermColumns
     coef : ndarray, shape (p,)
-    bread : ndarray, shape (p, p)
+    bread : Symmetric, shape (p, p)
         ``V = (X'HX + S)^-1``.
-    information : ndarray, shape (p, p)
+    information : Symmetric, shape (p, p)
         ``X'HX`` at the fitted predictor, for a residual variance of 1.
-    penalty : ndarray, shape (p, p)
+    penalty : Symmetric, shape (p, p)
         ``S``, with the smoothing parameters.
     sp : dict of str to tuple of float
         Smoothing parameters of each penalised term, one a penalty.
@@ -72,9 +70,9 @@ class StructuredFit:
     names: tuple[str, ...]
     terms: tuple[TermColumns, ...]
     coef: np.ndarray
-    bread: np.ndarray
-    information: np.ndarray
-    penalty: np.ndarray
+    bread: Symmetric
+    information: Symmetric
+    penalty: Symmetric
     sp: dict[str, tuple[float, ...]]
     scale: float
     log_likelihood: float
@@ -87,8 +85,12 @@ class StructuredFit:
     n_beside: int = 0
     n_clusters: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("bread", "information", "penalty"):
+            object.__setattr__(self, name, Symmetric.of(getattr(self, name)))
+
     @property
-    def covariance(self) -> np.ndarray:
+    def covariance(self) -> Symmetric:
         """Bayesian covariance ``V scale`` (Wood 2006): the inverse information without penalty.
 
         With penalties its intervals cover across the function (Nychka 1988), bias included.
@@ -98,23 +100,28 @@ class StructuredFit:
     @property
     def frequentist_covariance(self) -> np.ndarray:
         """``V X'HX V scale``: the sampling covariance, without the bias of smoothing."""
-        return self.bread @ self.information @ self.bread * self.scale
-
-    @property
-    def _hat(self) -> np.ndarray:
-        free = np.diag(np.diag(self.bread) != 0.0)  # what is held has no degree of freedom
-        return free - self.bread @ self.penalty
+        return self.bread @ (self.information @ self.bread.dense()) * self.scale
 
     @property
     def edf(self) -> np.ndarray:
         """Effective degrees of freedom of each coefficient, shape (p,): ``diag(V X'HX)``."""
-        return np.diag(self._hat).copy()
+        free = self.bread.diagonal() != 0.0  # what is held has no degree of freedom
+        return free - self.bread.product_diagonal(self.penalty)
 
     @property
     def edf_alternative(self) -> np.ndarray:
         """``diag(2 F - F F)``, F = V X'HX: reference degrees of freedom of tests (Wood 2013)."""
-        hat = self._hat
-        return 2 * np.diag(hat) - np.einsum("ij,ji->i", hat, hat)
+        return self.edf_alternative_of(slice(None))
+
+    def edf_alternative_of(self, columns: slice) -> np.ndarray:
+        """Return `edf_alternative` of some coefficients."""
+        free = self.bread.diagonal() != 0.0
+        own = np.arange(len(free))[columns]
+        unit = np.zeros((len(free), len(own)))
+        unit[own, np.arange(len(own))] = free[own]
+        down = unit - self.bread @ (self.penalty @ unit)  # F's columns
+        across = unit - self.penalty @ (self.bread @ unit)  # and its rows, transposed
+        return 2 * down[own, np.arange(len(own))] - (down * across).sum(0)
 
     @property
     def df_residual(self) -> float:
@@ -153,7 +160,7 @@ class StructuredFit:
 
 def fit_structured(
     likelihood: Likelihood,
-    design: np.ndarray,
+    design: Design | np.ndarray,
     terms: Sequence[TermColumns] = (),
     offset: np.ndarray | None = None,
     *,
@@ -173,11 +180,12 @@ def fit_structured(
     Parameters
     ----------
     likelihood : Likelihood
-        `HeadLikelihood` makes it from a head and a target.
-    design : ndarray, shape (n, p)
+        Of a head and an outcome.
+    design : Design, or ndarray of shape (n K, p)
+        In full a row's K predictors together.
     terms : sequence of TermColumns
         Columns outside every term are parametric.
-    offset : ndarray, shape (n,), optional
+    offset : ndarray, shape (n, K) or (n K,), optional
         In the units of `likelihood`.
     names : sequence of str, length p, optional
         By default made of the terms' labels.
@@ -223,8 +231,9 @@ def fit_structured(
     term
     dose  0.834      2.303  1.23  0.498
     """
-    design, offset = _check(likelihood, design, offset)
-    p = design.shape[1]
+    design = as_design(design, likelihood.shape[1])
+    offset = _check(likelihood, design, offset)
+    p = design.n_columns
     terms = tuple(terms)
     names = _names(p, terms) if names is None else tuple(names)
     if len(names) != p:
@@ -236,13 +245,16 @@ def fit_structured(
         if term.penalties and _is_penalised(term):
             penalised[term.columns] = True
             labels[term.columns] = [term.label] * int(penalised[term.columns].sum())
+    if not likelihood.interacts:
+        design = replace(design, apart=_largest_indicator(design, terms))
     scaled = scale_design(
         design, names, has_intercept=likelihood.has_intercept, penalised=penalised
     )
-    penalties, active = _penalties(p, terms, scaled)
+    penalties, active = _penalties(terms, scaled)
     problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
-    information = likelihood.information(offset, scaled.design)
-    balance = start_sp(penalties, information)
+    start = scaled.start(likelihood.initial, offset)
+    information = likelihood.information(scaled.design.predict(start) + offset, scaled.design)
+    balance = penalties.balance(information)
     check_identified(information + penalties.matrix(balance), labels, likelihood.n_rows)
     n_free = p - penalties.rank
     if likelihood.has_scale and n_free >= likelihood.n_rows and not saturated:
@@ -251,30 +263,41 @@ def fit_structured(
             f"{n_free} coefficients without a penalty for {likelihood.n_rows} rows. Drop columns "
             "or use penalised terms, s() or re()."
         )
-    smoothed = _smooth(problem, active, balance, information)
+    smoothed = _smooth(problem, active, balance, start, information)
     return _finish(problem, scaled, terms, names, active, smoothed)
 
 
-def _check(
-    likelihood: Likelihood, design: np.ndarray, offset: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    design = np.asarray(design, dtype=np.float64)
-    if design.ndim != 2 or len(design) != likelihood.size:
-        raise ValueError(
-            f"The design parameter must have shape ({likelihood.size}, p). Got {design.shape}."
-        )
-    offset = np.zeros(len(design)) if offset is None else np.asarray(offset, dtype=np.float64)
-    if offset.shape != (len(design),):
-        raise ValueError(
-            f"The offset parameter must have shape ({len(design)},). Got {offset.shape}."
-        )
-    for name, values in (("design", design), ("offset", offset)):
+def _check(likelihood: Likelihood, design: Design, offset: np.ndarray | None) -> np.ndarray:
+    """Return the offset, (n, K)."""
+    shape = (n, k) = likelihood.shape
+    if (design.n_rows, design.n_predictors) != shape:
+        raise ValueError(f"The design parameter must have shape ({n * k}, p). Got {design.shape}.")
+    offset = np.zeros(shape) if offset is None else np.asarray(offset, dtype=np.float64)
+    if offset.shape not in (shape, (n * k,)):
+        raise ValueError(f"The offset parameter must have shape ({n * k},). Got {offset.shape}.")
+    for name, values in [*(("design", values) for values in design.arrays()), ("offset", offset)]:
         if not np.isfinite(values).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
             raise ValueError(
                 f"The {name} parameter must hold finite numbers. Got {values[where]} at {where}."
             )
-    return design, offset
+    return offset.reshape(shape)
+
+
+def _largest_indicator(design: Design, terms: Sequence[TermColumns]) -> int | None:
+    """Return the largest block of indicators whose penalties are diagonal, if there is one."""
+    ridged = np.zeros(design.n_columns + 1, dtype=bool)
+    for term in terms:
+        if term.penalties and _is_penalised(term):
+            ridged[term.columns] = len(term.penalties) == 1 and term.penalties[0].ndim == 1
+    found = [
+        (block.rows.size, number)
+        for number, block in enumerate(design.blocks)
+        if isinstance(block, Block)
+        and isinstance(block.rows, Indicator)
+        and ridged[block.columns].all()
+    ]
+    return max(found)[1] if found else None
 
 
 def _names(p: int, terms: Sequence[TermColumns]) -> tuple[str, ...]:
@@ -307,7 +330,7 @@ def _is_penalised(term: TermColumns) -> bool:
 
 
 def _penalties(
-    p: int, terms: Sequence[TermColumns], scaled: Scaled
+    terms: Sequence[TermColumns], scaled: Scaled
 ) -> tuple[Penalties, list[tuple[TermColumns, list[int]]]]:
     """Return the penalties that count, and for each block its term and which of its penalties."""
     entries, active = [], []
@@ -318,29 +341,29 @@ def _penalties(
         matrices = [scaled.penalty(term.penalties[j], term.columns) for j in used]
         entries.append((term.label, term.columns, matrices))
         active.append((term, used))
-    return Penalties(p, entries), active
+    return Penalties(scaled.design.layout, entries), active
 
 
 def _smooth(
     problem: Problem,
     active: list[tuple[TermColumns, list[int]]],
     balance: np.ndarray,
-    information: np.ndarray,
+    start: np.ndarray,
+    information: Symmetric,
 ) -> Smoothed:
     """Return the smoothing parameters, each found as its term says, and the fit."""
     sp = balance.copy()
     free = np.ones(len(sp), dtype=bool)
     wanted: dict[int, float] = {}
     for number, (term, used) in enumerate(active):
-        position = problem.penalties.blocks[number].position
+        position = problem.penalties.terms[number].position
         if term.sp is not None:
             sp[position] = [term.sp[j] for j in used]
             free[position] = False
         elif term.df is not None:
             wanted[number] = term.df
             free[position] = False
-    coef = np.zeros(problem.penalties.p)
-    result = fit_reml(problem, sp, free, coef, information)
+    result = fit_reml(problem, sp, free, start, information)
     if not wanted:
         return result
     for _ in range(MAX_ROUNDS):
@@ -365,7 +388,7 @@ def _finish(
 ) -> StructuredFit:
     fit, likelihood = smoothed.fit, problem.likelihood
     # In units of the columns' spread; the intercept as it is for columns that are not centred.
-    speed = np.abs(scaled.back @ fit.runaway) * scaled.spread
+    speed = np.abs(scaled.coefficients(fit.runaway) * scaled.spread)
     runs = (speed > 0) & (speed >= RUNS * speed.max(initial=0.0))
     runaway = tuple(name for name, is_running in zip(names, runs, strict=True) if is_running)
     if runaway:
@@ -383,23 +406,24 @@ def _finish(
             ConvergenceWarning,
             stacklevel=3,
         )
-    penalty = np.zeros_like(scaled.back)
+    pieces: list[tuple[slice, np.ndarray]] = []
     sp = {term.label: [0.0] * len(term.penalties) for term in terms if term.penalties}
-    for block, (term, used) in zip(problem.penalties.blocks, active, strict=True):
-        for j, value in zip(used, smoothed.sp[block.position], strict=True):
-            penalty[term.columns, term.columns] += value * term.penalties[j]
+    for part, (term, used) in zip(problem.penalties.terms, active, strict=True):
+        for j, value in zip(used, smoothed.sp[part.position], strict=True):
+            pieces.append((term.columns, value * term.penalties[j]))
             sp[term.label][j] = float(value)
-    bread = scaled.back @ fit.factor.inverse() @ scaled.back.T
+    penalty = penalty_matrix(scaled.design.layout, pieces)
+    bread = fit.factor.inverse().mapped(scaled.back.T)
     scale = 1.0
     if likelihood.has_scale:
-        edf = len(names) - float(np.sum(bread * penalty))
+        edf = len(names) - float(bread.product_diagonal(penalty).sum())
         scale = 2 * fit.value / max(likelihood.n_rows - edf, 1e-300)
     return StructuredFit(
         names=names,
         terms=terms,
-        coef=scaled.back @ fit.coef,
+        coef=scaled.coefficients(fit.coef),
         bread=bread,
-        information=scaled.back_information(fit.information),
+        information=fit.information.mapped(np.linalg.inv(scaled.back)),
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
         scale=scale,

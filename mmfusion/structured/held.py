@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError
 from mmfusion.structured.fit import StructuredFit, fit_structured
 from mmfusion.structured.likelihood import Likelihood
@@ -17,7 +18,7 @@ __all__ = ["fit_identified"]
 
 def fit_identified(
     likelihood: Likelihood,
-    design: np.ndarray,
+    design: Design | np.ndarray,
     terms: Sequence[TermColumns],
     offset: np.ndarray | None,
     names: Sequence[str],
@@ -47,12 +48,13 @@ def fit_identified(
     CollinearityError
         Where others than these would have to be.
     """
-    labels, p = np.asarray(names, dtype=object), design.shape[1]
+    design = as_design(design, likelihood.shape[1])
+    labels, p, nonzero = np.asarray(names, dtype=object), design.n_columns, design.nonzero()
     may_hold, saturated = may_hold.copy(), bool(may_hold.any())
     held = np.zeros(p, dtype=bool)
     penalised = [term for term in terms if term.penalties]
     for term in penalised:
-        held[term.columns] = may_hold[term.columns].all() and not design[:, term.columns].any()
+        held[term.columns] = may_hold[term.columns].all() and not nonzero[term.columns].any()
         may_hold[term.columns] = False
     while True:
         kept = np.flatnonzero(~held)
@@ -65,7 +67,7 @@ def fit_identified(
         try:
             fit = fit_structured(
                 likelihood,
-                design[:, kept],
+                design.keep(kept),
                 moved,
                 offset,
                 names=labels[kept].tolist(),
@@ -77,21 +79,15 @@ def fit_identified(
             if not redundant.any() or not may_hold[redundant].all():
                 raise
             held |= redundant
-    coef, square = np.zeros(p), np.ix_(kept, kept)
+    coef = np.zeros(p)
     coef[kept] = fit.coef
-
-    def whole(matrix: np.ndarray) -> np.ndarray:
-        padded = np.zeros((p, p))
-        padded[square] = matrix
-        return padded
-
     fit = replace(
         fit,
         names=tuple(names),
         terms=tuple(terms),
         coef=coef,
-        bread=whole(fit.bread),
-        information=whole(fit.information),
-        penalty=whole(fit.penalty),
+        bread=fit.bread.padded(kept, p),
+        information=fit.information.padded(kept, p),
+        penalty=fit.penalty.padded(kept, p),
     )
     return fit, held

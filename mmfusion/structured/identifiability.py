@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mmfusion.structured.errors import CollinearityError
+from mmfusion.structured.linalg import eliminate
+from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["check_identified"]
 
@@ -16,7 +18,7 @@ REDUNDANT = 1e-12
 INVOLVED = 1e-6
 
 
-def check_identified(information: np.ndarray, names: list[str], n_rows: int) -> None:
+def check_identified(matrix: Symmetric, names: list[str], n_rows: int) -> None:
     """Raise unless every coefficient is identified.
 
     Columns are taken in their order, each less its projection on those before it in the metric of
@@ -25,8 +27,9 @@ def check_identified(information: np.ndarray, names: list[str], n_rows: int) -> 
 
     Parameters
     ----------
-    information : ndarray, shape (p, p)
-        Of centred and scaled columns, with the penalties.
+    matrix : Symmetric, shape (p, p)
+        The information of centred and scaled columns, with the penalties, which identify what is
+        apart.
     names : sequence of str, length p
         Of each column; columns of one penalised term share the term's label.
     n_rows : int
@@ -36,12 +39,13 @@ def check_identified(information: np.ndarray, names: list[str], n_rows: int) -> 
     CollinearityError
         Naming the redundant columns and what they are made of.
     """
-    p = len(information)
-    diagonal = np.diag(information).copy()
+    names = [names[j] for j in matrix.layout.first]
+    p = len(names)
+    diagonal = np.diag(matrix.first)
     largest = float(diagonal.max(initial=0.0))
     silent = diagonal <= 1e-13 * largest
     scale = np.sqrt(np.where(silent, 1.0, diagonal))
-    rest = information / np.outer(scale, scale)
+    rest = eliminate(matrix)[0] / np.outer(scale, scale)
     kept: list[int] = []
     reasons: list[tuple[int, str]] = []
     scaled = rest.copy()

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
-from mmfusion.structured.design import Block, Design
+from mmfusion.structured.design import Design
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.rows import Dense
 from mmfusion.structured.terms import Product, Term

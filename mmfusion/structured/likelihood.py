@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from mmfusion.structured.design import Design, as_design
+from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["HeadLikelihood", "Likelihood"]
 
+Array = NDArray[np.float64]
 
-class Likelihood(Protocol):
-    """A negative log-likelihood in the predictor, in float64 NumPy.
+#: Second derivatives of one piece of rows, where each row has a matrix of them: 8 MB.
+PIECE = 1 << 20
 
-    With K predictors a row, `eta` has the n K values of all rows, predictors fastest, and a design
-    has n K rows.
+
+class Likelihood:
+    """The negative log-likelihood of a head at an outcome, in float64 NumPy.
+
+    Predictors, shape (n, K), coefficients, offsets and standard errors are in the units of the
+    outcome: a head that standardises its outcome (Gaussian) sees ``to_head(eta)``.
+
+    Parameters
+    ----------
+    head : mmfusion.heads.Head
+        Its likelihood; rooms do not import each other, so it is known by its methods alone.
+    target : mmfusion.heads.Target
+        The outcome it encoded.
 
     Attributes
     ----------
-    size : int
-        Length of `eta`.
+    shape : tuple of int
+        n, K.
     n_rows : int
         Rows with a weight above 0.
     has_intercept : bool
@@ -30,52 +48,16 @@ class Likelihood(Protocol):
         sum of squares.
     ratio : str or None
         What exp(coefficient) is called.
-    """
-
-    size: int
-    n_rows: int
-    has_intercept: bool
-    has_scale: bool
-    ratio: str | None
-
-    def value(self, eta: np.ndarray) -> float:
-        """Return the negative log-likelihood of all rows."""
-
-    def gradient(self, eta: np.ndarray) -> np.ndarray:
-        """Return its gradient in eta, shape (size,)."""
-
-    def information(self, eta: np.ndarray, design: np.ndarray) -> np.ndarray:
-        """Return ``design' H design``, shape (p, p), with the Hessian H in eta."""
-
-    def scores(self, eta: np.ndarray, design: np.ndarray) -> np.ndarray:
-        """Return each row's share of the gradient in the coefficients, shape (n, p)."""
-
-    def log_likelihood(self, eta: np.ndarray) -> float:
-        """Return the log-likelihood, at its largest over the scale where there is one."""
-
-
-class HeadLikelihood:
-    """The likelihood of a head at an outcome, with predictors in the units of the outcome.
-
-    A head that standardises its outcome (Gaussian) sees ``to_head(eta)``; coefficients, offsets
-    and standard errors are in units of y.
-
-    Parameters
-    ----------
-    head : mmfusion.heads.Head
-        Its likelihood; rooms do not import each other, so it is known by its methods alone.
-    target : mmfusion.heads.Target
-        The outcome it encoded.
 
     Examples
     --------
     >>> import numpy as np
     >>> from mmfusion.heads import CategoricalHead
-    >>> from mmfusion.structured import HeadLikelihood, fit_structured
+    >>> from mmfusion.structured import Likelihood, fit_structured
     >>> head = CategoricalHead()
     >>> target = head.fit_outcome(["no", "no", "yes", "no", "yes", "yes"])
     >>> design = np.column_stack([np.ones(6), [0.0, 0, 0, 1, 1, 1]])
-    >>> fit = fit_structured(HeadLikelihood(head, target), design)
+    >>> fit = fit_structured(Likelihood(head, target), design)
     >>> fit.coef.round(4)  # log odds 1/2, log odds ratio 4
     array([-0.6931,  1.3863])
     """
@@ -84,42 +66,75 @@ class HeadLikelihood:
         self._head, self._target = head, target
         self._total = head.total(target)
         self._center, self._spread = head.units
-        self._n_predictors = len(head.predictors)
-        self.size = len(target) * self._n_predictors
+        self.shape = len(target), len(head.grid)
         self.n_rows = int((target.weight > 0).sum())
         self.has_intercept: bool = head.has_intercept
         self.has_scale: bool = head.has_scale
         self.ratio: str | None = head.ratio
 
-    def to_head(self, eta: np.ndarray) -> Tensor:
+    @property
+    def interacts(self) -> bool:
+        """Whether rows have no likelihood of their own, so that information needs them all."""
+        return bool(self._head.interacts)
+
+    @cached_property
+    def initial(self) -> Array:
+        """Where the predictors of a model with constants alone start, shape (K,)."""
+        start = self._head.initial(self._target).double().numpy()
+        return start * self._spread + self._center
+
+    def to_head(self, eta: Array) -> Tensor:
         """Return predictors in units of y as the head takes them, shape (n, K)."""
         scaled = (np.asarray(eta, dtype=np.float64) - self._center) / self._spread
-        return torch.from_numpy(scaled.reshape(-1, self._n_predictors))
+        return torch.from_numpy(scaled.reshape(self.shape))
 
-    def _design(self, design: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(design, dtype=np.float64))
-        if self._n_predictors == 1:
-            return tensor
-        return tensor.view(-1, self._n_predictors, tensor.shape[1])
+    def value(self, eta: Array) -> float:
+        """Return the negative log-likelihood of all rows."""
+        with torch.no_grad():
+            loss = float(self._head.loss(self.to_head(eta), self._target))
+        return loss * self._total * self._spread**2
 
-    def value(self, eta: np.ndarray) -> float:
-        return float(self._head.loss(self.to_head(eta), self._target)) * (
-            self._total * self._spread**2
-        )
-
-    def gradient(self, eta: np.ndarray) -> np.ndarray:
+    def gradient(self, eta: Array) -> Array:
+        """Return its gradient in eta, shape (n, K)."""
         gradient = self._head.gradient(self.to_head(eta), self._target)
-        return gradient.numpy().reshape(-1) * (self._total * self._spread)
+        return gradient.numpy() * (self._total * self._spread)
 
-    def information(self, eta: np.ndarray, design: np.ndarray) -> np.ndarray:
-        information = self._head.information(self.to_head(eta), self._target, self._design(design))
-        return information.numpy() * self._total
+    def information(self, eta: Array, design: Design) -> Symmetric:
+        """Return ``X' H X``, shape (p, p), with the Hessian H in eta."""
+        if self.interacts:
+            columns = torch.from_numpy(design.dense())
+            found = self._head.information(self.to_head(eta), self._target, columns)
+            return Symmetric.of(found.numpy() * self._total)
+        result = Symmetric.zeros(design.layout)
+        for rows, curvature in self._curvatures(self.to_head(eta)):
+            result = result + design.take(rows).cross(curvature)
+        return result
 
-    def scores(self, eta: np.ndarray, design: np.ndarray) -> np.ndarray:
-        scores = self._head.scores(self.to_head(eta), self._target, self._design(design))
+    def _curvatures(self, eta: Tensor) -> Iterator[tuple[slice, Array]]:
+        """Yield rows and their second derivatives, (m, K) or (m, K, K), piece by piece."""
+        n, k = self.shape
+        start, step = 0, max(PIECE // k**2, 1)
+        while start < n:
+            rows = slice(start, min(start + step, n))
+            target = self._target
+            if step < n:
+                target = target.take(torch.arange(rows.start, rows.stop))
+            curvature = self._head.derivatives(eta[rows], target)[1].numpy()
+            yield rows, curvature * self._head.total(target)
+            start = rows.stop
+            if curvature.ndim == 2:  # there is room for more rows than was known before
+                step = max(PIECE // k, 1)
+
+    def scores(self, eta: Array, design: Design) -> Array:
+        """Return each row's share of the gradient in the coefficients, shape (n, p)."""
+        if not self.interacts:
+            return design.scores(self.gradient(eta))
+        columns = torch.from_numpy(design.dense())
+        scores = self._head.scores(self.to_head(eta), self._target, columns)
         return scores.numpy() * (self._total * self._spread)
 
-    def log_likelihood(self, eta: np.ndarray) -> float:
+    def log_likelihood(self, eta: Array) -> float:
+        """Return the log-likelihood, at its largest over the scale where there is one."""
         value = self.value(eta)
         if not self.has_scale:
             return -value
@@ -127,3 +142,17 @@ class HeadLikelihood:
         variance = 2 * value / self.n_rows
         logs = np.log(weight[weight > 0]).sum()
         return float(0.5 * logs - 0.5 * self.n_rows * (np.log(2 * np.pi * variance) + 1))
+
+
+class HeadLikelihood(Likelihood):  # goes with the old engine
+    """The same of flat predictors (n K,), a row's together, and of a design in full, (n K, p)."""
+
+    def gradient(self, eta: Array) -> Array:
+        return super().gradient(eta).reshape(np.shape(eta))
+
+    def information(self, eta: Array, design: Any) -> Any:
+        found = super().information(eta, as_design(design, self.shape[1]))
+        return found if isinstance(design, Design) else found.dense()
+
+    def scores(self, eta: Array, design: Any) -> Array:
+        return super().scores(np.reshape(eta, self.shape), as_design(design, self.shape[1]))

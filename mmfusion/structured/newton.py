@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmfusion.structured.design import Design
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.linalg import Factor
+from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["NewtonResult", "newton"]
 
@@ -34,10 +36,10 @@ class NewtonResult:
     Attributes
     ----------
     coef : ndarray, shape (p,)
-    eta : ndarray, shape (n,)
+    eta : ndarray, shape (n, K)
     value : float
         Negative log-likelihood without penalty.
-    information : ndarray, shape (p, p)
+    information : Symmetric, shape (p, p)
         ``X' H X`` there, without penalty.
     factor : Factor
         Of the information and the penalty.
@@ -50,7 +52,7 @@ class NewtonResult:
     coef: np.ndarray
     eta: np.ndarray
     value: float
-    information: np.ndarray
+    information: Symmetric
     factor: Factor
     n_iter: int
     converged: bool
@@ -59,12 +61,12 @@ class NewtonResult:
 
 def newton(
     likelihood: Likelihood,
-    design: np.ndarray,
-    penalty: np.ndarray,
+    design: Design,
+    penalty: Symmetric,
     coef: np.ndarray,
     offset: np.ndarray,
     *,
-    information: np.ndarray | None = None,
+    information: Symmetric | None = None,
     max_iter: int = 50,
     tol: float = 1e-9,
 ) -> NewtonResult:
@@ -81,41 +83,42 @@ def newton(
 
     Parameters
     ----------
-    design : ndarray, shape (n, p)
+    design : Design
         With columns of about the same scale.
-    penalty : ndarray, shape (p, p)
+    penalty : Symmetric, shape (p, p)
     coef : ndarray, shape (p,)
         Where to start.
-    offset : ndarray, shape (n,)
-    information : ndarray, shape (p, p), optional
+    offset : ndarray, shape (n, K)
+    information : Symmetric, shape (p, p), optional
         At `coef`, if it is known.
     """
-    eta = design @ coef + offset
+    eta = design.predict(coef) + offset
     value = likelihood.value(eta)
-    objective = value + 0.5 * coef @ penalty @ coef
+    objective = value + 0.5 * coef @ (penalty @ coef)
     runaway = np.zeros(len(coef))
     converged = False
     last = np.inf
     if information is None:
         information = likelihood.information(eta, design)
-    largest = float(np.diag(information).max(initial=0.0))
+    largest = float(information.diagonal().max(initial=0.0))
     step = np.zeros(len(coef))
     for n_iter in range(max_iter + 1):
-        gradient = design.T @ likelihood.gradient(eta) + penalty @ coef
+        gradient = design.pull(likelihood.gradient(eta)) + penalty @ coef
         before = information
         if n_iter > 0:
             information = likelihood.information(eta, design)
         factor = Factor(information + penalty)
         if len(coef) == 0:
             return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
-        if np.diag(information).max() <= FLAT * largest and not penalty.any():
+        flat = information.diagonal().max() <= FLAT * largest
+        if flat and not penalty.diagonal().any():
             # The last step went so far that nothing tells where to go on.
             runaway, factor = step, Factor(before)
             break
         step = -factor.solve(gradient)
         unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
         decrement = float(np.sqrt(max(-gradient @ step, 0.0) / max(unit, 1e-300)))
-        move = design @ step
+        move = design.predict(step)
         reach = float(np.abs(move).max(initial=0.0))
         slow = not likelihood.has_scale and reach > 0.5 and decrement < 0.1
         if slow and _rises_for_ever(likelihood, penalty, coef, eta, step, move):
@@ -133,7 +136,7 @@ def newton(
         for _ in range(HALVINGS):
             new_coef, new_eta = coef + size * step, eta + size * move
             new_value = likelihood.value(new_eta)
-            new_objective = new_value + 0.5 * new_coef @ penalty @ new_coef
+            new_objective = new_value + 0.5 * new_coef @ (penalty @ new_coef)
             if new_objective <= objective + 1e-12 * abs(objective):
                 break
             size /= 2
@@ -148,7 +151,7 @@ def newton(
 
 def _rises_for_ever(
     likelihood: Likelihood,
-    penalty: np.ndarray,
+    penalty: Symmetric,
     coef: np.ndarray,
     eta: np.ndarray,
     step: np.ndarray,
@@ -157,6 +160,6 @@ def _rises_for_ever(
     """Return whether the penalised value still falls far along a step, which moves `eta` so."""
     reach = float(np.abs(move).max())
     stretch = FAR / reach
-    slope = likelihood.gradient(eta + stretch * move) @ move
-    slope += (coef + stretch * step) @ penalty @ step
+    slope = np.vdot(likelihood.gradient(eta + stretch * move), move)
+    slope += (coef + stretch * step) @ (penalty @ step)
     return bool(slope <= ROUNDING * likelihood.n_rows * reach)

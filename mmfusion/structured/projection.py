@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.likelihood import Likelihood
 
 __all__ = ["project"]
@@ -15,7 +16,7 @@ TOL = 1e-10
 def project(
     likelihood: Likelihood,
     eta: np.ndarray,
-    design: np.ndarray,
+    design: Design | np.ndarray,
     deep: np.ndarray,
     max_iter: int = 50,
 ) -> np.ndarray:
@@ -40,10 +41,10 @@ def project(
     Parameters
     ----------
     likelihood : Likelihood
-    eta : ndarray, shape (n,)
+    eta : ndarray, shape (n, K)
         Of the structured part alone.
-    design : ndarray, shape (n, p)
-    deep : ndarray, shape (n,)
+    design : Design
+    deep : ndarray, shape (n, K)
     max_iter : int
         Newton steps, each halved until the (convex) objective does not rise.
 
@@ -52,20 +53,23 @@ def project(
     ndarray, shape (p,)
         Where the design is collinear, one of many with the same ``X a``.
     """
-    score = design.T @ likelihood.gradient(eta)
-    coef = np.zeros(design.shape[1])
+    design = as_design(design, likelihood.shape[1])
+    eta, deep = (np.reshape(values, likelihood.shape) for values in (eta, deep))
+    score = design.pull(likelihood.gradient(eta))
+    coef = np.zeros(design.n_columns)
     at = eta + deep
     value = likelihood.value(at)
     first = None
     for _ in range(max_iter):
-        slope = score - design.T @ likelihood.gradient(at)
-        step = np.linalg.lstsq(likelihood.information(at, design), -slope, rcond=None)[0]
+        slope = score - design.pull(likelihood.gradient(at))
+        information = likelihood.information(at, design).dense()
+        step = np.linalg.lstsq(information, -slope, rcond=None)[0]
         length = float(np.sqrt(max(-slope @ step, 0.0)))
         first = length if first is None else first
         if length <= TOL * first:
             break
         for _ in range(30):
-            new_at = eta + deep - design @ (coef + step)
+            new_at = eta + deep - design.predict(coef + step)
             new_value = likelihood.value(new_at) + (coef + step) @ score
             if new_value <= value + 1e-12 * abs(value):
                 break

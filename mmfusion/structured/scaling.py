@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mmfusion.structured.blocks import Block, Given, row_pieces
+from mmfusion.structured.design import Design
 from mmfusion.structured.errors import CollinearityError
+from mmfusion.structured.rows import Dense, Indicator
 
 __all__ = ["Scaled", "scale_design"]
 
 #: A column whose spread is below this share of its size is constant.
 CONSTANT = 1e-12
+
+#: A basis of which constants leave less than this share is theirs to move.
+SPANNED = 1e-10
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -20,86 +30,183 @@ class Scaled:
     """A design ``Z``, and the map that returns its coefficients to the design given.
 
     ``X beta = Z gamma`` up to a constant that the likelihood does not see, with ``beta = back
-    gamma``. Powers of a year or of an income then lose no digits in the information.
+    gamma``. Powers of a year or of an income then lose no digits in the information. What is apart
+    in the design's layout is left as it is.
 
     Attributes
     ----------
-    design : ndarray, shape (n, p)
+    design : Design
     spread : ndarray, shape (p,)
-    back : ndarray, shape (p, p)
+    back : ndarray, shape (a, a)
+        Of the coefficients that are not apart.
+    constants : ndarray of int, shape (q,)
+        Coefficients that are the same number in every row.
+    levels : ndarray, shape (K, q)
+        What the coefficients of Z at `constants` move the predictors by.
     """
 
-    design: np.ndarray
-    spread: np.ndarray
-    back: np.ndarray
+    design: Design
+    spread: Array
+    back: Array
+    constants: NDArray[np.intp]
+    levels: Array
 
-    def penalty(self, matrix: np.ndarray, columns: slice) -> np.ndarray:
-        """Return a penalty of the given coefficients as one of the scaled ones."""
+    def coefficients(self, scaled: Array) -> Array:
+        """Return coefficients of Z as those of X."""
+        result = scaled.copy()
+        first = self.design.layout.first
+        result[first] = self.back @ scaled[first]
+        return result
+
+    def penalty(self, matrix: Array, columns: slice) -> Array:
+        """Return a penalty of the given coefficients, (k, k) or its diagonal, for those of Z."""
         spread = self.spread[columns]
-        return matrix / np.outer(spread, spread)
+        return matrix / (spread**2 if matrix.ndim == 1 else np.outer(spread, spread))
 
-    def back_information(self, information: np.ndarray) -> np.ndarray:
-        """Return the information of the scaled coefficients as that of the given ones."""
-        forth = np.linalg.inv(self.back)
-        return forth.T @ information @ forth
+    def start(self, initial: Array, offset: Array) -> Array:
+        """Return coefficients with which the predictors start as near to `initial` as they can.
+
+        Constants alone: by least squares over the rows, whose offsets (n, K) they make up for.
+        """
+        coef = np.zeros(len(self.spread))
+        wanted = initial - offset.mean(0)
+        coef[self.constants] = np.linalg.lstsq(self.levels, wanted, rcond=None)[0]
+        return coef
 
 
 def scale_design(
-    design: np.ndarray, names: Sequence[str], *, has_intercept: bool, penalised: np.ndarray
+    design: Design, names: Sequence[str], *, has_intercept: bool, penalised: NDArray[np.bool_]
 ) -> Scaled:
     """Centre and scale a design.
 
-    Columns are centred if the likelihood does not see a constant, or if one of them is the
-    intercept, which then takes up the shift.
+    Columns are centred if the likelihood does not see a constant, or if constants among them move
+    the same predictors: these then take up the shift. The row columns of a block are copied once.
 
     Parameters
     ----------
-    design : ndarray, shape (n, p)
-    names : sequence of str
+    design : Design
+    names : sequence of str, length p
     has_intercept : bool
         Whether the likelihood sees a constant.
     penalised : ndarray of bool, shape (p,)
-        Columns that may be anything: their penalty identifies them.
+        Coefficients that may be of anything: their penalty identifies them.
 
     Raises
     ------
     CollinearityError
         For a column that is constant, where a constant is not identified.
     """
-    p = design.shape[1]
-    if p == 0:
-        return Scaled(design, np.ones(0), np.eye(0))
-    mean = design.mean(0)
-    size = np.maximum(design.max(0), -design.min(0))
-    centered = design - mean
-    deviation = np.sqrt(np.einsum("ij,ij->j", centered, centered) / len(design))
-    constant = (deviation <= CONSTANT * size) & ~penalised
-    intercepts = np.flatnonzero(constant & (size > 0))
-    intercept = int(intercepts[0]) if has_intercept and len(intercepts) else None
-    wrong = [int(j) for j in np.flatnonzero(constant) if j != intercept]
+    moments = [_Moments.of(block) for block in design.blocks]
+    constants, levels = _constants(design, moments, names, has_intercept, penalised)
+    p = design.n_columns
+    spread, shift = np.ones(p + 1), np.zeros((len(constants), p + 1))
+    blocks: list[Block | Given] = []
+    for block, found in zip(design.blocks, moments, strict=True):
+        center, size = np.zeros(len(found.mean)), found.size()
+        if isinstance(block, Block) and isinstance(block.rows, Dense):
+            taken = None if has_intercept else shift[:, :0]
+            if has_intercept:
+                taken = _spanned(levels, block.basis)
+            if taken is not None:
+                is_constant = np.isin(block.columns, constants).any(0)
+                center = np.where(is_constant, 0.0, found.mean)
+                size = np.where(is_constant, found.mean, found.deviation())
+                if has_intercept:
+                    shift[:, block.columns] = taken[:, :, None] * center
+            values = block.rows.values - center
+            values /= size
+            blocks.append(replace(block, rows=Dense(values)))
+        elif isinstance(block, Given):
+            blocks.append(replace(block, values=block.values / size))
+        else:
+            size = np.ones(len(size))
+            blocks.append(block)
+        spread[block.columns] = size
+    scaled = replace(design, blocks=tuple(blocks))
+    first = scaled.layout.first
+    back = np.diag(1 / spread[first])
+    places = np.searchsorted(first, constants)
+    back[places] -= shift[:, first] / spread[first] / spread[constants][:, None]
+    return Scaled(scaled, spread[:-1], back, constants, levels)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Mean, mean square about it, and largest size of each column of a block's rows."""
+
+    mean: Array
+    variance: Array
+    largest: Array
+
+    @classmethod
+    def of(cls, block: Block | Given) -> Self:
+        if isinstance(block, Block) and isinstance(block.rows, Indicator):
+            zero = np.zeros(block.rows.size)
+            return cls(zero, zero, zero)
+        values = block.rows.values if isinstance(block, Block) else block.values
+        values = values.reshape(-1, values.shape[-1])
+        mean = values.mean(0)
+        variance = np.zeros(len(mean))
+        for rows in row_pieces(len(values), len(mean)):
+            part = values[rows] - mean
+            variance += np.einsum("ij,ij->j", part, part)
+        largest = np.maximum(values.max(0), -values.min(0))
+        return cls(mean, variance / len(values), largest)
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        return np.sqrt(self.variance) <= CONSTANT * self.largest
+
+    def deviation(self) -> Array:
+        """Return the standard deviation, 1 of a constant."""
+        return np.where(self.constant, 1.0, np.sqrt(self.variance))
+
+    def size(self) -> Array:
+        """Return the root of the mean square, 1 of zeros."""
+        size = np.sqrt(self.variance + self.mean**2)
+        return np.where(size > 0, size, 1.0)
+
+
+def _constants(
+    design: Design,
+    moments: Sequence[_Moments],
+    names: Sequence[str],
+    has_intercept: bool,
+    penalised: NDArray[np.bool_],
+) -> tuple[NDArray[np.intp], Array]:
+    """Return the coefficients of the constants, and what they move the predictors by, (K, q)."""
+    columns: list[int] = []
+    levels = np.empty((design.n_predictors, 0))
+    wrong: dict[int, float] = {}
+    for block, found in zip(design.blocks, moments, strict=True):
+        if not (isinstance(block, Block) and isinstance(block.rows, Dense)):
+            continue
+        for b, a in np.argwhere(found.constant & (block.columns >= 0)):
+            column, basis = int(block.columns[b, a]), block.basis[:, [b]]
+            if penalised[column]:
+                continue
+            known = not has_intercept or not found.largest[a] or _spanned(levels, basis) is not None
+            if known:
+                wrong[column] = found.mean[a]
+            else:
+                columns.append(column)
+                levels = np.hstack([levels, basis])
     if wrong:
         reason = (
             "the likelihood does not see a constant (in a Cox model the baseline hazard has it)"
             if not has_intercept
             else "a constant is the intercept's, and zeros say nothing"
         )
-        what = ", ".join(f"{names[j]!r} (always {mean[j]:g})" for j in wrong)
+        what = ", ".join(f"{names[j]!r} (always {wrong[j]:g})" for j in sorted(wrong))
         raise CollinearityError(
             f"The structured part has constant columns: {what}; {reason}.",
-            tuple(names[j] for j in wrong),
+            tuple(names[j] for j in sorted(wrong)),
         )
+    return np.array(columns, dtype=np.intp), levels
 
-    if has_intercept and intercept is None:
-        spread = np.sqrt(np.square(design).mean(0))
-        spread[spread == 0] = 1.0
-        return Scaled(design / spread, spread, np.diag(1 / spread))
-    spread = np.where(deviation > 0, deviation, 1.0)
-    if intercept is not None:
-        spread[intercept] = mean[intercept]
-    back = np.diag(1 / spread)
-    if intercept is not None:
-        others = np.arange(p) != intercept
-        back[intercept, others] = -mean[others] / spread[others] / mean[intercept]
-        centered[:, intercept] = mean[intercept]
-    centered /= spread
-    return Scaled(centered, spread, back)
+
+def _spanned(levels: Array, basis: Array) -> Array | None:
+    """Return the multiples (q, f) of constants that add up to a basis (K, f), if there are any."""
+    found = np.linalg.lstsq(levels, basis, rcond=None)[0]
+    rest = np.linalg.norm(levels @ found - basis, axis=0)
+    return found if (rest <= SPANNED * np.linalg.norm(basis, axis=0)).all() else None

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
+from mmfusion.structured.design import Design
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.linalg import Factor
 from mmfusion.structured.newton import NewtonResult, newton
-from mmfusion.structured.penalty import Block, Penalties
+from mmfusion.structured.penalty import DiagonalPenalty, MatrixPenalty, Penalties
+from mmfusion.structured.symmetric import Inverse, Symmetric
 
-__all__ = ["Problem", "Smoothed", "degrees_of_freedom", "fit_df", "fit_reml"]
+__all__ = ["Problem", "Smoothed", "fit_df", "fit_reml"]
 
 #: A term is as good as without its penalised part once that has this many degrees of freedom.
+#: With eigenvalues ``s`` of a penalty relative to the information it has ``sum 1 / (1 + lambda s)``,
+#: less than this at ``lambda = sum(1 / s) / STRAIGHT``.
 STRAIGHT = 1e-4
 
 #: A penalty this small beside the information is none.
@@ -35,14 +39,14 @@ class Problem:
     """A penalised likelihood: what stays the same while smoothing parameters change."""
 
     likelihood: Likelihood
-    design: np.ndarray
+    design: Design
     penalties: Penalties
     offset: np.ndarray
     max_iter: int
     tol: float
 
     def fit(
-        self, sp: np.ndarray, coef: np.ndarray, information: np.ndarray | None = None
+        self, sp: np.ndarray, coef: np.ndarray, information: Symmetric | None = None
     ) -> NewtonResult:
         """Return the coefficients that these smoothing parameters lead to, from `coef`."""
         return newton(
@@ -86,35 +90,7 @@ class Smoothed:
 
 
 def _penalised(fit: NewtonResult, penalties: Penalties, sp: np.ndarray) -> float:
-    return fit.value + 0.5 * float(fit.coef @ penalties.matrix(sp) @ fit.coef)
-
-
-def start_sp(penalties: Penalties, information: np.ndarray) -> np.ndarray:
-    """Return smoothing parameters that weigh each penalty like the information."""
-    return np.concatenate(
-        [np.zeros(0)]
-        + [
-            np.trace(information[block.columns, block.columns])
-            / np.trace(block.matrices, axis1=1, axis2=2)
-            for block in penalties.blocks
-        ]
-    )
-
-
-def _largest_sp(penalties: Penalties, information: np.ndarray) -> np.ndarray:
-    """Return the smoothing parameters beyond which nothing is left of the penalised parts.
-
-    With eigenvalues ``s`` of a penalty relative to the information, its part has ``sum 1 / (1 +
-    lambda s)`` degrees of freedom, less than ``STRAIGHT`` at ``lambda = sum(1 / s) / STRAIGHT``.
-    """
-    result = np.empty(penalties.size)
-    for block in penalties.blocks:
-        own = information[block.columns, block.columns]
-        result[block.position] = [
-            np.sum(own * np.linalg.pinv(matrix, rcond=1e-9, hermitian=True)) / STRAIGHT
-            for matrix in block.matrices
-        ]
-    return result
+    return fit.value + 0.5 * float(sp @ (penalties.applied(fit.coef) @ fit.coef))
 
 
 def fit_reml(
@@ -122,7 +98,7 @@ def fit_reml(
     sp: np.ndarray,
     free: np.ndarray,
     coef: np.ndarray,
-    information: np.ndarray | None = None,
+    information: Symmetric | None = None,
     *,
     max_iter: int = 200,
     tol: float = 1e-5,
@@ -152,7 +128,7 @@ def fit_reml(
         All above 0: where to start, and the values of those that are not free.
     free : ndarray of bool, shape (m,)
     coef : ndarray, shape (p,)
-    information : ndarray, shape (p, p), optional
+    information : Symmetric, shape (p, p), optional
         At `coef`, if it is known.
     tol : float
         Largest derivative of the criterion in a free log smoothing parameter.
@@ -167,8 +143,8 @@ def fit_reml(
     if not free.any():
         return Smoothed(sp, fit, fit.converged, fit.n_iter)
     value = problem.criterion(fit, sp)
-    high = np.log(np.maximum(_largest_sp(penalties, fit.information), sp))
-    low = np.log(np.minimum(LOOSE * start_sp(penalties, fit.information), sp))
+    high = np.log(np.maximum(penalties.inverse_traces(fit.information) / STRAIGHT, sp))
+    low = np.log(np.minimum(LOOSE * penalties.balance(fit.information), sp))
     n_iter = fit.n_iter
     slope, update = _direction(problem, fit, back(log_sp))
     inverse = _scaling(slope, update)
@@ -229,30 +205,25 @@ def _direction(
     size = sp * (applied @ fit.coef) / scale
     wanted = penalties.shares(sp) - sp * penalties.traces(inverse)
     for j in range(penalties.size):
-        wanted[j] -= _curvature_change(problem, fit, inverse, -sp[j] * inverse @ applied[j])
+        wanted[j] -= _curvature_change(problem, fit, inverse, -sp[j] * fit.factor.solve(applied[j]))
     ratio = np.maximum(wanted, 1e-300) / np.maximum(size, 1e-300)
     return 0.5 * (size - wanted), np.clip(np.log(ratio), -MAX_STEP, MAX_STEP)
 
 
 def _curvature_change(
-    problem: Problem, fit: NewtonResult, inverse: np.ndarray, direction: np.ndarray
+    problem: Problem, fit: NewtonResult, inverse: Inverse, direction: np.ndarray
 ) -> float:
     """Return the trace of `inverse` times the information's derivative along `direction`."""
     if problem.likelihood.has_scale:  # a quadratic has one information
         return 0.0
-    move = problem.design @ direction
+    move = problem.design.predict(direction)
     reach = float(np.abs(move).max())
     if reach < 1e-12:
         return 0.0
     size = 1e-4 / reach
     ahead = problem.likelihood.information(fit.eta + size * move, problem.design)
     behind = problem.likelihood.information(fit.eta - size * move, problem.design)
-    return float(np.sum(inverse * (ahead - behind)) / (2 * size))
-
-
-def degrees_of_freedom(fit: NewtonResult, penalties: Penalties, sp: np.ndarray) -> np.ndarray:
-    """Return the effective degrees of freedom of each column: ``diag((X'HX + S)^-1 X'HX)``."""
-    return 1 - np.einsum("ij,ji->i", fit.factor.inverse(), penalties.matrix(sp))
+    return float(inverse.product_diagonal(ahead - behind).sum() / (2 * size))
 
 
 def fit_df(
@@ -272,14 +243,14 @@ def fit_df(
     Parameters
     ----------
     wanted : dict of int to float
-        Degrees of freedom by the number of the block of penalties.
+        Degrees of freedom by the number of the penalised term.
     """
     n_iter = 0
     for _ in range(max_iter):
         before = sp
         for number, df in wanted.items():
-            block = problem.penalties.blocks[number]
-            sp = _match(problem.penalties, block, sp, fit.information, df)
+            term = problem.penalties.terms[number]
+            sp = _match(problem.penalties, term, sp, fit.information, df)
         fit = problem.fit(sp, fit.coef)
         n_iter += fit.n_iter
         if np.abs(np.log(sp / before)).max() < tol:
@@ -288,20 +259,24 @@ def fit_df(
 
 
 def _match(
-    penalties: Penalties, block: Block, sp: np.ndarray, information: np.ndarray, df: float
+    penalties: Penalties,
+    term: MatrixPenalty | DiagonalPenalty,
+    sp: np.ndarray,
+    information: Symmetric,
+    df: float,
 ) -> np.ndarray:
-    """Scale the smoothing parameters of one block so that its trace is `df`."""
+    """Scale the smoothing parameters of one term so that its trace is `df`."""
 
     def scaled(log_factor: float) -> np.ndarray:
         result = sp.copy()
-        result[block.position] *= np.exp(log_factor)
+        result[term.position] *= np.exp(log_factor)
         return result
 
     def surplus(log_factor: float) -> float:
-        penalty = penalties.matrix(scaled(log_factor))
-        inverse = Factor(information + penalty).inverse()
-        share = inverse[block.columns] @ penalty[:, block.columns]
-        return len(share) - float(np.trace(share)) - df
+        at = scaled(log_factor)
+        inverse = Factor(information + penalties.matrix(at)).inverse()
+        spent = at[term.position] @ term.traces(inverse)
+        return term.columns.stop - term.columns.start - float(spent) - df
 
     low = high = 0.0
     while surplus(low) < -EDF_TOL and low > -WIDEST:
@@ -313,7 +288,7 @@ def _match(
             return scaled(end)
     if surplus(low) < 0 or surplus(high) > 0:
         raise ValueError(
-            f"The df of {block.label!r} cannot be reached: got df={df:g}, but with these data the "
+            f"The df of {term.label!r} cannot be reached: got df={df:g}, but with these data the "
             f"term has between {surplus(WIDEST) + df:.4g} and {surplus(-WIDEST) + df:.4g}."
         )
     return scaled(brentq(surplus, low, high, xtol=1e-10))

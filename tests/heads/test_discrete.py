@@ -22,11 +22,7 @@ from mmfusion.heads.discrete import (
     LOSSES,
     DiscreteTimeHead,
     check_cuts,
-    deephit_rank_loss,
     make_cuts,
-    nll_hazard,
-    nll_mass,
-    nll_pc_hazard,
 )
 from mmfusion.survival import Survival, check_survival, kaplan_meier, surv
 
@@ -163,7 +159,7 @@ def test_bad_cuts(cuts: Any, message: str) -> None:
 @pytest.mark.parametrize("delayed", [False, True])
 def test_the_logistic_hazard_is_a_product_of_bernoullis(delayed: bool) -> None:
     y = outcome(delayed=delayed)
-    _, target = fitted(y=y)
+    head, target = fitted(y=y)
     eta = logits(target, J)
     entry = y["entry"] if delayed else np.full(len(y), -np.inf)
     wanted = []
@@ -180,7 +176,7 @@ def test_the_logistic_hazard_is_a_product_of_bernoullis(delayed: bool) -> None:
             elif time >= upper:
                 likelihood *= 1 - hazard[j]
         wanted.append(-np.log(likelihood))
-    np.testing.assert_allclose(nll_hazard(eta, target), wanted, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(head.likelihood.losses(eta, target), wanted, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("delayed", [False, True])
@@ -200,14 +196,14 @@ def test_masses_are_summed_over_what_may_have_happened(causes: int, delayed: boo
         else:
             seen = beyond + grid[:, CUTS[1:] > time].sum()
         wanted.append(-np.log(seen / (beyond + grid[:, CUTS[1:] > begin].sum())))
-    np.testing.assert_allclose(nll_mass(eta, target, causes), wanted, rtol=1e-9)
+    np.testing.assert_allclose(head.likelihood.losses(eta, target), wanted, rtol=1e-9)
     assert float(head.loss(eta, target)) == pytest.approx(np.mean(wanted))
 
 
 @pytest.mark.parametrize("delayed", [False, True])
 def test_pc_hazard_is_the_piecewise_exponential_likelihood(delayed: bool) -> None:
     y = outcome(delayed=delayed)
-    _, target = fitted("pc_hazard", y)
+    head, target = fitted("pc_hazard", y)
     eta = logits(target, J)
     widths = np.diff(CUTS)
     rates = np.log1p(np.exp(eta.numpy())) / widths
@@ -219,7 +215,7 @@ def test_pc_hazard_is_the_piecewise_exponential_likelihood(delayed: bool) -> Non
         seen = event and time <= CUTS[-1]
         # The head's density is that of time in units of the interval.
         wanted.append(rate @ lived - (np.log(rate[holds] * widths[holds]) if seen else 0.0))
-    np.testing.assert_allclose(nll_pc_hazard(eta, target), wanted, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(head.likelihood.losses(eta, target), wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_multisurv_is_the_published_sum() -> None:
@@ -247,45 +243,68 @@ def test_multisurv_is_the_logistic_hazard_where_times_are_ends_of_intervals() ->
     assert float(one.loss(eta, first)) > float(other.loss(eta, second))  # more credit, more terms
 
 
-def test_losses_are_those_of_pycox() -> None:
-    y = outcome()
-    _, target = fitted(y=y)
-    eta, event = logits(target, J), (target.cause > 0).double()
-    padded = torch.cat([torch.full((len(eta), 1), -1e3, dtype=torch.float64), eta], 1)
-    mine = nll_mass(eta, target)
-    theirs = pycox.nll_pmf(padded, target.stop, event, "none", epsilon=0.0)
-    torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
-    head, _ = fitted("mtlr", y)
-    # A first predictor of their reverse sums that makes the mass at time 0 vanish.
-    theirs = pycox.nll_mtlr(padded, target.stop, event, epsilon=0.0)
-    torch.testing.assert_close(head.loss(eta, target), theirs)
-    _, target = fitted("deephit", outcome(causes=2))
-    eta = logits(target, 2 * J)
-    shaped = eta.view(-1, 2, J)
-    padded = torch.cat([torch.full_like(shaped[:, :, :1], -1e3), shaped], 2)
-    theirs = pycox.nll_pmf_cr(padded, target.stop, target.cause, "none", epsilon=1e-12)
-    torch.testing.assert_close(nll_mass(eta, target, 2), theirs)
+def padded(eta: torch.Tensor) -> torch.Tensor:
+    """Return predictors with one before them, of an interval without events: pycox's time 0."""
+    return torch.cat([torch.full_like(eta[..., :1], -1e3), eta], -1)
+
+
+def pycox_losses(loss: str, eta: torch.Tensor, target: Any) -> torch.Tensor:
+    """Return pycox's loss of each row, less that of a censoring at its entry."""
+    event, stop, start = (target.cause > 0).double(), target.stop, target.start
+    none = torch.zeros_like(event)
+    if loss == "pc_hazard":
+        nll = pycox.nll_pc_hazard_loss
+        until_entry = nll(eta, start, none, target.start_share, "none")
+        return nll(eta, stop, event, target.stop_share, "none") - until_entry
+    if target.n_causes > 1:
+        every = padded(eta.view(len(eta), target.n_causes, -1))
+        nll, options = pycox.nll_pmf_cr, {"epsilon": 1e-300}
+        return nll(every, stop, target.cause, "none", **options) - nll(
+            every, start, torch.zeros_like(target.cause), "none", **options
+        )
+    eta = padded(eta)
+    if loss == "mtlr":
+        eta = eta.flip(1).cumsum(1).flip(1)
+    if loss in ("logistic_hazard", "multisurv"):
+        nll = pycox.nll_logistic_hazard
+        return nll(eta, stop, event, "none") - nll(eta, start, none, "none")
+    nll = pycox.nll_pmf
+    return nll(eta, stop, event, "none", epsilon=0) - nll(eta, start, none, "none", epsilon=0)
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+@pytest.mark.parametrize("loss", [*LOSSES, "competing"])
+def test_losses_and_gradients_are_those_of_pycox(loss: Any, delayed: bool) -> None:
+    competing = loss == "competing"
+    loss = "deephit" if competing else loss
+    head, target = fitted(loss, outcome(causes=2 if competing else 1, delayed=delayed))
+    eta = logits(target, len(head.grid)).requires_grad_()
+    theirs = pycox_losses(loss, eta, target)
+    torch.testing.assert_close(head.likelihood.losses(eta, target), theirs, rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(theirs.sum(), eta)
+    mine, _ = head.likelihood.derivatives(eta.detach(), target)
+    torch.testing.assert_close(mine, gradient, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("causes", [1, 2])
 def test_the_ranking_loss_is_that_of_pycox_and_of_a_loop(causes: int) -> None:
     head, target = fitted("deephit", outcome(causes=causes), sigma=0.3)
     eta = logits(target, causes * J)
-    mine = float(deephit_rank_loss(eta, target, 0.3, causes))
-    shaped = eta.view(-1, causes, J)
-    padded = torch.cat([torch.full_like(shaped[:, :, :1], -1e3), shaped], 2).float()
+    mine = float(head.likelihood.ranking(eta, target))
+    every = padded(eta.view(-1, causes, J)).float()
     pairs = torch.from_numpy(pair_rank_mat(target.stop.numpy(), (target.cause > 0).numpy()))
     if causes == 1:
         theirs = pycox.rank_loss_deephit_single(
-            padded[:, 0], target.stop, target.cause > 0, pairs, 0.3
+            every[:, 0], target.stop, target.cause > 0, pairs, 0.3
         )
     else:
-        theirs = pycox.rank_loss_deephit_cr(padded, target.stop, target.cause, pairs, 0.3)
+        theirs = pycox.rank_loss_deephit_cr(every, target.stop, target.cause, pairs, 0.3)
     assert mine == pytest.approx(float(theirs), rel=1e-5)
     total = float(head.loss(eta, target))
-    assert total == pytest.approx(0.2 * float(nll_mass(eta, target, causes).mean()) + 0.8 * mine)
+    likelihood = float(head.likelihood.losses(eta, target).mean())
+    assert total == pytest.approx(0.2 * likelihood + 0.8 * mine)
 
-    _, target = fitted("deephit", outcome(causes=causes, delayed=True), sigma=0.3)
+    head, target = fitted("deephit", outcome(causes=causes, delayed=True), sigma=0.3)
     mass = softmax(np.column_stack([eta.numpy(), np.zeros(len(eta))]), axis=1)[:, :-1]
     incidence = mass.reshape(-1, causes, J).cumsum(2)
     stop, start, cause = target.stop.numpy(), target.start.numpy(), target.cause.numpy()
@@ -295,16 +314,18 @@ def test_the_ranking_loss_is_that_of_pycox_and_of_a_loop(causes: int) -> None:
         if cause[i] and later and start[j] < stop[i]:
             at = incidence[:, cause[i] - 1, stop[i] - 1]
             wanted += np.exp(-(at[i] - at[j]) / 0.3)
-    mine = float(deephit_rank_loss(eta, target, 0.3, causes))
+    mine = float(head.likelihood.ranking(eta, target))
     assert mine == pytest.approx(wanted / len(eta) ** 2)
 
 
 def test_the_ranking_loss_is_lower_for_the_right_order() -> None:
     y = surv([0.5, 2.0, 3.0, 5.0], [1, 1, 1, 0])
-    _, target = fitted("deephit", y)
+    head, target = fitted("deephit", y)
     eta = torch.zeros(4, J, dtype=torch.float64)
     eta[:, 0] = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    losses = [float(deephit_rank_loss(order, target, 0.1)) for order in (eta, 0 * eta, eta.flip(0))]
+    losses = [
+        float(head.likelihood.ranking(order, target)) for order in (eta, 0 * eta, eta.flip(0))
+    ]
     assert losses == sorted(losses)
     assert losses[0] < losses[1]
 
@@ -363,13 +384,12 @@ def test_losses_on_a_gpu_are_those_on_the_cpu(loss: Any) -> None:
 
 def test_an_improbable_censoring_still_has_a_gradient() -> None:
     """pycox's constant under the logarithm takes it away."""
-    _, target = fitted("pmf", surv([5.0, 0.5], [0, 1]))
+    head, target = fitted("pmf", surv([5.0, 0.5], [0, 1]))
     eta = torch.tensor([[40.0, 0, 0, 0], [0.0, 0, 0, 0]], dtype=torch.float64, requires_grad=True)
-    nll_mass(eta, target)[0].backward()
+    head.likelihood.losses(eta, target)[0].backward()
     assert float(eta.grad[0, 0]) == pytest.approx(1.0)  # type: ignore[index]
     eta.grad = None
-    padded = torch.cat([torch.full((2, 1), -1e3, dtype=torch.float64), eta], 1)
-    pycox.nll_pmf(padded, target.stop, target.cause, "none")[0].backward()
+    pycox.nll_pmf(padded(eta), target.stop, target.cause, "none")[0].backward()
     assert abs(float(eta.grad[0, 0])) < 1e-6  # type: ignore[index]
 
 

@@ -48,12 +48,7 @@ MEAN = head_of(Grid(("mean",)), Basis(("mean",), np.ones((1, 1))))
 
 def written_out(layout: Layout, frame: pd.DataFrame) -> np.ndarray:
     """Return the design with a row a row and predictor, shape (n K, p)."""
-    design = layout.transform(frame)
-    result = np.zeros((design.n_rows, design.n_predictors, design.n_columns + 1))
-    for block in design.blocks:
-        each = np.einsum("ir,kf->ikfr", block.rows.dense(), block.basis)
-        result[:, :, block.columns] += each
-    return result[:, :, :-1].reshape(len(result) * result.shape[1], design.n_columns)
+    return layout.transform(frame).dense()
 
 
 def long_table(frame: pd.DataFrame = FRAME, times: np.ndarray = TIMES) -> pd.DataFrame:
@@ -403,9 +398,7 @@ def test_the_effect_of_a_column_times_time_is_that_of_a_logit_of_person_periods(
         constants=head.constants,
     )
     layout = Layout("x + x:t + z").fit(frame, on_grid)
-    fit = fit_structured(
-        HeadLikelihood(head, target), written_out(layout, frame), names=list(layout.names)
-    )
+    fit = fit_structured(HeadLikelihood(head, target), layout.transform(frame))
     at_risk = (cuts[None] <= time[:, None]).ravel()
     long = long_table(frame, cuts)
     outcome = ((long["t"].to_numpy() == np.repeat(time, 5)) & np.repeat(event, 5)).astype(float)

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from mmfusion.structured import TermColumns, fit_structured
+from mmfusion.structured import Design, TermColumns, fit_structured
 from mmfusion.structured.penalty import Penalties
 from mmfusion.structured.smoothing import Problem, _direction
 from tests.structured.cases import FAMILIES, differences, wiggly
@@ -18,7 +18,8 @@ def problem_of(family: str, penalties: list[np.ndarray] | None = None) -> Proble
     likelihood, design, (term,) = wiggly(family)
     matrices = list(term.penalties) if penalties is None else penalties
     blocks = Penalties(design.shape[1], [("s(x)", term.columns, matrices)])
-    return Problem(likelihood, design, blocks, np.zeros(len(design)), 50, 1e-9)
+    offset = np.zeros((len(design), 1))
+    return Problem(likelihood, Design.dense_of(design), blocks, offset, 50, 1e-9)
 
 
 def criterion(problem: Problem, log_sp: np.ndarray) -> float:

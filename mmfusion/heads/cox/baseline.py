@@ -10,7 +10,7 @@ import numpy as np
 
 from mmfusion.heads.cox.risk_sets import MAX_SPREAD
 
-__all__ = ["Baseline"]
+__all__ = ["CHUNK", "Baseline", "as_times", "as_vector"]
 
 #: Numbers in the largest intermediate beside the result.
 CHUNK = 1 << 18
@@ -156,3 +156,20 @@ def as_vector(eta: Any) -> np.ndarray:
     if eta.ndim != 1:
         raise ValueError(f"The eta parameter must have shape (n,) or (n, 1). Got {eta.shape}.")
     return eta
+
+
+def as_times(times: Any) -> np.ndarray:
+    """Return times of predictions as float64 of shape (k,).
+
+    Raises
+    ------
+    ValueError
+        If they are NaN or not one-dimensional.
+    """
+    times = np.asarray(times, dtype=np.float64)
+    if times.ndim != 1 or np.isnan(times).any():
+        raise ValueError(
+            "The times parameter must be one-dimensional, without NaN. "
+            f"Got shape {times.shape} with {int(np.isnan(times).sum())} NaN."
+        )
+    return times

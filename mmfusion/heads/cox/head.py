@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmfusion.heads.base import Head, Monitor, Target
-from mmfusion.heads.cox.baseline import Baseline, as_vector
+from mmfusion.heads.cox.baseline import Baseline, as_times, as_vector
 from mmfusion.heads.cox.information import cox_information
 from mmfusion.heads.cox.loss import (
     TiesMethod,
@@ -23,6 +23,7 @@ from mmfusion.heads.cox.loss import (
 from mmfusion.heads.cox.plan import CoxPlan
 from mmfusion.heads.cox.residuals import cox_score_residuals
 from mmfusion.heads.cox.strata import encode_strata, learn_strata
+from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.metrics import concordance_index
@@ -68,7 +69,7 @@ class CoxTarget(Target):
         return CoxTarget(*(change(value) for value in values))
 
 
-class CoxHead(Head):
+class CoxHead(Head[CoxTarget]):
     """Cox's partial likelihood with strata, delayed entry and case weights.
 
     The predictor is the log-hazard relative to the stratum's baseline, so a constant in it is of no
@@ -98,15 +99,33 @@ class CoxHead(Head):
     array([[1.    , 0.7165, 0.4346]])
     """
 
-    predictors = ("log_hazard",)
     interacts = True
-    has_intercept = False
     ratio = "hazard ratio"
 
     def __init__(self, ties: TiesMethod = "efron") -> None:
         if ties not in ("efron", "breslow"):
             raise ValueError(f"The ties parameter must be 'efron' or 'breslow'. Got {ties!r}.")
         self.ties = ties
+
+    @property
+    def grid(self) -> Grid:
+        """One predictor, the log-hazard."""
+        return Grid(("log_hazard",))
+
+    @property
+    def parameters(self) -> Basis:
+        """The log-hazard."""
+        return Basis.identity(self.grid.names)
+
+    @property
+    def constants(self) -> Basis:
+        """None: a constant is part of the baseline."""
+        return self.parameters.take(())
+
+    @property
+    def deep_basis(self) -> Basis:
+        """One output of a network, the log-hazard."""
+        return Basis.identity(self.grid.names)
 
     def fit_outcome(
         self,
@@ -186,38 +205,47 @@ class CoxHead(Head):
             )
         return encode_strata(strata, n, self.strata_, index)
 
-    def loss(self, eta: Tensor, target: CoxTarget) -> Tensor:  # type: ignore[override]
+    def loss(self, eta: Tensor, target: CoxTarget) -> Tensor:
         return cox_loss(eta, target.plan, self.ties)
 
-    def gradient(self, eta: Tensor, target: CoxTarget) -> Tensor:  # type: ignore[override]
+    def gradient(self, eta: Tensor, target: CoxTarget) -> Tensor:
         return cox_gradient(eta, target.plan, self.ties)
 
-    def information(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:  # type: ignore[override]
+    def information(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:
         """Return the information of the mean loss about the coefficients of `design`, (p, p)."""
         return cox_information(eta, target.plan, design, self.ties)
 
-    def total(self, target: CoxTarget) -> float:  # type: ignore[override]
+    def total(self, target: CoxTarget) -> float:
         """Return the sum of the weights of events."""
         return target.plan.total
 
-    def scores(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:  # type: ignore[override]
+    def scores(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:
         """Return minus the weighted score residuals (Lin & Wei 1989), of the mean loss, (n, p)."""
         residuals = cox_score_residuals(eta, target.plan, design, self.ties)
         return residuals * (-target.weight / max(self.total(target), 1e-300))[:, None]
 
-    def informative(self, target: CoxTarget) -> bool:  # type: ignore[override]
+    def informative(self, target: CoxTarget) -> bool:
         return bool((target.event & (target.weight > 0)).any())
 
-    def stratify(self, target: CoxTarget) -> np.ndarray:  # type: ignore[override]
+    def events(self, target: CoxTarget) -> Tensor:
+        return target.event
+
+    def n_events(self, target: CoxTarget) -> int:
+        return int((target.event & (target.weight > 0)).sum())
+
+    def has_entry(self, target: CoxTarget) -> bool:
+        return bool((target.entry > 0).any())
+
+    def stratify(self, target: CoxTarget) -> np.ndarray:
         labels = target.event.long()
         if self.strata_ is not None and len(self.strata_) <= MAX_BALANCED_STRATA:
             labels = labels + 2 * target.stratum
         return labels.cpu().numpy()
 
-    def groups(self, target: CoxTarget) -> np.ndarray:  # type: ignore[override]
+    def groups(self, target: CoxTarget) -> np.ndarray:
         return event_time_groups(target.time.cpu().numpy(), target.event.cpu().numpy())
 
-    def batches(  # type: ignore[override]
+    def batches(
         self, target: CoxTarget, rows: Sequence[Tensor]
     ) -> Iterator[tuple[Tensor, CoxTarget]]:
         """Yield each batch's rows in plan order, and their outcome with its plan made.
@@ -251,7 +279,7 @@ class CoxHead(Head):
         for number in range(len(rows)):
             yield batches.pop(number)
 
-    def monitor(self, eta: Tensor, target: CoxTarget) -> Monitor | None:  # type: ignore[override]
+    def monitor(self, eta: Tensor, target: CoxTarget) -> Monitor | None:
         """Return Harrell's C within strata, None where no two rows are comparable."""
         arrays = [
             value.cpu().numpy()
@@ -273,7 +301,7 @@ class CoxHead(Head):
         """Return the log-hazard of each row relative to the mean of the training rows, (n,)."""
         return as_vector(eta) - self.baseline_.center
 
-    def finish(self, eta: Tensor, target: CoxTarget) -> None:  # type: ignore[override]
+    def finish(self, eta: Tensor, target: CoxTarget) -> None:
         """Estimate the baseline hazard (Breslow 1974 or Efron 1977, as `ties`) of each stratum.
 
         It is that of a row whose eta is the mean of the training rows'.
@@ -320,26 +348,13 @@ class CoxHead(Head):
         ValueError
             For times that are NaN or not one-dimensional, and for strata as `encode`.
         """
-        eta = as_vector(eta)
-        return self.baseline_.cumulative_hazard(
-            eta, self._times(times), self._codes(strata, len(eta))
-        )
+        eta, times = as_vector(eta), self.event_times_ if times is None else as_times(times)
+        return self.baseline_.cumulative_hazard(eta, times, self._codes(strata, len(eta)))
 
     def survival(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
         """Return the survival probability of each row at each time; see `cumulative_hazard`."""
-        eta = as_vector(eta)
-        return self.baseline_.survival(eta, self._times(times), self._codes(strata, len(eta)))
-
-    def _times(self, times: Any) -> np.ndarray:
-        if times is None:
-            return self.event_times_
-        times = np.asarray(times, dtype=np.float64)
-        if times.ndim != 1 or np.isnan(times).any():
-            raise ValueError(
-                "The times parameter must be one-dimensional, without NaN. "
-                f"Got shape {times.shape} with {int(np.isnan(times).sum())} NaN."
-            )
-        return times
+        eta, times = as_vector(eta), self.event_times_ if times is None else as_times(times)
+        return self.baseline_.survival(eta, times, self._codes(strata, len(eta)))
 
     def quantile(self, eta: Any, q: float | Sequence[float], strata: Any = None) -> np.ndarray:
         """Return the time by which a share `q` of rows like this have the event.

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mmfusion.heads.cox.baseline import CHUNK
+from mmfusion.heads.cox.baseline import CHUNK, as_times
 from mmfusion.heads.cox.head import CoxHead, CoxTarget
 from mmfusion.heads.cox.loss import TiesMethod
 from mmfusion.metrics import brier_score
@@ -93,7 +93,7 @@ class CoxMixtureHead(CoxHead):
             options={"ftol": 1e-10},
         ).x
 
-    def finish(self, eta: Tensor, target: CoxTarget) -> None:  # type: ignore[override]
+    def finish(self, eta: Tensor, target: CoxTarget) -> None:
         """Estimate the baseline of each member, from the rows that have it."""
         target = target.to(torch.device("cpu"))
         self.members_ = []
@@ -131,7 +131,8 @@ class CoxMixtureHead(CoxHead):
 
     def survival(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
         """Return the survival probability of each row at each time, shape (n, n_times)."""
-        eta, times = np.asarray(eta, dtype=np.float64), self._times(times)
+        eta = np.asarray(eta, dtype=np.float64)
+        times = self.event_times_ if times is None else as_times(times)
         shares = self._shares(eta, self.weights_)
         result = np.empty((len(eta), len(times)))
         size = max(1, CHUNK // max(1, len(times)))

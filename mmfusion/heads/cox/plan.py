@@ -137,7 +137,7 @@ class CoxPlan:
     @cached_property
     def risk_sets(self) -> RiskSets:
         """Sums over risk sets and over times, for any spread of the summands."""
-        return RiskSets(self)
+        return RiskSets(self.hi, self.lo, self.event, self.last, self.splits, self.nested)
 
     @staticmethod
     def from_outcome(

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from mmfusion.heads.cox.plan import CoxPlan
 
 __all__ = ["MAX_SPREAD", "RiskSets", "log_sum_by", "split_cumsum"]
 
@@ -29,6 +25,13 @@ class RiskSets:
     of a segment tree over the event times, in the log domain, in O(n log m) (in a batch of a few
     hundred rows simply over all pairs). None subtracts, so every sum has full relative precision.
 
+    Parameters
+    ----------
+    hi, lo, event, last, splits
+        As the attributes of `CoxPlan`.
+    nested : bool
+        Whether risk sets are prefixes of the rows of not too many strata.
+
     Attributes
     ----------
     rows, block : Tensor of int64, shape (e,)
@@ -37,21 +40,28 @@ class RiskSets:
         Deaths of each block.
     """
 
-    def __init__(self, plan: CoxPlan) -> None:
-        self._plan = plan
-        last = plan.last[1:].long()
-        self.n_blocks = len(last)
-        number = plan.hi[last]  # ascending: the numbers of the blocks in the plan's own numbering
+    def __init__(
+        self,
+        hi: Tensor,
+        lo: Tensor | None,
+        event: Tensor,
+        last: Tensor,
+        splits: tuple[list[int], list[int]] | None,
+        nested: bool,
+    ) -> None:
+        self._nested, self._splits = nested, splits
+        self._last = last[1:].long()
+        self.n_blocks = len(self._last)
+        number = hi[self._last]  # ascending: the numbers of the blocks in the plan's own numbering
         # Events are numbered hi - 1, and a range ends at hi, so an equal hi includes the block.
-        self._hi = torch.searchsorted(number, plan.hi, right=True) - plan.event.long()
-        if plan.lo is None:
+        self._hi = torch.searchsorted(number, hi, right=True) - event.long()
+        if lo is None:
             self._lo = torch.zeros_like(self._hi)
         else:  # block number - 1 >= lo
-            self._lo = torch.searchsorted(number, plan.lo, right=True)
-        self.rows = plan.event.nonzero()[:, 0]
+            self._lo = torch.searchsorted(number, lo, right=True)
+        self.rows = event.nonzero()[:, 0]
         self.block = self._hi[self.rows]
         self.deaths = torch.bincount(self.block, minlength=self.n_blocks)
-        self._last = last
 
     def psi(self, ties: str) -> Tensor:
         """Return the share ``1 - l / d_k`` of its block in each death's denominator, shape (e,)."""
@@ -72,8 +82,8 @@ class RiskSets:
         -------
         Tensor, shape (m, c)
         """
-        if self._plan.nested and _spread(x) <= MAX_SPREAD:
-            sizes = self._plan.splits[0] if self._plan.splits is not None else None
+        if self._nested and _spread(x) <= MAX_SPREAD:
+            sizes = self._splits[0] if self._splits is not None else None
             return _log_prefix(x, sizes, *self._survivors)
         if self._survives is not None:
             return torch.where(self._survives[:, :, None], x[:, None], -torch.inf).logsumexp(0)
@@ -100,10 +110,10 @@ class RiskSets:
             ``exp(-top)``.
         top : Tensor, shape ()
         """
-        if not (self._plan.nested and _spread(x) <= MAX_SPREAD):
+        if not (self._nested and _spread(x) <= MAX_SPREAD):
             return None
         top = x.max()
-        sizes = self._plan.splits[0] if self._plan.splits is not None else None
+        sizes = self._splits[0] if self._splits is not None else None
         sums = split_cumsum((x - top).exp() * vectors, sizes)
         before, some = self._survivors
         return torch.where(some[:, None], sums[before], 0.0), sums[self._last], top
@@ -123,8 +133,8 @@ class RiskSets:
         -------
         Tensor, shape (n, c)
         """
-        if self._plan.nested and _spread(a) <= MAX_SPREAD:
-            sizes = self._plan.splits[1] if self._plan.splits is not None else None
+        if self._nested and _spread(a) <= MAX_SPREAD:
+            sizes = self._splits[1] if self._splits is not None else None
             if sizes is not None:
                 sizes = [sizes[0] - 1, *sizes[1:]]
             return _log_prefix(a, sizes, *self._survived)
@@ -137,15 +147,15 @@ class RiskSets:
                 tree[2 * half : 4 * half : 2], tree[2 * half + 1 : 4 * half : 2]
             )
         row, node = self._pairs
-        return log_sum_by(tree[node], row, len(self._plan))
+        return log_sum_by(tree[node], row, len(self._hi))
 
     @cached_property
     def _survivors(self) -> tuple[Tensor, Tensor]:
         """Position of each block's last survivor, and whether it has one (nested risk sets)."""
         before = self._last - self.deaths
         start = torch.zeros_like(before)
-        if self._plan.splits is not None:
-            rows, blocks = self._plan.splits
+        if self._splits is not None:
+            rows, blocks = self._splits
             sizes = torch.tensor(rows, device=before.device)
             starts = (sizes.cumsum(0) - sizes).flip(0)  # blocks ascend where rows descend
             counts = torch.tensor([blocks[0] - 1, *blocks[1:]], device=before.device)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from mmfusion.heads.discrete.curves import Interpolation
 from mmfusion.heads.discrete.grid import Scheme, check_cuts, make_cuts
-from mmfusion.heads.discrete.head import LOSSES, DiscreteLoss, DiscreteTimeHead
-from mmfusion.heads.discrete.loss import deephit_rank_loss, nll_hazard, nll_mass, nll_pc_hazard
+from mmfusion.heads.discrete.head import DiscreteTimeHead
+from mmfusion.heads.discrete.likelihood import DiscreteLikelihood
+from mmfusion.heads.discrete.registry import LIKELIHOODS, LOSSES, DiscreteLoss
 from mmfusion.heads.discrete.target import DiscreteTimeTarget
 
 __all__ = [
+    "LIKELIHOODS",
     "LOSSES",
+    "DiscreteLikelihood",
     "DiscreteLoss",
     "DiscreteTimeHead",
     "DiscreteTimeTarget",
     "Interpolation",
     "Scheme",
     "check_cuts",
-    "deephit_rank_loss",
     "make_cuts",
-    "nll_hazard",
-    "nll_mass",
-    "nll_pc_hazard",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mmfusion.survival import Survival, kaplan_meier
 
-__all__ = ["Scheme", "check_cuts", "intervals_ended", "make_cuts", "place", "place_exactly"]
+__all__ = ["Places", "Scheme", "check_cuts", "make_cuts", "place", "place_exactly"]
 
 Scheme = Literal["quantiles", "equidistant"]
 #: Rounding of a Kaplan-Meier curve: two that are closer are one.
@@ -92,41 +92,57 @@ def make_cuts(
     return np.concatenate([[0.0], np.unique(np.append(ends, last))])
 
 
-def intervals_ended(time: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """Return how many intervals end at or before each time."""
-    return np.searchsorted(cuts[1:], time, side="right")
+class Places(NamedTuple):
+    """Where outcomes lie on the grid, each of shape (n,); see `DiscreteTimeTarget`."""
+
+    interval: np.ndarray
+    stop: np.ndarray
+    start: np.ndarray
+    stop_share: np.ndarray
+    start_share: np.ndarray
 
 
-def place(
-    time: np.ndarray, event: np.ndarray, cuts: np.ndarray, *, from_middle: bool = False
-) -> np.ndarray:
-    """Return the interval of an event, from 1, or how many intervals a censored row survived.
+def place(outcome: Survival, cuts: np.ndarray, *, from_middle: bool = False) -> Places:
+    """Place outcomes in whole intervals.
 
     Interval j is ``(cuts[j - 1], cuts[j]]``, the first with time 0 in it: events are rounded up
     and censorings down, as pycox's ``LabTransDiscreteTime`` does (Kvamme & Borgan 2021).
 
     Parameters
     ----------
-    time : ndarray of float64, shape (n,)
-    event : ndarray of bool, shape (n,)
-        None of them beyond the last cut.
+    outcome : Survival
+        Without events beyond the last cut.
     cuts : ndarray, shape (n_intervals + 1,)
     from_middle : bool
         A censored row survived its interval if it was seen past the middle (Gensheimer &
         Narasimhan 2019, PeerJ 7:e6257).
     """
-    upper = np.searchsorted(cuts[1:], time, side="left") + 1
+    event = outcome.event > 0
+    holds = np.searchsorted(cuts[1:], outcome.time, side="left")
     bounds = 0.5 * (cuts[1:] + cuts[:-1]) if from_middle else cuts[1:]
-    survived = np.searchsorted(bounds, time, side="right")
-    return np.where(event, upper, survived)
+    survived = np.searchsorted(bounds, outcome.time, side="right")
+    nothing = np.zeros(len(outcome))
+    return Places(
+        np.where(event, holds, -1),
+        np.where(event, holds + 1, survived),
+        np.searchsorted(cuts[1:], outcome.entry, side="right"),
+        nothing,
+        nothing,
+    )
 
 
-def place_exactly(time: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the interval that holds each time, from 0, and the share of it before that time.
+def place_exactly(outcome: Survival, cuts: np.ndarray) -> Places:
+    """Place outcomes within intervals: by the share of an interval before the time.
 
     Times before 0 (no delayed entry) and beyond the last cut lie at the ends of the grid.
     """
-    time = np.clip(time, 0.0, cuts[-1])
-    holds = np.searchsorted(cuts[1:], time, side="left")
-    share = (time - cuts[holds]) / (cuts[holds + 1] - cuts[holds])
-    return holds, share
+
+    def within(time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        time = np.clip(time, 0.0, cuts[-1])
+        holds = np.searchsorted(cuts[1:], time, side="left")
+        return holds, (time - cuts[holds]) / (cuts[holds + 1] - cuts[holds])
+
+    stop, stop_share = within(outcome.time)
+    start, start_share = within(outcome.entry)
+    interval = np.where(outcome.event > 0, stop, -1)
+    return Places(interval, stop, start, stop_share, start_share)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from torch import Tensor
 
-from mmfusion.heads.base import Head, Monitor
+from mmfusion.heads.base import ENOUGH, Head, Monitor
 from mmfusion.heads.discrete.curves import (
     Interpolation,
     log_survival_at,
@@ -18,40 +17,22 @@ from mmfusion.heads.discrete.curves import (
     restricted_mean,
     split_fall,
 )
-from mmfusion.heads.discrete.grid import (
-    Scheme,
-    check_cuts,
-    intervals_ended,
-    make_cuts,
-    place,
-    place_exactly,
-)
-from mmfusion.heads.discrete.loss import (
-    deephit_rank_loss,
-    mtlr_logits,
-    nll_hazard,
-    nll_mass,
-    nll_pc_hazard,
-    pycox_losses,
-)
+from mmfusion.heads.discrete.grid import Scheme, check_cuts, make_cuts
 from mmfusion.heads.discrete.masses import (
     constant_masses,
     log_masses,
     log_survival,
     predictors_of,
 )
+from mmfusion.heads.discrete.registry import LIKELIHOODS, DiscreteLoss
 from mmfusion.heads.discrete.target import DiscreteTimeTarget
+from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival
 
-__all__ = ["LOSSES", "DiscreteLoss", "DiscreteTimeHead"]
-
-DiscreteLoss = Literal["logistic_hazard", "pmf", "deephit", "mtlr", "pc_hazard", "multisurv"]
-LOSSES: tuple[DiscreteLoss, ...] = get_args(DiscreteLoss)
-#: What the predictors of each loss are; see `masses.log_masses`.
-KINDS = dict.fromkeys(LOSSES, "hazard") | {"pmf": "mass", "deephit": "mass", "mtlr": "mtlr"}
+__all__ = ["DiscreteTimeHead"]
 
 
 class _Law(NamedTuple):
@@ -61,13 +42,12 @@ class _Law(NamedTuple):
     knots: np.ndarray
 
 
-class DiscreteTimeHead(Head):
+class DiscreteTimeHead(Head[DiscreteTimeTarget]):
     """Discrete-time likelihoods, with delayed entry and case weights; DeepHit's with causes.
 
-    One predictor a cause and interval, cause by cause. The losses are means over case weights of
-    `nll_hazard` (``"logistic_hazard"``, ``"multisurv"``), `nll_mass` (``"pmf"``, ``"mtlr"``,
-    ``"deephit"``) and `nll_pc_hazard`; DeepHit's is ``alpha * nll + (1 - alpha) * ranking loss``,
-    pycox's convention.
+    One predictor a cause and interval, cause by cause. The loss is the mean over case weights of
+    the likelihood's, each of which is a class with a file of its own, known by its name
+    (`mmfusion.heads.discrete.registry`).
 
     Parameters
     ----------
@@ -84,6 +64,7 @@ class DiscreteTimeHead(Head):
 
     Attributes
     ----------
+    likelihood : DiscreteLikelihood
     cuts_ : ndarray, shape (n_intervals + 1,)
         From 0 on.
     causes_ : ndarray of int64
@@ -100,6 +81,7 @@ class DiscreteTimeHead(Head):
     array([[1.   , 0.833, 0.667, 0.333]])
     """
 
+    law_is_log = True
     cuts_: np.ndarray
     causes_: np.ndarray
 
@@ -114,35 +96,57 @@ class DiscreteTimeHead(Head):
         alpha: float = 0.2,
         sigma: float = 0.1,
     ) -> None:
-        if loss == "pc_hazard" and interpolation == "constant_density":
+        self.likelihood = LIKELIHOODS[loss](alpha=alpha, sigma=sigma)
+        own = self.likelihood.interpolation
+        if interpolation is not None and own not in (None, interpolation):
             raise ValueError(
-                "The interpolation parameter must be 'constant_hazard' or None with "
-                "loss='pc_hazard', whose likelihood has constant hazards. Got 'constant_density'."
+                f"The interpolation parameter must be {own!r} or None with loss={loss!r}, whose "
+                f"likelihood says what lies between the bounds. Got {interpolation!r}."
             )
-        self.name = loss
         self.cuts = None if cuts is None else check_cuts(cuts)
         self.n_intervals = n_intervals
         self.scheme = scheme
-        constant: Interpolation = "constant_hazard" if loss == "pc_hazard" else "constant_density"
-        self.interpolation = constant if interpolation is None else interpolation
-        self.alpha = alpha
-        self.sigma = sigma
-        self.ratio = "odds ratio" if loss in ("logistic_hazard", "multisurv") else None
+        self.interpolation: Interpolation = interpolation or own or "constant_density"
+        self.interacts = self.likelihood.interacts
+        self.ratio = self.likelihood.ratio
 
     @property
-    def contrasts(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """Hazards share the effects of a formula (Cox 1972, of grouped times); masses do not."""
-        if KINDS[self.name] != "hazard":
-            return super().contrasts
-        return ("hazard",), np.ones((len(self.predictors), 1))
+    def grid(self) -> Grid:
+        """A predictor an interval, with its start, end and midpoint (t), for each cause."""
+        n = len(self.causes_)
+        start, end = np.tile(self.cuts_[:-1], n), np.tile(self.cuts_[1:], n)
+        coordinates = {"t": 0.5 * (start + end), "start": start, "end": end}
+        names = [f"interval_{number}" for number in range(1, len(self.cuts_))]
+        if n > 1:
+            names = [f"cause_{cause}_{name}" for cause in self.causes_ for name in names]
+            coordinates["cause"] = np.repeat(self.causes_, len(start) // n).astype(np.float64)
+        return Grid(tuple(names), coordinates)
 
     @property
-    def baseline(self) -> tuple[str, ...]:
-        """The intervals' own constants, where they share the effects."""
-        if KINDS[self.name] != "hazard":
-            return ()
+    def parameters(self) -> Basis:
+        """One effect on all hazards (Cox 1972, of grouped times); an effect a mass."""
+        names = self.grid.names
+        if not self.likelihood.shares_effects:
+            return Basis.identity(names)
+        return Basis(("hazard",), np.ones((len(names), 1)))
+
+    @property
+    def constants(self) -> Basis:
+        """A constant a predictor: where effects are shared, the baseline."""
+        if not self.likelihood.shares_effects:
+            return self.parameters
         ends = itertools.pairwise(self.cuts_)
-        return tuple(f"baseline ({first:g}, {last:g}]" for first, last in ends)
+        return Basis.identity([f"baseline ({first:g}, {last:g}]" for first, last in ends])
+
+    @property
+    def deep_basis(self) -> Basis:
+        """An output of a network an interval and cause."""
+        return Basis.identity(self.grid.names)
+
+    @property
+    def stack_constants(self) -> Basis:
+        """One: an interval's own would have no end where it has no events."""
+        return Basis(("constant",), np.ones((len(self.grid), 1)))
 
     def fit_outcome(
         self, y: Any, sample_weight: np.ndarray | None = None, index: Any = None, **context: Any
@@ -155,8 +159,6 @@ class DiscreteTimeHead(Head):
             As `mmfusion.survival.check_survival`; for weights that are negative, or zero for every
             event; for a grid that ends before the first event.
         """
-        if KINDS[self.name] == "hazard":
-            pycox_losses()
         outcome = self._check(y, index, require_events=True)
         weight = check_weights(sample_weight, len(outcome))
         self.causes_ = np.unique(outcome.event[outcome.event > 0])
@@ -169,7 +171,6 @@ class DiscreteTimeHead(Head):
             self.cuts_ = make_cuts(outcome, self.n_intervals, self.scheme, weight.numpy())
         else:
             self.cuts_ = self.cuts
-        self._name_predictors()
         target = self._encode(outcome, weight, index)
         if not self.informative(target):
             first = outcome.time[(outcome.event > 0) & (weight.numpy() > 0)].min()
@@ -193,9 +194,11 @@ class DiscreteTimeHead(Head):
         return self._encode(outcome, check_weights(sample_weight, len(outcome)), index)
 
     def _check(self, y: Any, index: Any, *, require_events: bool) -> Survival:
-        competing = self.name == "deephit"
         outcome = check_survival(
-            y, allow_competing=competing, require_events=require_events, index=index
+            y,
+            allow_competing=self.likelihood.competing,
+            require_events=require_events,
+            index=index,
         )
         return Survival(outcome.time, outcome.event.astype(np.int64), outcome.entry)
 
@@ -211,76 +214,78 @@ class DiscreteTimeHead(Head):
             )
         event = np.where(outcome.event > 0, code + 1, 0)
         cause = np.where(outcome.time <= self.cuts_[-1], event, 0)
-        if self.name == "pc_hazard":
-            stop, stop_share = place_exactly(outcome.time, self.cuts_)
-            start, start_share = place_exactly(outcome.entry, self.cuts_)
-        else:
-            middle = self.name == "multisurv"
-            stop = place(outcome.time, cause > 0, self.cuts_, from_middle=middle)
-            start = intervals_ended(outcome.entry, self.cuts_)
-            stop_share = start_share = np.zeros(len(outcome))
-        arrays = (outcome.time, outcome.entry, event, cause, stop, start, stop_share, start_share)
-        return DiscreteTimeTarget(
-            weight, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-        )
+        on_grid = Survival(outcome.time, cause, outcome.entry)
+        places = self.likelihood.place(on_grid, self.cuts_)
+        arrays = (outcome.time, outcome.entry, event, cause, *places)
+        tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        return DiscreteTimeTarget(weight, len(self.causes_), len(self.cuts_) - 1, *tensors)
 
-    def _name_predictors(self) -> None:
-        names = [f"interval_{number}" for number in range(1, len(self.cuts_))]
-        if len(self.causes_) > 1:
-            names = [f"cause_{cause}_{name}" for cause in self.causes_ for name in names]
-        self.predictors = tuple(names)
-
-    def initial(self, target: DiscreteTimeTarget) -> Tensor:  # type: ignore[override]
+    def initial(self, target: DiscreteTimeTarget) -> Tensor:
         """Return the constant model, shape (K,): the Kaplan-Meier hazards of the grid.
 
         With causes they are those of each (Aalen & Johansen 1978), for PC-hazard events over
         exposure. An interval without events starts at half an event, so that a logit is finite.
         """
-        interval = np.arange(len(self.cuts_) - 1)
-        weight, cause, stop, start, stop_share, start_share = (
-            getattr(target, name).cpu().numpy()
-            for name in ("weight", "cause", "stop", "start", "stop_share", "start_share")
+        weight, cause, interval = (
+            getattr(target, name).cpu().numpy() for name in ("weight", "cause", "interval")
         )
-        exact = self.name == "pc_hazard"
-        exposure = weight @ (
-            np.clip((stop + stop_share)[:, None] - interval, 0, 1)
-            - np.clip((start + start_share)[:, None] - interval, 0, 1)
-        )
-        holds = stop if exact else stop - 1
-        events = np.zeros((len(self.causes_), len(interval)))
+        exposure = weight @ target.exposure().cpu().numpy()
+        events = np.zeros((len(self.causes_), len(exposure)))
         seen = cause > 0
-        np.add.at(events, (cause[seen] - 1, holds[seen]), weight[seen])
-        hazards = np.divide(events, exposure, out=np.zeros_like(events), where=exposure > 0)
-        if exact:
-            hazards = -np.expm1(-hazards)
-        masses = constant_masses(hazards, 0.5 / (len(target) + 1))
-        return torch.from_numpy(predictors_of(masses, KINDS[self.name]))
+        np.add.at(events, (cause[seen] - 1, interval[seen]), weight[seen])
+        rates = np.divide(events, exposure, out=np.zeros_like(events), where=exposure > 0)
+        masses = constant_masses(self.likelihood.hazard(rates), 0.5 / (len(target) + 1))
+        return torch.from_numpy(self.from_law(masses))
 
-    def loss(self, eta: Tensor, target: DiscreteTimeTarget) -> Tensor:  # type: ignore[override]
-        if self.name == "pc_hazard":
-            each = nll_pc_hazard(eta, target)
-        elif KINDS[self.name] == "hazard":
-            each = nll_hazard(eta, target)
-        else:
-            logits = mtlr_logits(eta.double()) if self.name == "mtlr" else eta
-            each = nll_mass(logits, target, len(self.causes_))
-        loss = (each * target.weight).sum() / target.weight.sum().clamp_min(1e-300)
-        if self.name == "deephit":
-            ranking = deephit_rank_loss(eta, target, self.sigma, len(self.causes_))
-            loss = self.alpha * loss + (1.0 - self.alpha) * ranking
-        return loss
+    def loss(self, eta: Tensor, target: DiscreteTimeTarget) -> Tensor:
+        return self.likelihood.loss(eta.double(), target)
 
-    def informative(self, target: DiscreteTimeTarget) -> bool:  # type: ignore[override]
+    def gradient(self, eta: Tensor, target: DiscreteTimeTarget) -> Tensor:
+        if self.interacts:
+            return super().gradient(eta, target)
+        return self.likelihood.gradient(eta.detach().double(), target) * target.shares[:, None]
+
+    def derivatives(self, eta: Tensor, target: DiscreteTimeTarget) -> tuple[Tensor, Tensor]:
+        if self.interacts:
+            return super().derivatives(eta, target)
+        gradient, curvature = self.likelihood.derivatives(eta.detach().double(), target)
+        if eta.shape[1] == 1:
+            curvature = curvature.view(-1, 1)
+        gradient *= target.shares[:, None]
+        curvature *= target.shares.view(-1, *[1] * (curvature.ndim - 1))
+        return gradient, curvature
+
+    def informative(self, target: DiscreteTimeTarget) -> bool:
         return bool(((target.cause > 0) & (target.weight > 0)).any())
 
-    def stratify(self, target: DiscreteTimeTarget) -> np.ndarray:  # type: ignore[override]
+    def enough(self, target: DiscreteTimeTarget, n_coefficients: int) -> bool:
+        known = int((target.cause > 0).sum())
+        return self.informative(target) and known >= ENOUGH * n_coefficients
+
+    def events(self, target: DiscreteTimeTarget) -> Tensor:
+        """Return which rows have an event, of any cause, within the grid."""
+        return target.cause > 0
+
+    def n_events(self, target: DiscreteTimeTarget) -> int:
+        """Return how many rows have an event, those beyond the grid among them."""
+        return int(((target.event > 0) & (target.weight > 0)).sum())
+
+    def has_entry(self, target: DiscreteTimeTarget) -> bool:
+        return bool((target.entry > 0).any())
+
+    def required(self, target: DiscreteTimeTarget) -> dict[str, np.ndarray]:
+        event, causes = target.event.cpu().numpy(), self.causes_.tolist()
+        own = {f"cause {cause!r}": event == code for code, cause in enumerate(causes, start=1)}
+        return (own if len(causes) > 1 else {}) | super().required(target)
+
+    def stratify(self, target: DiscreteTimeTarget) -> np.ndarray:
         return target.cause.cpu().numpy()
 
-    def groups(self, target: DiscreteTimeTarget) -> np.ndarray:  # type: ignore[override]
+    def groups(self, target: DiscreteTimeTarget) -> np.ndarray:
         """Return the fourth of the times of events, of any cause; see `event_time_groups`."""
         return event_time_groups(target.time.cpu().numpy(), target.event.cpu().numpy() > 0)
 
-    def monitor(self, eta: Tensor, target: DiscreteTimeTarget) -> Monitor | None:  # type: ignore[override]
+    def monitor(self, eta: Tensor, target: DiscreteTimeTarget) -> Monitor | None:
         """Return Harrell's C of the time to any event, None where no two rows are comparable."""
         time, event, entry, weight = (
             getattr(target, name).cpu().numpy() for name in ("time", "event", "entry", "weight")
@@ -295,20 +300,18 @@ class DiscreteTimeHead(Head):
             return None
         return Monitor("c_index", value, higher_is_better=True)
 
-    def pool(self, etas: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the predictors of the weighted mean law of the members that are present.
+    def law(self, eta: np.ndarray) -> np.ndarray:
+        """Return log-masses, shape (..., K + 1): their mean is the mean of curves and incidences.
 
-        Their masses are averaged, and so are their survival curves and cumulative incidences.
+        The last one is that of no event within the grid.
         """
-        there = weights[:, :, None] > 0
-        members = log_masses(np.where(there, etas, 0.0), KINDS[self.name])
-        with np.errstate(divide="ignore"):
-            shares = np.log(weights / weights.sum(1, keepdims=True))
-        mean = logsumexp(np.where(there, members, 0.0) + shares[:, :, None], axis=1)
-        return predictors_of(mean, KINDS[self.name])
+        return log_masses(eta, self.likelihood.kind)
+
+    def from_law(self, law: np.ndarray) -> np.ndarray:
+        return predictors_of(law, self.likelihood.kind)
 
     def _law(self, eta: Any) -> _Law:
-        masses = log_masses(np.asarray(eta, dtype=np.float64), KINDS[self.name])
+        masses = self.law(np.asarray(eta, dtype=np.float64))
         return _Law(masses, log_survival(masses, len(self.cuts_) - 1))
 
     def risk(self, eta: Any) -> np.ndarray:
@@ -357,4 +360,3 @@ class DiscreteTimeHead(Head):
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.cuts_ = state["cuts"]
         self.causes_ = state["causes"]
-        self._name_predictors()

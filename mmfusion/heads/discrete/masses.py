@@ -7,13 +7,18 @@ MTLR's is a linear map of the latter.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-__all__ = ["constant_masses", "log_masses", "log_survival", "predictors_of"]
+__all__ = ["Kind", "constant_masses", "log_masses", "log_survival", "predictors_of"]
+
+#: What predictors are; see `log_masses`.
+Kind = Literal["hazard", "mass", "mtlr"]
 
 
-def log_masses(eta: np.ndarray, kind: str) -> np.ndarray:
+def log_masses(eta: np.ndarray, kind: Kind) -> np.ndarray:
     """Return log-masses, shape (..., K + 1), of predictors, shape (..., K).
 
     Parameters
@@ -33,7 +38,7 @@ def log_masses(eta: np.ndarray, kind: str) -> np.ndarray:
     return log_softmax(np.concatenate([eta, np.zeros_like(eta[..., :1])], axis=-1), axis=-1)
 
 
-def predictors_of(masses: np.ndarray, kind: str) -> np.ndarray:
+def predictors_of(masses: np.ndarray, kind: Kind) -> np.ndarray:
     """Return the predictors, shape (..., K), that have these log-masses: `log_masses` inverted."""
     if kind == "hazard":
         after = np.logaddexp.accumulate(masses[..., ::-1], axis=-1)[..., -2::-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mmfusion.heads.base import Target
@@ -17,12 +18,16 @@ class DiscreteTimeTarget(Target):
 
     Attributes
     ----------
+    n_causes, n_intervals : int
+        Of the grid.
     time, entry : Tensor of float64, shape (n,)
         As given; the entry is ``-inf`` where the row is observed from the start.
     event : Tensor of int64, shape (n,)
         As given: 0 for censored, else the position of the cause, from 1.
     cause : Tensor of int64, shape (n,)
         The same on the grid: an event beyond its end is censored there.
+    interval : Tensor of int64, shape (n,)
+        The interval of the event, from 0; -1 for a row that is censored on the grid.
     stop : Tensor of int64, shape (n,)
         The interval of the event, from 1; for a censored row the intervals that it survived.
         (PC-hazard: the intervals that end before the one which holds the time.)
@@ -32,11 +37,25 @@ class DiscreteTimeTarget(Target):
         PC-hazard: the share of that interval which lies before the time, and before the entry.
     """
 
+    n_causes: int
+    n_intervals: int
     time: Tensor
     entry: Tensor
     event: Tensor
     cause: Tensor
+    interval: Tensor
     stop: Tensor
     start: Tensor
     stop_share: Tensor
     start_share: Tensor
+
+    def exposure(self) -> Tensor:
+        """Return the share of each interval that each row was at risk in, (n, n_intervals)."""
+        number = torch.arange(self.n_intervals, device=self.stop.device)
+        stop, start = self.stop + self.stop_share, self.start + self.start_share
+        until_stop = (stop[:, None] - number).clamp_(0, 1)
+        return until_stop.sub_((start[:, None] - number).clamp_(0, 1))
+
+    def happened(self) -> Tensor:
+        """Return whether each row had its event in each interval, shape (n, n_intervals)."""
+        return self.interval[:, None] == torch.arange(self.n_intervals, device=self.stop.device)
