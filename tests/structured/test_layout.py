@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,14 @@ import statsmodels.api as sm
 from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
 from mmfusion.heads.discrete import DiscreteTimeHead
 from mmfusion.heads.grid import Basis, Grid
-from mmfusion.structured import Expansion, Formula, HeadLikelihood, Layout, fit_structured
+from mmfusion.structured import (
+    Design,
+    Expansion,
+    Formula,
+    HeadLikelihood,
+    Layout,
+    fit_structured,
+)
 
 RNG = np.random.default_rng(4)
 N = 60
@@ -48,12 +56,7 @@ MEAN = head_of(Grid(("mean",)), Basis(("mean",), np.ones((1, 1))))
 
 def written_out(layout: Layout, frame: pd.DataFrame) -> np.ndarray:
     """Return the design with a row a row and predictor, shape (n K, p)."""
-    design = layout.transform(frame)
-    result = np.zeros((design.n_rows, design.n_predictors, design.n_columns + 1))
-    for block in design.blocks:
-        each = np.einsum("ir,kf->ikfr", block.rows.dense(), block.basis)
-        result[:, :, block.columns] += each
-    return result[:, :, :-1].reshape(len(result) * result.shape[1], design.n_columns)
+    return layout.transform(frame).dense()
 
 
 def long_table(frame: pd.DataFrame = FRAME, times: np.ndarray = TIMES) -> pd.DataFrame:
@@ -387,6 +390,33 @@ def test_the_state_is_plain_and_rebuilds_the_layout() -> None:
                 np.testing.assert_array_equal(mine, penalty)
 
 
+@pytest.mark.parametrize(
+    "text", ["te(x, t, k=4, sp=(1, 3)) + re(site, sp=2)", "x + s(t, k=5, sp=2) + tv(z, k=5, sp=1)"]
+)
+def test_smooths_over_the_grid_are_fitted_as_their_design_written_out(text: str) -> None:
+    rng = np.random.default_rng(2)
+    n, cuts = 300, np.arange(1.0, 7.0)
+    frame = pd.DataFrame(
+        {"x": rng.normal(size=n), "z": rng.normal(size=n), "site": rng.integers(0, 12, n)}
+    )
+    score = np.sin(2 * frame["x"].to_numpy()) + 0.5 * frame["z"].to_numpy()
+    hazard = 1 / (1 + np.exp(1.5 - score[:, None] * np.log(cuts)))
+    fell = rng.uniform(size=hazard.shape) < hazard
+    head = DiscreteTimeHead(cuts=cuts)
+    target = head.fit_outcome((np.where(fell.any(1), cuts[fell.argmax(1)], 6.0), fell.any(1)))
+    layout = Layout(text).fit(frame, head_of(Grid(head.grid.names, {"t": cuts})))
+    design, likelihood = layout.transform(frame), HeadLikelihood(head, target)
+    fit = fit_structured(likelihood, design, layout.terms)
+    whole = [np.diag(p) if p.ndim == 1 else p for term in layout.terms for p in term.penalties]
+    terms = [
+        replace(term, penalties=tuple(whole.pop(0) for _ in term.penalties))
+        for term in layout.terms
+    ]
+    other = fit_structured(likelihood, Design.dense_of(design.dense(), 6), terms)
+    np.testing.assert_allclose(fit.coef, other.coef, atol=1e-8)
+    assert fit.edf == pytest.approx(other.edf, rel=1e-8)
+
+
 def test_the_effect_of_a_column_times_time_is_that_of_a_logit_of_person_periods() -> None:
     rng = np.random.default_rng(11)
     n, cuts = 400, np.arange(1.0, 6.0)
@@ -403,9 +433,7 @@ def test_the_effect_of_a_column_times_time_is_that_of_a_logit_of_person_periods(
         constants=head.constants,
     )
     layout = Layout("x + x:t + z").fit(frame, on_grid)
-    fit = fit_structured(
-        HeadLikelihood(head, target), written_out(layout, frame), names=list(layout.names)
-    )
+    fit = fit_structured(HeadLikelihood(head, target), layout.transform(frame))
     at_risk = (cuts[None] <= time[:, None]).ravel()
     long = long_table(frame, cuts)
     outcome = ((long["t"].to_numpy() == np.repeat(time, 5)) & np.repeat(event, 5)).astype(float)
