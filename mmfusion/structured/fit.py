@@ -245,11 +245,11 @@ def fit_structured(
     --------
     >>> import numpy as np
     >>> from mmfusion.heads import CoxHead
-    >>> from mmfusion.structured import HeadLikelihood, effects_table, fit_structured
+    >>> from mmfusion.structured import Likelihood, effects_table, fit_structured
     >>> head = CoxHead()
     >>> target = head.fit_outcome(([5.0, 4, 3, 2, 1], [True, True, False, True, True]))
     >>> dose = np.array([[0.0], [1], [0], [1], [0]])
-    >>> fit = fit_structured(HeadLikelihood(head, target), dose, names=["dose"])
+    >>> fit = fit_structured(Likelihood(head, target), dose, names=["dose"])
     >>> table = effects_table(fit)[["coef", "exp(coef)", "se", "p"]]
     >>> table.round(3)  # doctest: +NORMALIZE_WHITESPACE
            coef  exp(coef)    se      p

@@ -281,8 +281,6 @@ class Formula:
         if not hasattr(self, "terms"):
             raise ValueError("This Formula is not fitted: call fit on the training rows first.")
 
-    # What follows goes with the old engine.
-
     @property
     def intercept(self) -> bool:
         """Whether the design has a column of ones."""

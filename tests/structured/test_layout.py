@@ -18,9 +18,8 @@ from mmfusion.heads.discrete import DiscreteTimeHead
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.structured import (
     Design,
-    Expansion,
     Formula,
-    HeadLikelihood,
+    Likelihood,
     Layout,
     fit_structured,
 )
@@ -221,32 +220,37 @@ def test_one_formula_for_several_parameters_is_one_block_of_rows() -> None:
     head.fit_outcome(["u", "v", "w"])
     layout = Layout("x + C(g) + s(z, k=6)").fit(FRAME, head)
     formula = Formula("x + C(g) + s(z, k=6)").fit(FRAME)
-    expansion = Expansion(*head.contrasts, head.baseline)
-    np.testing.assert_array_equal(
-        written_out(layout, FRAME), expansion.design(formula.transform(FRAME))
-    )
-    assert list(layout.names) == expansion.names(formula.names_)
-    wanted = expansion.terms(formula.terms_, len(formula.names_))
-    assert [(t.label, t.columns) for t in layout.terms] == [(t.label, t.columns) for t in wanted]
+    columns, width = formula.transform(FRAME), len(formula.names_)
+    # Of each row three logits: nothing of the reference, then each class its own coefficients.
+    wanted = np.zeros((N, 3, 2 * width))
+    wanted[:, 1, :width] = wanted[:, 2, width:] = columns
+    np.testing.assert_array_equal(written_out(layout, FRAME), wanted.reshape(3 * N, -1))
+    named = [f"{name} [{label}]" for label in "vw" for name in formula.names_]
+    assert list(layout.names) == named
+    places = [(t.label, t.columns.start, t.columns.stop) for t in formula.terms_]
+    assert [(t.label, t.columns.start, t.columns.stop) for t in layout.terms] == [
+        (f"{label} [{parameter}]", start + shift, stop + shift)
+        for parameter, shift in (("v", 0), ("w", width))
+        for label, start, stop in places
+    ]
     (block,) = layout.transform(FRAME).blocks
     assert block.basis.shape == (3, 2)
-    assert block.rows.dense().shape == (N, len(formula.names_))
-    shown = ["x [w]", "s(z) [v]", "C(g)[T.b] [v]"]
-    labels = [*formula.names_, *(term.label for term in formula.terms_)]
-    pd.testing.assert_index_equal(layout.index(shown), expansion.index(labels, shown))
+    assert block.rows.dense().shape == (N, width)
+    shown = layout.index(["x [w]", "s(z) [v]", "C(g)[T.b] [v]"])
+    assert shown.names == ["term", "parameter"]
+    assert shown.tolist() == [("x", "w"), ("s(z)", "v"), ("C(g)[T.b]", "v")]
 
 
 def test_constants_that_are_no_parameters_come_first() -> None:
     head = DiscreteTimeHead(cuts=[1.0, 2.0, 4.0])
     head.fit_outcome((RNG.uniform(0.1, 4.0, N), np.ones(N, bool)))
     layout = Layout("x + g").fit(FRAME, head)
-    formula = Formula("x + g").fit(FRAME, intercept=False)
-    expansion = Expansion(*head.contrasts, head.baseline)
+    columns = Formula("x + g").fit(FRAME, intercept=False).transform(FRAME)
     assert layout.constants == ("baseline (0, 1]", "baseline (1, 2]", "baseline (2, 4]")
-    assert list(layout.names) == expansion.names(formula.names_)
-    np.testing.assert_array_equal(
-        written_out(layout, FRAME), expansion.design(formula.transform(FRAME))
-    )
+    assert layout.names == (*layout.constants, "x", "g[T.b]", "g[T.c]")
+    shared = np.repeat(columns, 3, axis=0)
+    wanted = np.column_stack([np.tile(np.eye(3), (N, 1)), shared])
+    np.testing.assert_array_equal(written_out(layout, FRAME), wanted)
     assert [t.columns for t in layout.terms] == [slice(3, 4), slice(4, 6)]
     assert layout.index(["x"]).tolist() == ["x"]
     one = DiscreteTimeHead(cuts=[4.0])
@@ -405,7 +409,7 @@ def test_smooths_over_the_grid_are_fitted_as_their_design_written_out(text: str)
     head = DiscreteTimeHead(cuts=cuts)
     target = head.fit_outcome((np.where(fell.any(1), cuts[fell.argmax(1)], 6.0), fell.any(1)))
     layout = Layout(text).fit(frame, head_of(Grid(head.grid.names, {"t": cuts})))
-    design, likelihood = layout.transform(frame), HeadLikelihood(head, target)
+    design, likelihood = layout.transform(frame), Likelihood(head, target)
     fit = fit_structured(likelihood, design, layout.terms)
     whole = [np.diag(p) if p.ndim == 1 else p for term in layout.terms for p in term.penalties]
     terms = [
@@ -433,7 +437,7 @@ def test_the_effect_of_a_column_times_time_is_that_of_a_logit_of_person_periods(
         constants=head.constants,
     )
     layout = Layout("x + x:t + z").fit(frame, on_grid)
-    fit = fit_structured(HeadLikelihood(head, target), layout.transform(frame))
+    fit = fit_structured(Likelihood(head, target), layout.transform(frame))
     at_risk = (cuts[None] <= time[:, None]).ravel()
     long = long_table(frame, cuts)
     outcome = ((long["t"].to_numpy() == np.repeat(time, 5)) & np.repeat(event, 5)).astype(float)
