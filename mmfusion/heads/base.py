@@ -206,38 +206,29 @@ class Head(ABC, Generic[T]):
             curvature = curvature[:, 0]
         return gradient.detach(), curvature.detach()
 
-    # The defaults of `information` and `scores` go with the old engine.
-
     def information(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return the information of the mean loss about the coefficients of ``eta = design beta``.
 
-        For heads whose rows do not interact; others override it.
+        Of one predictor, where rows interact; where they do not, it follows from `derivatives`.
 
         Parameters
         ----------
-        eta : Tensor, shape (n, K)
+        eta : Tensor, shape (n, 1)
         target : Target
-        design : Tensor of float64, shape (n, p) for one predictor, or (n, K, p)
+        design : Tensor of float64, shape (n, p)
 
         Returns
         -------
         Tensor of float64, shape (p, p)
         """
-        curvature = self.derivatives(eta, target)[1]
-        if design.ndim == 2:
-            return design.T @ (curvature * design)
-        weighted = curvature[:, :, None] * design if curvature.ndim == 2 else curvature @ design
-        return design.flatten(0, 1).T @ weighted.flatten(0, 1)
+        return design.T @ (self.derivatives(eta, target)[1] * design)
 
     def scores(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).
 
-        For heads whose rows do not interact; others override it. `design` as for `information`.
+        `design` as for `information`.
         """
-        gradient = self.gradient(eta, target)
-        if design.ndim == 2:
-            return gradient[:, :1] * design
-        return torch.einsum("nk,nkp->np", gradient, design)
+        return self.gradient(eta, target) * design
 
     def relevance(self, eta: Tensor, target: T, values: Tensor) -> Tensor:
         """Return how much each column of `values` by itself says of the outcome beside `eta`.

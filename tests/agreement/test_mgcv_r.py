@@ -43,7 +43,7 @@ def fitted(number: int) -> tuple[StructuredFit, np.ndarray, list[TermColumns]]:
     else:
         head = head()
         target = head.fit_outcome(outcome)
-    formula = Formula(wanted["formula"]).fit(frame, intercept=head.has_intercept)
+    formula = Formula(wanted["formula"]).fit(frame, intercept=len(head.constants) > 0)
     design = formula.transform(frame)
     fit = fit_structured(Likelihood(head, target), design, formula.terms_, names=formula.names_)
     return fit, design, [term for term in formula.terms_ if term.kind != "parametric"]

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mmfusion.heads import CategoricalHead, CoxHead, DiscreteTimeHead, GaussianHead
 from mmfusion.heads.discrete import LIKELIHOODS, LOSSES
 from mmfusion.heads.nothing import NoOutcomeHead
+from mmfusion.model.pool_rows import average
 from mmfusion.survival import surv
 
 CUTS = [1.0, 2.5, 4.0]
@@ -102,16 +103,6 @@ def test_the_grid_says_where_intervals_lie() -> None:
     assert_array_equal(where["cause"], [2, 2, 2, 4, 4, 4])
     assert_allclose(where["t"], np.tile([0.5, 1.75, 3.25], 2))
     assert head.grid.names[3] == "cause_4_interval_1"
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_the_old_engine_reads_follows_from_the_bases(kind: str) -> None:
-    head, _ = fitted(kind)
-    assert head.predictors == head.grid.names
-    assert head.has_intercept is (kind != "cox")
-    assert head.has_scale is (kind == "gaussian")
-    assert head.baseline == (head.constants.names if "hazard" in head.parameters.names else ())
-    assert head.contrasts[0] == head.parameters.names
 
 
 # --- what an outcome tells -----------------------------------------------------------------------
@@ -222,9 +213,9 @@ def test_the_mean_law_of_classes_is_the_mean_probability(kind: str) -> None:
     etas = np.random.default_rng(2).normal(size=(9, 3, len(head.grid)))
     weights = np.array([0.5, 0.3, 0.2]) * np.ones((9, 1))
     wanted = sum(w * head.probabilities(etas[:, m]) for m, w in enumerate((0.5, 0.3, 0.2)))
-    assert_allclose(head.probabilities(head.pool(etas, weights)), wanted, rtol=1e-12)
+    assert_allclose(head.probabilities(average(head, etas, weights)), wanted, rtol=1e-12)
     assert_allclose(np.exp(head.law(etas[:, 0])), head.probabilities(etas[:, 0]), rtol=1e-12)
-    far = head.pool(np.full((1, 2, len(head.grid)), 800.0), np.ones((1, 2)))
+    far = average(head, np.full((1, 2, len(head.grid)), 800.0), np.ones((1, 2)))
     assert np.isfinite(far).all()
 
 

@@ -24,6 +24,7 @@ from mmfusion.heads.discrete import (
     check_cuts,
     make_cuts,
 )
+from mmfusion.model.pool_rows import average
 from mmfusion.survival import Survival, check_survival, kaplan_meier, surv
 
 CUTS = np.array([0.0, 1.0, 2.5, 4.0, 7.0])
@@ -357,7 +358,7 @@ def test_weights_are_repeated_rows(loss: Any) -> None:
     head, weighted = fitted(loss, y, weight.astype(float), cuts=None, n_intervals=6)
     again, repeated = fitted(loss, y[rows], cuts=None, n_intervals=6)
     np.testing.assert_allclose(head.cuts_, again.cuts_)
-    eta = logits(weighted, len(head.predictors))
+    eta = logits(weighted, len(head.grid))
     torch.testing.assert_close(head.loss(eta, weighted), again.loss(eta[rows], repeated))
 
 
@@ -376,7 +377,7 @@ def test_extreme_predictors_have_finite_losses_and_gradients(loss: Any) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_on_a_gpu_are_those_on_the_cpu(loss: Any) -> None:
     head, target = fitted(loss, outcome(delayed=True, causes=2 if loss == "deephit" else 1))
-    eta, device = logits(target, len(head.predictors)), torch.device("cuda")
+    eta, device = logits(target, len(head.grid)), torch.device("cuda")
     there = head.loss(eta.to(device), target.to(device))
     torch.testing.assert_close(there.cpu(), head.loss(eta, target))
     assert head.monitor(eta.to(device), target.to(device)) == head.monitor(eta, target)
@@ -571,7 +572,7 @@ def test_pooled_predictors_mean_the_mean_law(loss: Any) -> None:
     head, target = fitted(loss, outcome(causes=causes))
     etas = np.stack([3 * logits(target, causes * J, seed).numpy() for seed in (0, 1)], axis=1)
     present = np.ones((len(etas), 2), dtype=bool)
-    pooled = head.pool(etas, present)
+    pooled = average(head, etas, present)
     members = [head.survival(etas[:, member], CUTS) for member in (0, 1)]
     np.testing.assert_allclose(head.survival(pooled, CUTS), np.mean(members, axis=0), rtol=1e-9)
     first = [head.cumulative_incidence(etas[:, member], CUTS) for member in (0, 1)]
@@ -580,7 +581,7 @@ def test_pooled_predictors_mean_the_mean_law(loss: Any) -> None:
     )
     present[:, 1] = False
     etas[:, 1] = np.nan
-    np.testing.assert_allclose(head.pool(etas, present), etas[:, 0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(average(head, etas, present), etas[:, 0], rtol=1e-6, atol=1e-6)
 
 
 def test_entries_within_the_first_interval_change_nothing_but_pc_hazard() -> None:
@@ -605,8 +606,8 @@ def test_a_state_brings_the_grid_and_the_causes_back() -> None:
     head, target = fitted("deephit", outcome(causes=2), cuts=None, n_intervals=5)
     again = DiscreteTimeHead("deephit")
     again.load_state(head.state())
-    assert again.predictors == head.predictors
-    eta = logits(target, len(head.predictors))
+    assert again.grid.names == head.grid.names
+    eta = logits(target, len(head.grid))
     np.testing.assert_array_equal(again.survival(eta, [1.0, 3.0]), head.survival(eta, [1.0, 3.0]))
 
 
