@@ -54,9 +54,9 @@ def test_bases_move_the_predictors_of_the_grid(kind: str) -> None:
     for values in head.grid.coordinates.values():
         assert values.shape == (k,)
         assert values.dtype == np.float64
-    assert len(head.deep_groups) == len(head.deep_basis)
+    assert len(head.deep_groups) == k
     unit = head.dispersion_unit**0.5  # an output of 1 is a standard deviation of numbers
-        assert_array_equal(head.deep_basis.matrix, unit * np.eye(k))
+    assert_array_equal(head.deep_basis.matrix, unit * np.eye(k))
     # Constants are free: no two of them, nor one and the stack's, say the same.
     for basis in (head.constants, head.stack_constants):
         assert np.linalg.matrix_rank(basis.matrix) == len(basis)
