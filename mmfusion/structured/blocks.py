@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfusion.structured.rows import RowFactor, weighted_products
+from mmfusion.structured.rows import Dense, RowFactor, weighted_products
 
 __all__ = ["Block", "Given", "cross_product", "levels_product", "row_pieces"]
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
+Pairs = tuple[Places, Places]
 
 #: Numbers in a temporary array of one piece of rows: 8 MB.
 PIECE = 1 << 20
@@ -52,6 +53,15 @@ class Block:
         """Return each row's part of `pull`, shape (n, f, r)."""
         return (values @ self.basis)[:, :, None] * self.rows.dense()[:, None, :]
 
+    def nonzero(self) -> NDArray[np.bool_]:
+        """Return whether any row has a value other than 0 for each coefficient, shape (f, r)."""
+        return np.asarray(self.basis.any(0))[:, None] & self.rows.nonzero()
+
+    @property
+    def numbers(self) -> Array:
+        """What it holds beside codes of levels; the columns are the last axis."""
+        return self.rows.values if isinstance(self.rows, Dense) else np.zeros((0, self.rows.size))
+
     def take(self, rows: slice | Places) -> Block:
         return replace(self, rows=self.rows.take(rows))
 
@@ -79,6 +89,13 @@ class Given:
 
     def each(self, values: Array) -> Array:
         return np.einsum("nkr,nk->nr", self.values, values)[:, None]
+
+    def nonzero(self) -> NDArray[np.bool_]:
+        return np.asarray(self.values.any((0, 1)))[None]
+
+    @property
+    def numbers(self) -> Array:
+        return self.values
 
     def take(self, rows: slice | Places) -> Given:
         return replace(self, values=self.values[rows])
@@ -118,24 +135,22 @@ def levels_product(block: Block, curvature: Array) -> Array:
     bases, used = _paired(block, block, diagonal=curvature.ndim == 2)
     f = block.basis.shape[1]
     result = np.zeros((block.rows.size, f, f))
-    result[:, *used] = block.rows.sums(_summed(block, block, curvature, bases, used))
+    result[:, used[0], used[1]] = block.rows.sums(_summed(block, block, curvature, bases, used))
     return result
 
 
-def _paired(left: Block, right: Block, *, diagonal: bool) -> tuple[Array, tuple[Places, ...]]:
+def _paired(left: Block, right: Block, *, diagonal: bool) -> tuple[Array, Pairs]:
     """Return the products (K, q) of the q pairs of bases that meet, and which these are."""
-    both = left.basis[:, :, None] * right.basis[:, None, :]
-    used = np.nonzero(both.any(0) if diagonal else np.ones(both.shape[1:]))
-    return both[:, *used], used
+    meet = (left.basis != 0).astype(float).T @ (right.basis != 0)
+    first, second = np.nonzero(meet if diagonal else np.ones(meet.shape))
+    return left.basis[:, first] * right.basis[:, second], (first, second)
 
 
-def _summed(
-    left: Block, right: Block, curvature: Array, bases: Array, used: tuple[Places, ...]
-) -> Array:
+def _summed(left: Block, right: Block, curvature: Array, bases: Array, used: Pairs) -> Array:
     """Return the curvature summed over predictors for each pair of bases, shape (n, q)."""
     if curvature.ndim == 2:
         return curvature @ bases
-    return (left.basis.T @ (curvature @ right.basis))[:, *used]
+    return (left.basis.T @ (curvature @ right.basis))[:, used[0], used[1]]
 
 
 def _of_given(left: Given, right: Block | Given, curvature: Array) -> Array:

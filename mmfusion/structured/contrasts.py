@@ -28,7 +28,7 @@ def effects_test(
     offset: np.ndarray | None = None,
     *,
     method: Literal["wald", "likelihood_ratio"] = "wald",
-    covariance: np.ndarray | None = None,
+    covariance: Symmetric | np.ndarray | None = None,
 ) -> pd.Series:
     """Test that some terms have no effect, all together.
 
@@ -42,7 +42,7 @@ def effects_test(
     method : {"wald", "likelihood_ratio"}
         The likelihood ratio fits again without the terms; the smoothing parameters of the others
         stay, and the degrees of freedom are the difference of the effective ones.
-    covariance : ndarray, shape (p, p), optional
+    covariance : Symmetric or ndarray, shape (p, p), optional
         Of the Wald test: by default ``fit.covariance``.
 
     Returns
@@ -65,10 +65,9 @@ def effects_test(
                     f"A Wald test of the penalised term {term.label!r} is in the table of effects; "
                     "ask here for method='likelihood_ratio'."
                 )
-        covariance = Symmetric.of(fit.covariance if covariance is None else covariance)
-        test = contrast_test(
-            fit.coef[columns], covariance[np.ix_(columns, columns)], fit.df_residual
-        )
+        used = Symmetric.of(fit.covariance if covariance is None else covariance)
+        among = used[np.ix_(columns, columns)]
+        test = contrast_test(fit.coef[columns], among, fit.df_residual)
         return pd.Series({"statistic": test.statistic, "df": test.df, "p": test.p})
     if method != "likelihood_ratio":
         raise ValueError(
@@ -95,7 +94,7 @@ def contrast_table(
     contrasts: np.ndarray,
     *,
     level: float = 0.95,
-    covariance: np.ndarray | None = None,
+    covariance: Symmetric | np.ndarray | None = None,
     index: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Return estimates of linear combinations of coefficients.
@@ -106,7 +105,7 @@ def contrast_table(
     contrasts : ndarray, shape (m, p)
         For two rows of a design their difference is the contrast of the two.
     level : float, default 0.95
-    covariance : ndarray, shape (p, p), optional
+    covariance : Symmetric or ndarray, shape (p, p), optional
     index : sequence of str, length m, optional
 
     Returns
@@ -121,9 +120,9 @@ def contrast_table(
         raise ValueError(
             f"The contrasts parameter must have shape (m, {len(fit.coef)}). Got {contrasts.shape}."
         )
-    covariance = Symmetric.of(fit.covariance if covariance is None else covariance)
+    used = Symmetric.of(fit.covariance if covariance is None else covariance)
     estimate = contrasts @ fit.coef
-    se = np.sqrt(((contrasts @ covariance) * contrasts).sum(1).clip(min=0))
+    se = np.sqrt(((contrasts @ used) * contrasts).sum(1).clip(min=0))
     reference = stats.t(fit.df_residual) if np.isfinite(fit.df_residual) else stats.norm()
     quantile = reference.ppf(0.5 + level / 2)
     z = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)  # nothing to test

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.structured.blocks import Block, Given, cross_product, levels_product
-from mmfusion.structured.rows import Dense, Indicator
+from mmfusion.structured.rows import Dense
 from mmfusion.structured.symmetric import Apart, Symmetric
 
 __all__ = ["Design", "as_design"]
@@ -69,11 +69,6 @@ class Design:
         """That of `dense`: n K, p."""
         return self.n_rows * self.n_predictors, self.n_columns
 
-    def arrays(self) -> list[Array]:
-        """Return the numbers that the blocks hold."""
-        parts = [block.rows if isinstance(block, Block) else block for block in self.blocks]
-        return [part.values for part in parts if not isinstance(part, Indicator)]
-
     def predict(self, coef: Array) -> Array:
         """Return the predictors of coefficients (p,), shape (n, K)."""
         result = np.zeros((self.n_rows, self.n_predictors))
@@ -102,17 +97,13 @@ class Design:
 
     @cached_property
     def _dense(self) -> Array:
-        if len(self.blocks) == 1 and isinstance(self.blocks[0], Block):
-            (block,) = self.blocks
-            if self.n_predictors == 1 and (block.basis == 1).all() and self._in_order:
-                return block.rows.dense()
+        match self.blocks:
+            case [Block(rows=rows, basis=basis, columns=columns)] if self.n_predictors == 1:
+                if (basis == 1).all() and np.array_equal(columns[0], np.arange(self.n_columns)):
+                    return rows.dense()
         unit = np.eye(self.n_predictors)
         each = [self.scores(np.tile(row, (self.n_rows, 1))) for row in unit]
         return np.stack(each, axis=1).reshape(self.shape)
-
-    @property
-    def _in_order(self) -> bool:
-        return np.array_equal(self.blocks[0].columns, np.arange(self.n_columns)[None])
 
     def take(self, rows: slice | Places) -> Design:
         """Return the design of some rows; of a slice without a copy."""
@@ -131,10 +122,7 @@ class Design:
         """Return whether any row has a value other than 0 for each coefficient, shape (p,)."""
         result = np.zeros(self.n_columns + 1, dtype=bool)
         for block in self.blocks:
-            if isinstance(block, Block):
-                result[block.columns] |= block.basis.any(0)[:, None] & block.rows.nonzero()
-            else:
-                result[block.columns] |= block.values.any((0, 1))
+            result[block.columns] |= block.nonzero()
         return result[:-1]
 
     def cross(self, curvature: Array) -> Symmetric:
@@ -157,6 +145,7 @@ class Design:
                 g = self.apart
             left, right = self.blocks[g], self.blocks[h]
             if g == h == self.apart:
+                assert isinstance(left, Block)
                 result.last[:] = levels_product(left, curvature)
                 continue
             product = cross_product(left, right, curvature)

@@ -19,7 +19,7 @@ def effects_table(
     fit: StructuredFit,
     *,
     level: float = 0.95,
-    covariance: np.ndarray | None = None,
+    covariance: Symmetric | np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return the table of effects.
 
@@ -28,7 +28,7 @@ def effects_table(
     fit : StructuredFit
     level : float, default 0.95
         Coverage of the intervals.
-    covariance : ndarray, shape (p, p), optional
+    covariance : Symmetric or ndarray, shape (p, p), optional
         By default the model's, ``fit.covariance``; or that of `robust_covariance`.
 
     Returns
@@ -46,8 +46,8 @@ def effects_table(
     """
     if not 0 < level < 1:
         raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
-    covariance = Symmetric.of(fit.covariance if covariance is None else covariance)
-    variance, held = covariance.diagonal(), fit.bread.diagonal() == 0.0
+    used = Symmetric.of(fit.covariance if covariance is None else covariance)
+    variance, held = used.diagonal(), fit.bread.diagonal() == 0.0
     edf, df = fit.edf, fit.df_residual
     smooths = [term for term in fit.terms if not term.by_coefficient]
     parametric = np.ones(len(fit.coef), dtype=bool)
@@ -80,7 +80,7 @@ def effects_table(
         if term.tested and not held[own].all():
             test = smooth_test(
                 fit.coef[own],
-                covariance[own, own],
+                used[own, own],
                 fit.information[own, own],
                 float(fit.edf_alternative_of(own).sum()),
                 df,
@@ -107,7 +107,7 @@ def smooth_effect(
     basis: np.ndarray,
     *,
     level: float = 0.95,
-    covariance: np.ndarray | None = None,
+    covariance: Symmetric | np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return a term's effect on the predictor at some points, with pointwise bands.
 
@@ -123,7 +123,7 @@ def smooth_effect(
     basis : ndarray, shape (m, k)
         The term's columns of the design at the points.
     level : float, default 0.95
-    covariance : ndarray, shape (p, p), optional
+    covariance : Symmetric or ndarray, shape (p, p), optional
         By default ``fit.covariance``.
 
     Returns
@@ -140,9 +140,9 @@ def smooth_effect(
         raise ValueError(
             f"The basis of {label!r} must have shape (m, {len(coef)}). Got {basis.shape}."
         )
-    covariance = Symmetric.of(fit.covariance if covariance is None else covariance)[own, own]
+    used = Symmetric.of(fit.covariance if covariance is None else covariance)[own, own]
     effect = basis @ coef
-    se = np.sqrt(np.einsum("ij,jk,ik->i", basis, covariance, basis).clip(min=0))
+    se = np.sqrt(np.einsum("ij,jk,ik->i", basis, used, basis).clip(min=0))
     quantile = stats.norm.ppf(0.5 + level / 2)
     return pd.DataFrame(
         {

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design, as_design
-from mmfusion.structured.errors import SeparationWarning
+from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.penalty import Penalties, penalty_matrix
@@ -277,10 +277,17 @@ def fit_structured(
     )
     penalties, active = _penalties(terms, scaled)
     problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
-    start = scaled.start(likelihood.initial, offset)
-    information = likelihood.information(scaled.design.predict(start) + offset, scaled.design)
-    balance = penalties.balance(information)
-    check_identified(information + penalties.matrix(balance), labels, likelihood.n_rows)
+    start = scaled.start(likelihood.initial, offset, shift_invariant=likelihood.shift_invariant)
+    eta = scaled.design.predict(start) + offset
+    for definite in (False, True):
+        information = likelihood.information(eta, scaled.design, definite=definite)
+        balance = penalties.balance(information)
+        try:
+            check_identified(information + penalties.matrix(balance), labels, likelihood.n_rows)
+            break
+        except CollinearityError:
+            if definite or likelihood.interacts:
+                raise
     n_free = p - penalties.rank
     if likelihood.has_scale and n_free >= likelihood.n_rows and not saturated:
         raise ValueError(
@@ -300,7 +307,10 @@ def _check(likelihood: Likelihood, design: Design, offset: np.ndarray | None) ->
     offset = np.zeros(shape) if offset is None else np.asarray(offset, dtype=np.float64)
     if offset.shape not in (shape, (n * k,)):
         raise ValueError(f"The offset parameter must have shape ({n * k},). Got {offset.shape}.")
-    for name, values in [*(("design", values) for values in design.arrays()), ("offset", offset)]:
+    for name, values in [
+        *(("design", block.numbers) for block in design.blocks),
+        ("offset", offset),
+    ]:
         if not np.isfinite(values).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
             raise ValueError(
@@ -448,7 +458,9 @@ def _finish(
         terms=terms,
         coef=scaled.coefficients(fit.coef),
         bread=bread,
-        information=fit.information.mapped(np.linalg.inv(scaled.back)),
+        information=fit.information.mapped(
+            np.asarray(np.linalg.inv(scaled.back), dtype=np.float64)
+        ),
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
         scale=scale,

@@ -18,8 +18,8 @@ __all__ = ["Likelihood"]
 
 Array = NDArray[np.float64]
 
-#: Second derivatives of one piece of rows, where each row has a matrix of them: 8 MB.
-PIECE = 1 << 20
+#: Second derivatives of one piece of rows: 2 MB, of which a head has some copies.
+PIECE = 1 << 18
 
 
 class Likelihood:
@@ -47,6 +47,8 @@ class Likelihood:
         sum of squares.
     ratio : str or None
         What exp(coefficient) is called.
+    shift_invariant : bool
+        Whether a number added to all K predictors of a row says nothing.
 
     Examples
     --------
@@ -67,9 +69,10 @@ class Likelihood:
         self._unit = head.dispersion_unit
         self.shape = len(target), len(head.grid)
         self.n_rows = int((target.weight > 0).sum())
-        self.has_intercept: bool = len(head.constants) > 0
+        self.has_intercept = len(head.constants) > 0
         self.has_scale: bool = head.has_dispersion
         self.ratio: str | None = head.ratio
+        self.shift_invariant: bool = head.shift_invariant
 
     @property
     def interacts(self) -> bool:
@@ -95,14 +98,21 @@ class Likelihood:
         gradient = self._head.gradient(self._tensor(eta), self._target)
         return gradient.numpy() * (self._total * self._unit)
 
-    def information(self, eta: Array, design: Design) -> Symmetric:
-        """Return ``X' H X``, shape (p, p), with the Hessian H in eta."""
+    def information(self, eta: Array, design: Design, *, definite: bool = False) -> Symmetric:
+        """Return ``X' H X``, shape (p, p), with the Hessian H in eta.
+
+        Where it is asked to be `definite`, that of a row which is not is replaced by its size: far
+        from the solution a likelihood may not be concave, and says then all the same which
+        coefficients it tells apart.
+        """
         if self.interacts:
             columns = torch.from_numpy(design.dense())
             found = self._head.information(self._tensor(eta), self._target, columns)
             return Symmetric.of(found.numpy() * (self._total * self._unit))
         result = Symmetric.zeros(design.layout)
         for rows, curvature in self._curvatures(self._tensor(eta)):
+            if definite:
+                curvature = _size(curvature)
             result = result + design.take(rows).cross(curvature)
         return result
 
@@ -113,7 +123,7 @@ class Likelihood:
         while start < n:
             rows = slice(start, min(start + step, n))
             target = self._target
-            if step < n:
+            if rows.stop - rows.start < n:
                 target = target.take(torch.arange(rows.start, rows.stop))
             curvature = self._head.derivatives(eta[rows], target)[1].numpy()
             yield rows, curvature * (self._head.total(target) * self._unit)
@@ -138,3 +148,11 @@ class Likelihood:
         variance = 2 * value / self.n_rows
         logs = np.log(weight[weight > 0]).sum()
         return float(0.5 * logs - 0.5 * self.n_rows * (np.log(2 * np.pi * variance) + 1))
+
+
+def _size(curvature: Array) -> Array:
+    """Return each row's curvature, (n, K) or (n, K, K), with the sizes of its eigenvalues."""
+    if curvature.ndim == 2:
+        return np.abs(curvature)
+    values, vectors = np.linalg.eigh(curvature)
+    return np.asarray((vectors * np.abs(values)[:, None]) @ vectors.transpose(0, 2, 1))

@@ -117,7 +117,7 @@ def newton(
             break
         step = -factor.solve(gradient)
         unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
-        decrement = float(np.sqrt(max(-gradient @ step, 0.0) / max(unit, 1e-300)))
+        decrement = float(np.sqrt(max(-float(gradient @ step), 0.0) / max(unit, 1e-300)))
         move = design.predict(step)
         reach = float(np.abs(move).max(initial=0.0))
         slow = not likelihood.has_scale and reach > 0.5 and decrement < 0.1
@@ -160,6 +160,6 @@ def _rises_for_ever(
     """Return whether the penalised value still falls far along a step, which moves `eta` so."""
     reach = float(np.abs(move).max())
     stretch = FAR / reach
-    slope = np.vdot(likelihood.gradient(eta + stretch * move), move)
-    slope += (coef + stretch * step) @ (penalty @ step)
+    slope = float(np.vdot(likelihood.gradient(eta + stretch * move), move))
+    slope += float((coef + stretch * step) @ (penalty @ step))
     return bool(slope <= ROUNDING * likelihood.n_rows * reach)

@@ -54,7 +54,7 @@ def project(
         Where the design is collinear, one of many with the same ``X a``.
     """
     design = as_design(design, likelihood.shape[1])
-    eta, deep = (np.reshape(values, likelihood.shape) for values in (eta, deep))
+    eta, deep = np.reshape(eta, likelihood.shape), np.reshape(deep, likelihood.shape)
     score = design.pull(likelihood.gradient(eta))
     coef = np.zeros(design.n_columns)
     at = eta + deep
@@ -64,13 +64,13 @@ def project(
         slope = score - design.pull(likelihood.gradient(at))
         information = likelihood.information(at, design).dense()
         step = np.linalg.lstsq(information, -slope, rcond=None)[0]
-        length = float(np.sqrt(max(-slope @ step, 0.0)))
+        length = float(np.sqrt(max(-float(slope @ step), 0.0)))
         first = length if first is None else first
         if length <= TOL * first:
             break
         for _ in range(30):
             new_at = eta + deep - design.predict(coef + step)
-            new_value = likelihood.value(new_at) + (coef + step) @ score
+            new_value = likelihood.value(new_at) + float((coef + step) @ score)
             if new_value <= value + 1e-12 * abs(value):
                 break
             step = step / 2

@@ -51,7 +51,7 @@ class Dense:
 
     def nonzero(self) -> NDArray[np.bool_]:
         """Return whether a column has a value other than 0, shape (r,)."""
-        return self.values.any(axis=0)
+        return np.asarray(self.values.any(axis=0))
 
 
 @dataclass(frozen=True, eq=False)

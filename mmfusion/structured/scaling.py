@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmfusion.structured.blocks import Block, Given, row_pieces
 from mmfusion.structured.design import Design
 from mmfusion.structured.errors import CollinearityError
-from mmfusion.structured.rows import Dense, Indicator
+from mmfusion.structured.rows import Dense
 
 __all__ = ["Scaled", "scale_design"]
 
@@ -63,14 +63,17 @@ class Scaled:
         spread = self.spread[columns]
         return matrix / (spread**2 if matrix.ndim == 1 else np.outer(spread, spread))
 
-    def start(self, initial: Array, offset: Array) -> Array:
+    def start(self, initial: Array, offset: Array, *, shift_invariant: bool) -> Array:
         """Return coefficients with which the predictors start as near to `initial` as they can.
 
-        Constants alone: by least squares over the rows, whose offsets (n, K) they make up for.
+        Constants alone: by least squares over the rows, whose offsets (n, K) they make up for. A
+        number more on all predictors costs nothing where it says nothing (`shift_invariant`).
         """
         coef = np.zeros(len(self.spread))
         wanted = initial - offset.mean(0)
-        coef[self.constants] = np.linalg.lstsq(self.levels, wanted, rcond=None)[0]
+        free = np.ones((len(wanted), int(shift_invariant)))
+        found = np.linalg.lstsq(np.hstack([self.levels, free]), wanted, rcond=None)[0]
+        coef[self.constants] = found[: len(self.constants)]
         return coef
 
 
@@ -119,7 +122,6 @@ def scale_design(
         elif isinstance(block, Given):
             blocks.append(replace(block, values=block.values / size))
         else:
-            size = np.ones(len(size))
             blocks.append(block)
         spread[block.columns] = size
     scaled = replace(design, blocks=tuple(blocks))
@@ -140,11 +142,11 @@ class _Moments:
 
     @classmethod
     def of(cls, block: Block | Given) -> Self:
-        if isinstance(block, Block) and isinstance(block.rows, Indicator):
-            zero = np.zeros(block.rows.size)
-            return cls(zero, zero, zero)
-        values = block.rows.values if isinstance(block, Block) else block.values
+        values = block.numbers
         values = values.reshape(-1, values.shape[-1])
+        if not len(values):  # an indicator is left as it is
+            one = np.ones(values.shape[1])
+            return cls(0 * one, one, one)
         mean = values.mean(0)
         variance = np.zeros(len(mean))
         for rows in row_pieces(len(values), len(mean)):
@@ -207,6 +209,6 @@ def _constants(
 
 def _spanned(levels: Array, basis: Array) -> Array | None:
     """Return the multiples (q, f) of constants that add up to a basis (K, f), if there are any."""
-    found = np.linalg.lstsq(levels, basis, rcond=None)[0]
+    found = np.asarray(np.linalg.lstsq(levels, basis, rcond=None)[0], dtype=np.float64)
     rest = np.linalg.norm(levels @ found - basis, axis=0)
     return found if (rest <= SPANNED * np.linalg.norm(basis, axis=0)).all() else None

@@ -17,7 +17,7 @@ from mmfusion.structured.symmetric import Inverse, Symmetric
 __all__ = ["Problem", "Smoothed", "fit_df", "fit_reml"]
 
 #: A term is as good as without its penalised part once that has this many degrees of freedom.
-#: With eigenvalues ``s`` of a penalty relative to the information it has ``sum 1 / (1 + lambda s)``,
+#: With eigenvalues s of a penalty relative to the information it has ``sum 1 / (1 + lambda s)``,
 #: less than this at ``lambda = sum(1 / s) / STRAIGHT``.
 STRAIGHT = 1e-4
 

@@ -145,8 +145,8 @@ class Symmetric:
     def __rmatmul__(self, left: Any) -> Array:
         return (self @ np.asarray(left, dtype=np.float64).T).T
 
-    def __getitem__(self, key: tuple[Any, Any]) -> Any:
-        """Return a part by rows and columns, as an array is asked for it."""
+    def __getitem__(self, key: Any) -> Any:
+        """Return a part by rows and columns: slices, single ones, or both from ``np.ix_``."""
         if not self.layout.split:
             return self.first[key]
         rows, columns = (np.arange(len(self))[part] for part in key)
@@ -181,7 +181,7 @@ class Symmetric:
         return result
 
     def mapped(self, right: Array) -> Symmetric:
-        """Return ``right' M right``, with a matrix (a, a) of the coefficients that are not apart."""
+        """Return ``right' M right``, with a matrix (a, a) of what is not apart."""
         first = right.T @ self.first @ right
         return Symmetric(self.layout, first, self.side @ right, self.last)
 

@@ -19,8 +19,8 @@ from mmfusion.heads.grid import Basis, Grid
 from mmfusion.structured import (
     Design,
     Formula,
-    Likelihood,
     Layout,
+    Likelihood,
     fit_structured,
 )
 
