@@ -118,5 +118,5 @@ def _adds(design: Design, deep: np.ndarray) -> bool:
     known = with_given(design, np.ones_like(deep))
     gram = known.cross(np.ones_like(deep))
     coef = np.linalg.lstsq(np.asarray(gram), known.pull(deep), rcond=None)[0]
-    rest = deep - known.predict(coef)
+    rest = deep - known.predict(np.asarray(coef, dtype=np.float64))
     return bool(np.linalg.norm(rest) > 1e-6 * np.linalg.norm(deep))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmfusion.structured.design import Design
+from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["Likelihood"]
@@ -131,8 +131,9 @@ class Likelihood:
             if curvature.ndim == 2:  # there is room for more rows than was known before
                 step = max(PIECE // k, 1)
 
-    def scores(self, eta: Array, design: Design) -> Array:
+    def scores(self, eta: Array, design: Design | Array) -> Array:
         """Return each row's share of the gradient in the coefficients, shape (n, p)."""
+        design = as_design(design, self.shape[1])
         if not self.interacts:
             return design.scores(self.gradient(eta))
         columns = torch.from_numpy(design.dense())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
-from mmfusion.structured import Likelihood, TermColumns
+from mmfusion.structured import Block, Dense, Design, Likelihood, TermColumns
 
 FAMILIES = ("cox", "gaussian", "logistic")
 
@@ -62,3 +62,25 @@ def wiggly(
     penalty = differences(k + 1, 2)[1:, 1:]
     term = TermColumns("s(x)", slice(first, first + k), "smooth", penalties=(penalty,), **options)
     return likelihood(family, eta, seed + 100), design, [term]
+
+
+def expanded(design: np.ndarray, contrasts: np.ndarray, baseline: int = 0) -> Design:
+    """Return a formula's design (n, p) as that of K predictors.
+
+    Coefficients are those of each parameter in turn, behind a constant a predictor.
+
+    Parameters
+    ----------
+    design : ndarray, shape (n, p)
+    contrasts : ndarray, shape (K, F)
+        What the F coefficient vectors move.
+    baseline : int
+        K, or 0 for no constants beside the design's.
+    """
+    (n, p), (k, f) = design.shape, contrasts.shape
+    columns = baseline + np.arange(f * p).reshape(f, p)
+    blocks = [Block(Dense(np.asarray(design, dtype=np.float64)), contrasts, columns)]
+    if baseline:
+        ones = Dense(np.ones((n, 1)))
+        blocks.insert(0, Block(ones, np.eye(k), np.arange(k)[:, None]))
+    return Design(n, k, baseline + f * p, tuple(blocks))

@@ -28,7 +28,6 @@ from mmfusion.structured import (
     TermColumns,
     effects_table,
     effects_test,
-    expanded,
     fit_identified,
     fit_structured,
     project,
@@ -36,6 +35,7 @@ from mmfusion.structured import (
 )
 from mmfusion.structured import likelihood as likelihood_module
 from mmfusion.survival import surv
+from tests.structured.cases import expanded
 
 ONE = np.ones((1, 1))
 

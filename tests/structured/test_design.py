@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from mmfusion.structured import Block, Dense, Design, Expansion, Given, Indicator, expanded
+from mmfusion.structured import Block, Dense, Design, Given, Indicator
 from mmfusion.structured import blocks as blocks_module
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}
@@ -132,14 +132,3 @@ def test_a_matrix_is_a_design(k: int) -> None:
     assert Design.dense_of(matrix[:, :0], k).cross(curvature).shape == (0, 0)
     if k == 1:
         assert design.dense() is matrix  # no copy
-
-
-@pytest.mark.parametrize(
-    ("contrasts", "baseline"), [(np.eye(3)[:, 1:], 0), (np.ones((3, 1)), 3), (np.eye(1), 0)]
-)
-def test_a_formula_of_several_predictors_is_expanded(contrasts: np.ndarray, baseline: int) -> None:
-    x = np.random.default_rng(0).normal(size=(7, 2))
-    parameters = tuple(f"p{j}" for j in range(contrasts.shape[1]))
-    names = tuple(f"b{j}" for j in range(baseline))
-    wanted = Expansion(parameters, contrasts, names).design(x)
-    assert_allclose(expanded(x, contrasts, baseline).dense(), wanted)

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mmfusion.structured.linalg import Factor
-from mmfusion.structured.symmetric import Layout, Symmetric
+from mmfusion.structured.symmetric import Apart, Symmetric
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -16,7 +16,7 @@ def arrow(r: int, f: int, a: int = 3, seed: int = 0) -> Symmetric:
     """Return a positive definite matrix, r levels of f coefficients apart."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(a + r * f)
-    layout = Layout(a + r * f, order[: r * f].reshape(r, f))
+    layout = Apart(a + r * f, order[: r * f].reshape(r, f))
     side = rng.normal(size=(r, f, a))
     root = rng.normal(size=(r, f, f))
     last = root @ root.transpose(0, 2, 1) + np.eye(f)
