@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from sklearn.base import clone
 
 from mmfusion.encoders import Encoder, ReducedEncoder, build_encoder, build_reduced_encoder
@@ -26,6 +25,7 @@ from mmfusion.training import (
     predict_eta,
     train,
 )
+from mmfusion.training.device import Runtime
 from mmfusion.training.inference import chunk_size
 
 from ._auxiliary import sources
@@ -423,7 +423,7 @@ class FusionModel:
         return self._predict(data, fabric, settings)
 
     def _predict(
-        self, data: MultimodalData, fabric: Fabric, settings: TrainingSettings
+        self, data: MultimodalData, fabric: Runtime, settings: TrainingSettings
     ) -> tuple[np.ndarray, np.ndarray]:
         self.network.to(fabric.device)
         try:
