@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mmfusion.heads import CategoricalTarget, DiscreteTimeTarget
 from mmfusion.heads.base import Head, Target
@@ -52,6 +51,8 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed
     n_folds : int
     seed : int
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
+
     if np.unique(labels, return_counts=True)[1].max() < n_folds:
         labels = np.zeros_like(labels)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
