@@ -317,20 +317,41 @@ def test_no_gpl_library_is_imported() -> None:
     assert gpl == []
 
 
-@pytest.mark.parametrize("statement", ["import mmfusion", "import mmfusion.survival"])
-def test_importing_is_light(statement: str) -> None:
-    heavy = [
-        "timm",
-        "torchvision",
-        "matplotlib",
-        "lightning_fabric",
-        "captum",
-        "lifelines",
-        "pycox",
-    ]
-    code = f"{statement}; import sys; print([m for m in {heavy} if m in sys.modules])"
+#: Slow to import, and what only some calls need: no room loads these before one of them.
+HEAVY = {
+    *("captum", "lifelines", "lightning_fabric", "matplotlib", "optuna", "pycox", "rich", "skops"),
+    *("timm", "torchmetrics", "torchvision"),
+    *(f"sklearn.{part}" for part in ("decomposition", "linear_model", "metrics", "preprocessing")),
+    *(f"sklearn.{part}" for part in ("datasets", "model_selection", "pipeline")),
+}
+
+
+@pytest.mark.parametrize(
+    ("imported", "more"),
+    [
+        ("mmfusion", {"torch", "sklearn", "pandas", "numpy"}),
+        ("mmfusion.survival", {"torch", "sklearn", "tqdm"}),
+        ("mmfusion.metrics", {"torch", "tqdm"}),
+        ("mmfusion.datasets", {"torch", "tqdm"}),
+        ("mmfusion.modalities", set()),
+        ("mmfusion.estimators", set()),
+    ],
+)
+def test_importing_is_light(imported: str, more: set[str]) -> None:
+    code = f"import {imported}, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert imported in done.stdout.split()
+    assert (HEAVY | more).intersection(done.stdout.split()) == set()
+
+
+def test_public_names_are_there_at_first_use() -> None:
+    code = "import mmfusion; print(*(getattr(mmfusion, n).__name__ for n in mmfusion.__all__[:4]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["Genes", "Image", "Points", "Tabular"]
+    assert set(mmfusion.__all__) <= set(dir(mmfusion))
+    assert mmfusion.surv is mmfusion.survival.surv
+    with pytest.raises(AttributeError, match="has no attribute 'Tabula'"):
+        mmfusion.Tabula
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

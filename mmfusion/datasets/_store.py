@@ -15,8 +15,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from tqdm.auto import tqdm
-
 #: The environment variable that names a folder of data sets.
 VARIABLE = "MMFUSION_DATA"
 
@@ -129,6 +127,8 @@ def download(url: str, target: Path) -> None:
     ConnectionError
         The server could not be reached, refused, fell silent, or ended early: names URL and reason.
     """
+    from tqdm.auto import tqdm  # only a download shows a bar
+
     part = target.with_name(target.name + ".part")
     try:
         request = Request(url, headers={"User-Agent": "mmfusion"})

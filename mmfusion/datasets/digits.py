@@ -7,7 +7,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from mmfusion.datasets._weibull import SCALE, SHAPE, WeibullTruth, draw_times
@@ -129,6 +128,8 @@ def load_digits_cohort(
     >>> cohort.truth.survival_function([12, 60]).shape
     (200, 2)
     """
+    from sklearn.datasets import load_digits  # slow to import
+
     n = _N_DIGITS if n is None else n
     _check(n, missing, n_genes, censoring)
     # A stream each, so that no part of the cohort changes with the parameters of another.

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
-from tqdm.auto import tqdm
 
 from mmfusion.datasets import _porpoise
 from mmfusion.datasets._checks import check_colours, check_content, manifest
@@ -300,6 +299,8 @@ def join_clinical(
 
 def write_images(archive: zipfile.ZipFile, images: pd.DataFrame, folder: Path) -> None:
     """Write each region of the archive as an RGB JPEG of 224 x 224 pixels."""
+    from tqdm.auto import tqdm  # only a download shows a bar
+
     root = archive.namelist()[0].split("/")[0]
     folder.mkdir()
     rows = images[["split", "source_roi", "image"]].itertuples(index=False)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 from sklearn.utils import Bunch
-from tqdm.auto import tqdm
 
 from mmfusion.datasets._checks import check_colours, check_content, manifest
 from mmfusion.datasets._images import mean_colours, shrink
@@ -123,6 +122,8 @@ def convert(archive: zipfile.ZipFile, folder: Path) -> pd.DataFrame:
     ``HousesInfo.txt`` has a line a house, in order of their numbers: bedrooms, bathrooms, area, zip
     code, price, separated by one or more blanks.
     """
+    from tqdm.auto import tqdm  # only a download shows a bar
+
     root = f"{archive.namelist()[0].split('/')[0]}/Houses Dataset"
     with archive.open(f"{root}/HousesInfo.txt") as file:
         table = pd.read_csv(file, sep=r"\s+", header=None, names=_COLUMNS)

@@ -7,7 +7,6 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from mmfusion.inputs.parameters import is_count, is_number
@@ -69,6 +68,8 @@ class FeatureScaler(nn.Module):
         ValueError
             If there are fewer rows or features than components.
         """
+        from sklearn.decomposition import PCA  # slow to import, and few need it
+
         values = features.detach().cpu().double()
         moments = column_moments(values.numpy())
         sd = torch.from_numpy(moments.sd)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sklearn
-import skops.io
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
@@ -134,6 +133,8 @@ def _plain(modalities: Any, fitted: Mapping[str, Modality]) -> Any:
 
 
 def _dump_state(state: dict[str, Any], path: Path) -> None:
+    import skops.io  # slow to import, and only saving needs it
+
     try:
         skops.io.dump(state, path)
         unknown = _untrusted(path)
@@ -152,6 +153,8 @@ def _dump_state(state: dict[str, Any], path: Path) -> None:
 
 
 def _untrusted(path: Path) -> list[str]:
+    import skops.io  # slow to import, and only saving needs it
+
     return [name for name in skops.io.get_untrusted_types(file=path) if name not in TRUSTED]
 
 
@@ -222,6 +225,8 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _state(path: Path) -> dict[str, Any]:
+    import skops.io  # slow to import, and only loading needs it
+
     state = skops.io.load(path, trusted=sorted(TRUSTED))
     for key in ("params", "models", "fitted"):
         if not isinstance(state.get(key), dict):

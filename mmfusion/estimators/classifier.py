@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 
 from mmfusion.heads import CategoricalHead
 
@@ -153,5 +152,7 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         -------
         float
         """
+        from sklearn.metrics import accuracy_score  # slow to import
+
         predicted = self.predict(X, modalities=modalities)
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 
 from mmfusion.heads import GaussianHead
 
@@ -96,6 +95,8 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         -------
         float
         """
+        from sklearn.metrics import r2_score  # slow to import
+
         predicted = self.predict(X, modalities=modalities)
         return float(r2_score(y, predicted, sample_weight=sample_weight))
 

@@ -82,4 +82,4 @@ def _plain(value: Any) -> Any:
 
 def _brief(value: Any) -> str:
     value = _plain(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else repr(value)

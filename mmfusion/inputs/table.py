@@ -69,7 +69,4 @@ def fill_unread(estimator: BaseEstimator, X: Any, read: Collection[Any]) -> Any:
 def require_frame(frame: Any, reader: str) -> None:
     """Raise TypeError unless `frame` is a DataFrame; `reader` is what reads it."""
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(
-            f"{reader} reads a pandas DataFrame, a row for each subject. "
-            f"Got {type(frame).__name__}."
-        )
+        raise TypeError(f"{reader} reads a pandas DataFrame. Got {type(frame).__name__}.")

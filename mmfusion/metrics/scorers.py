@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics._inputs import check_times
@@ -162,6 +161,8 @@ def make_survival_scorer(
 
 def _strata_of(estimator: Any, X: Any) -> np.ndarray | None:
     """Return the stratum of each row, where the model in searches and pipelines has strata."""
+    from sklearn.pipeline import Pipeline  # slow to import
+
     before = []
     while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
         if not isinstance(estimator, Pipeline):

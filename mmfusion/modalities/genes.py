@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.columns import column_positions, list_labels, numeric_matrix
@@ -170,7 +169,7 @@ class Genes(Modality):
             statistic[keep] for statistic in (moments.median, moments.mean, moments.sd)
         )
         self.cardinalities_: list[int] = []
-        self.pca_: PCA | None = None
+        self.pca_: Any = None
         self.component_scale_ = 1.0
         self.feature_labels_ = [str(label) for label in self.columns_]
         if self.n_components is not None:
@@ -280,6 +279,8 @@ class Genes(Modality):
         return present
 
     def _fit_components(self, values: NDArray[np.float32]) -> None:
+        from sklearn.decomposition import PCA  # slow to import, and few need it
+
         n_components, most = self.n_components, min(values.shape)
         if isinstance(n_components, Integral) and n_components > most:
             raise ValueError(

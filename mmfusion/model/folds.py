@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mmfusion.model.share import UnjudgedWarning
 from mmfusion.model.study import Study
@@ -49,6 +48,8 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed
     n_folds : int
     seed : int
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
+
     if np.unique(labels, return_counts=True)[1].max() < n_folds:
         labels = np.zeros_like(labels)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold

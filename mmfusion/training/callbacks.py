@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 __all__ = ["Callback", "EpochPrinter", "ProgressBar", "TrainingState"]
@@ -66,6 +65,9 @@ class ProgressBar(Callback):
         self.title = title
 
     def on_fit_begin(self, state: TrainingState) -> None:
+        # Imported here: only a bar that is shown needs rich.
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
