@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
+from lightning_fabric import Fabric
 
 from mmfusion.inputs.parameters import check_choice
 
-__all__ = ["PRECISIONS", "Runtime", "make_fabric"]
+__all__ = ["PRECISIONS", "make_fabric"]
 
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """Where a network runs, and how precisely.
-
-    Attributes
-    ----------
-    device : torch.device
-    precision : {"32-true", "bf16-mixed"}
-    """
-
-    device: torch.device
-    precision: str
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Return the context in which a network computes."""
-        if self.precision == "32-true":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-
-def make_fabric(device: str, precision: str = "32-true", *, fall_back: bool = False) -> Runtime:
-    """Return where and how precisely a network runs, checked.
+def make_fabric(device: str, precision: str = "32-true", *, fall_back: bool = False) -> Fabric:
+    """Return a one-device lightning-fabric for `device` and `precision`.
 
     Parameters
     ----------
@@ -60,18 +40,25 @@ def make_fabric(device: str, precision: str = "32-true", *, fall_back: bool = Fa
             "The device parameter must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps'. "
             f"Got {device!r}."
         )
-    available = {
+    found = {
+        "auto": True,
         "cpu": True,
         "cuda": torch.cuda.device_count() > int(number or 0),
         "mps": torch.backends.mps.is_available(),
-    }
-    if name == "auto":
-        name = next(kind for kind in ("mps", "cuda", "cpu") if available[kind])
-    if not available[name]:
+    }[name]
+    if not found:
         message = f"device={device!r} was asked for, but this machine has no such device"
         if not fall_back:
             raise ValueError(f"{message}; use device='cpu' or device='auto'.")
         warnings.warn(f"{message}; using the CPU.", UserWarning, stacklevel=3)
-        name = "cpu"
-    where = torch.device(name) if name == "cpu" else torch.device(name, int(number or 0))
-    return Runtime(where, precision)
+        name, number = "cpu", ""
+    return _fabric(name, int(number) if number else None, precision)
+
+
+@functools.cache  # a Fabric reads the metadata of all installed packages: 15 ms a prediction
+def _fabric(accelerator: str, index: int | None, precision: str) -> Fabric:
+    return Fabric(
+        accelerator=accelerator,
+        devices=1 if index is None else [index],
+        precision=precision,  # type: ignore[arg-type]
+    )
