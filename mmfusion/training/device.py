@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 
 from mmfusion.inputs.parameters import check_choice
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["PRECISIONS", "make_fabric"]
 
@@ -57,6 +60,8 @@ def make_fabric(device: str, precision: str = "32-true", *, fall_back: bool = Fa
 
 @functools.cache  # a Fabric reads the metadata of all installed packages: 15 ms a prediction
 def _fabric(accelerator: str, index: int | None, precision: str) -> Fabric:
+    from lightning_fabric import Fabric  # its import takes as long as torch's: at the first fit
+
     return Fabric(
         accelerator=accelerator,
         devices=1 if index is None else [index],
