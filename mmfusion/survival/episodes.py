@@ -25,7 +25,8 @@ def episode_share(time: np.ndarray, entry: np.ndarray) -> float:
     Returns
     -------
     float
-        0 where no row starts after time 0, and where all of them do (each row then enters late).
+        0 where no row starts after time 0. Where all rows do (ages are the time scale), what their
+        times have in common says nothing: then only the order of the rows is looked at.
 
     Examples
     --------
@@ -34,10 +35,12 @@ def episode_share(time: np.ndarray, entry: np.ndarray) -> float:
     1.0
     """
     late = entry > 0
-    if not late.any() or late.all():
+    if not late.any():
         return 0.0
     above = np.concatenate([[False], entry[1:] == time[:-1]])
     in_order = float(above[late].mean())
+    if late.all():
+        return in_order
     starts, counts = np.unique(entry[late], return_counts=True)
     ends, available = np.unique(time, return_counts=True)
     place = np.searchsorted(ends, starts).clip(max=len(ends) - 1)
