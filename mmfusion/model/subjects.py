@@ -170,10 +170,10 @@ def _digest(cell: Any) -> Any:
     """Return what tells one cell from another: of images, arrays and tensors what they hold."""
     if isinstance(cell, list | tuple):
         return tuple(_digest(one) for one in cell)
+    if isinstance(cell, torch.Tensor):  # which pandas takes for a scalar
+        cell = cell.detach().cpu().double().numpy()
     if pd.api.types.is_scalar(cell) or isinstance(cell, os.PathLike):
         return str(cell)
-    if isinstance(cell, torch.Tensor):
-        cell = cell.detach().cpu().double()
     values = np.ascontiguousarray(cell)
     if values.dtype == object:
         return tuple(_digest(one) for one in values.ravel())
