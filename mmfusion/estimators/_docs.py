@@ -80,7 +80,7 @@ patience : int or None, default=15
 validation_fraction : float, default=0.15
     Share of the rows held out for early stopping (with its share of the events, of each class
     or of each fifth of the numbers), where `fit` is given no `eval_set`. Fewer than 8 held-out
-    rows are trained on instead, for all epochs.
+    rows (with `id`, subjects) are trained on instead, for all epochs.
 training : Training, optional
     Rarely used settings of the optimiser: micro-batches, weight decay, warm-up, clipping, the
     moving average of the weights, precision, callbacks (`mmfusion.training.Training`). None is

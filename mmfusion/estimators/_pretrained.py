@@ -88,12 +88,14 @@ class Pretrained(NestedModalities):
                 check_same_modalities(given, pretrainer.modalities_)
         if table is None:
             return given or {}
-        if given is None and is_array:  # a bare array has no names to go by
-            return {"table": Tabular()}
         if given is None:
             named = {"cluster": self.cluster, "id": self.id, **self._context_columns()}
             treatment = self.treatment if self.inference == "double_ml" else None
-            return infer_modalities(table.drop(columns=role_columns(named, treatment, table)))
+            roles = role_columns(named, treatment, table)
+            others = table.drop(columns=roles)
+            if is_array:  # without names to go by
+                return {"table": Tabular(list(others) if roles else None)}
+            return infer_modalities(others)
         if self.structured is None or given:  # {} with a formula: the classical model
             check_modalities(given)
         return given

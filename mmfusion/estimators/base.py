@@ -21,7 +21,7 @@ from mmfusion.modalities import Modality
 from mmfusion.model import Inference, Model, Network, Plan, Question, Study, prepare
 from mmfusion.model.fit import fit
 from mmfusion.model.restore import model_of, state_of
-from mmfusion.model.subjects import EACH_ROW, Subjects
+from mmfusion.model.subjects import Subjects
 from mmfusion.training import TrainingSettings
 
 from ._effects import Effects
@@ -171,8 +171,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         if asked is not None:
             X = fill_unread(self, X, self._columns_read(asked))
         table = check_frame(self, X, reset=False)
-        known = self.id is not None and self.id in table and not table[self.id].isna().any()
-        subjects = Subjects.read(self.id, table) if known else EACH_ROW
+        subjects = Subjects.read(self.id, table, complete=False)
         model = replace(self.model_, settings=self._settings())
         return table, model.predictor(table, asked, subjects)
 

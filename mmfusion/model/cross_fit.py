@@ -40,6 +40,7 @@ def deal_parts(ready: Ready, seed: int) -> list[Part]:
             within,
             seed,
             "LateFusion('mean') within inference='cross_fit'",
+            study.unit,
         )
     return parts(study, list(ready.modalities), ready.present, folds, needs_any=False)
 
@@ -75,7 +76,8 @@ def cross_fitted(ready: Ready, dealt: list[Part], seed: int) -> np.ndarray:
         model = ready.fit_part(plan, part)
         every = model.deep_predictor(study.all.table, subjects=study.all.subjects)
         # Where the likelihood sees no constant, that of each network is arbitrary.
-        deep[part.held] = every[part.held] - (0.0 if len(head.constants) else every.mean(0))
+        mean = 0.0 if len(head.constants) else study.all.subjects.once(every).mean(0)
+        deep[part.held] = every[part.held] - mean
     return deep
 
 

@@ -80,7 +80,9 @@ class PartialQuestion:
             for value in (float(self.low), float(self.high)):
                 required[f"treatment {value:g}"] = at_risk & (self.treatment == value)
         self.splits = [
-            deal_taught(labels, required, study.groups, FOLDS, seed, "inference='model'")
+            deal_taught(
+                labels, required, study.groups, FOLDS, seed, "inference='model'", study.unit
+            )
             for seed in self.seeds
         ]
         # Levels and knots are those of all rows, so that a fold knows those of the rest.

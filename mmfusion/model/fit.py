@@ -63,7 +63,12 @@ class Model:
         """Return the networks' predictors (n, M, K), NaN where absent, and presence (n, M)."""
         design = None
         if any(network.design_use.read for network in self.deep.networks.values()):
+            subjects.refuse_design()
             design = self.structured.network_design(table)
+        asked = self.deep.modalities
+        if only is not None:
+            asked = {name: asked[name] for name in only}
+        subjects.refuse_changes(asked, table)
         shown = subjects.table(table)
         outputs = self.deep.outputs(shown, self.settings, design, only)
         base = self.structured.pool_base
@@ -236,7 +241,7 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     folded = out_of_fold(plan, study, folds, list(results), ready.fit_part)
     pool = make_pool(plan.strategy, list(results), learns=folded.unseen is not None)
     offset = torch.from_numpy(structured.pool_offset(design))
-    learn_pool(pool, head, target, etas, present, offset, folded.unseen)
+    learn_pool(pool, study, etas, present, offset, folded.unseen)
     deep = pool.pooled(pool.standardised(etas), present, head)
     interrupted = interrupted or folded.interrupted
     model = Model(head, structured, Deep(networks, pool), plan.settings, results, interrupted)

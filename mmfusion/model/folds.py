@@ -66,6 +66,7 @@ def deal_taught(
     n_folds: int,
     seed: int,
     instead: str,
+    what: str = "rows",
 ) -> Folds:
     """Deal folds of which each training part has what is required.
 
@@ -77,13 +78,14 @@ def deal_taught(
         By name, rows of which one must be in each training part.
     instead : str
         What to use where there are too few, for the message.
+    what : str
+        What is dealt, for the message (`Study.unit`).
 
     Raises
     ------
     ValueError
-        Where there are too few rows, or clusters, of anything.
+        Where there are too few rows, subjects or clusters of anything.
     """
-    what = "rows" if groups is None else "clusters"
     unit = np.arange(len(labels)) if groups is None else groups
     count = len(np.unique(unit))
     if count < n_folds:
@@ -125,7 +127,7 @@ def deal_study(study: Study, n_folds: int, instead: str, seed: int | None = None
     head, target = study.head, study.all.target
     seed = study.seeds.randint(2**31 - 1) if seed is None else seed
     labels, required = head.stratify(target), head.required(target)
-    return deal_taught(labels, required, study.groups, n_folds, seed, instead)
+    return deal_taught(labels, required, study.groups, n_folds, seed, instead, study.unit)
 
 
 def parts(

@@ -120,8 +120,7 @@ def out_of_fold(
 
 def learn_pool(
     pool: Pool,
-    head: Head,
-    target: Target,
+    study: Study,
     etas: np.ndarray,
     present: np.ndarray,
     offset: torch.Tensor,
@@ -131,6 +130,8 @@ def learn_pool(
 
     Parameters
     ----------
+    pool : Pool
+    study : Study
     etas, present
         Predictors of all rows by the members, (n, n_members, K), NaN where absent.
     offset : Tensor, shape (n, K)
@@ -138,12 +139,13 @@ def learn_pool(
     unseen : OutOfFold or None
         Predictions that the pool learns from instead, where it does.
     """
-    pool.look(etas, present, head)
+    head, subjects = study.head, study.all.subjects
+    pool.look(subjects.once(etas), subjects.once(present), head)
     if unseen is None:
         etas = pool.standardised(etas)
     else:
         etas, present, offset = unseen.etas, unseen.present, unseen.offset
     some = np.flatnonzero(present.any(1))
     at = torch.from_numpy(some)
-    rows = PoolRows(etas[some], present[some], head, target.take(at), offset[at])
+    rows = PoolRows(etas[some], present[some], head, study.all.target.take(at), offset[at])
     pool.fit(rows, unseen=unseen is not None)

@@ -137,7 +137,7 @@ def prepare_network(
             fit_modality(name, modality, subjects, training, alone)
         else:
             network.modalities[name] = start.fitted(name)
-        sample.subjects.refuse_changes(name, network.modalities[name], sample.table)
+    sample.subjects.refuse_changes(network.modalities, sample.table)
     target = study.training
     owner = sample.subjects.owner
 
@@ -155,6 +155,7 @@ def prepare_network(
     data = network.build(subjects, training, head, settings, beside, relevance, start)
     judged = None
     if study.judges is not None and study.judging is None:
+        study.judges.subjects.refuse_changes(network.modalities, study.judges.table)
         judged = network.transform(
             study.judges.subjects.table(study.judges.table),
             data.present.device,

@@ -13,6 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.messages import name_rows
 from mmfusion.model.plan import Plan
 from mmfusion.model.roles import role_column
 from mmfusion.model.subjects import Subjects, warn_of_episodes
@@ -109,7 +110,7 @@ class Study:
         head = plan.head
         target = encode(head.fit_outcome, plan, table, y, sample_weight)
         subjects = Subjects.read(plan.subject, table)
-        cluster = _cluster(plan.cluster, table)
+        cluster = _cluster(plan.cluster, table, subjects)
         if plan.subject is None and plan.cluster is None:
             warn_of_episodes(head.episodes(target))
         study = cls._seeded(head, Sample(table, target, subjects), cluster, plan.random_state)
@@ -120,6 +121,7 @@ class Study:
             encode(head.encode, plan, *eval_set, None),
             Subjects.read(plan.subject, eval_set[0]),
         )
+        _warn_of_shared_subjects(plan.subject, table, own.table)
         if not head.informative(own.target):
             warnings.warn(
                 "The eval_set holds no events, so training cannot be stopped by it: all "
@@ -184,8 +186,11 @@ class Study:
             return self
         labels = self.head.stratify(self.all.target)
         part, held = split_validation(labels, plan.validation_fraction, self.rng, self.groups)
-        judges = self.all.take(held)
-        enough = len(held) >= MIN_VALIDATION_ROWS and self.head.informative(judges.target)
+        judges, subjects = self.all.take(held), self.all.subjects
+        judging = subjects.of(held)
+        enough = len(judging) >= MIN_VALIDATION_ROWS and self.head.informative(judges.target)
+        if np.intersect1d(subjects.of(part), judging).size:  # subjects too large to be held out
+            return self
         if not enough or not (plan.teaches is None or plan.teaches[part].any(0).all()):
             return self
         return replace(self, rows=part, judges=judges, judging=held)
@@ -194,6 +199,13 @@ class Study:
     def groups(self) -> np.ndarray | None:
         """Which rows stay together in folds and among the judging rows; None: each is its own."""
         return self.all.subjects.owner if self.cluster is None else self.cluster
+
+    @property
+    def unit(self) -> str:
+        """What is dealt into folds: "rows", "subjects" or "clusters"."""
+        if self.cluster is not None:
+            return "clusters"
+        return "rows" if self.groups is None else "subjects"
 
     @property
     def training(self) -> Target:
@@ -227,7 +239,21 @@ def encode(encoder: Any, plan: Plan, table: pd.DataFrame, y: Any, sample_weight:
     return target
 
 
-def _cluster(column: Any, table: pd.DataFrame) -> np.ndarray | None:
+def _warn_of_shared_subjects(column: Any, table: pd.DataFrame, judged: pd.DataFrame) -> None:
+    """Warn where subjects of an ``eval_set`` are trained on too."""
+    if column is None:
+        return
+    shared = judged[column].isin(table[column]).to_numpy(bool)
+    if shared.any():
+        warnings.warn(
+            f"The eval_set holds rows of subjects that are trained on: {name_rows(judged, shared)}."
+            " Training then stops too late.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _cluster(column: Any, table: pd.DataFrame, subjects: Subjects) -> np.ndarray | None:
     """Return the clusters of the rows, numbered."""
     labels = role_column(table, "cluster", column, complete=True)
     if labels is None:
@@ -237,4 +263,6 @@ def _cluster(column: Any, table: pd.DataFrame) -> np.ndarray | None:
             f"The cluster column {column!r} must have two labels or more. "
             f"Got {labels.tolist()[0]!r} alone."
         )
-    return pd.factorize(labels)[0]
+    cluster = pd.factorize(labels)[0]
+    subjects.refuse_split(cluster, table)
+    return cluster

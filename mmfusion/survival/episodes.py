@@ -8,6 +8,8 @@ __all__ = ["episode_share"]
 
 #: So many rows must be matched by their times alone, in any order.
 MATCHED = 0.95
+#: So many may be matched by chance: that of times moved by one step.
+CHANCE = 0.5
 
 
 def episode_share(time: np.ndarray, entry: np.ndarray) -> float:
@@ -15,7 +17,8 @@ def episode_share(time: np.ndarray, entry: np.ndarray) -> float:
 
     In start-stop data a subject's further rows do; where the table is sorted by subject, each
     starts where the row above it ends. Rows that stand in another order are matched one to one by
-    their times instead; times that only happen to agree (whole days) match less often.
+    their times instead. Days or weeks agree by chance too: what agrees as well when all starts are
+    moved by the smallest step of the times is no sign of episodes.
 
     Parameters
     ----------
@@ -25,7 +28,8 @@ def episode_share(time: np.ndarray, entry: np.ndarray) -> float:
     Returns
     -------
     float
-        0 where no row starts after time 0, and where all of them do (each row then enters late).
+        0 where no row starts after time 0. Where all rows do (ages are the time scale), what their
+        times have in common says nothing: then only the order of the rows is looked at.
 
     Examples
     --------
@@ -34,13 +38,22 @@ def episode_share(time: np.ndarray, entry: np.ndarray) -> float:
     1.0
     """
     late = entry > 0
-    if not late.any() or late.all():
+    if not late.any():
         return 0.0
     above = np.concatenate([[False], entry[1:] == time[:-1]])
     in_order = float(above[late].mean())
-    starts, counts = np.unique(entry[late], return_counts=True)
-    ends, available = np.unique(time, return_counts=True)
-    place = np.searchsorted(ends, starts).clip(max=len(ends) - 1)
-    found = np.where(ends[place] == starts, np.minimum(counts, available[place]), 0).sum()
-    matched = float(found / late.sum())
-    return max(in_order, matched if matched > MATCHED else 0.0)
+    if late.all():
+        return in_order
+    ends = np.unique(time)
+    step = np.diff(ends).min(initial=np.inf)
+    matched, by_chance = (_matched(entry[late] + move, time) for move in (0.0, step))
+    return max(in_order, matched if matched > MATCHED and by_chance < CHANCE else 0.0)
+
+
+def _matched(starts: np.ndarray, ends: np.ndarray) -> float:
+    """Return the share of the starts that have an end of their own at the same time."""
+    values, counts = np.unique(starts, return_counts=True)
+    known, available = np.unique(ends, return_counts=True)
+    place = np.searchsorted(known, values).clip(max=len(known) - 1)
+    both = np.where(known[place] == values, np.minimum(counts, available[place]), 0)
+    return float(both.sum() / len(starts))
