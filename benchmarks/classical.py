@@ -105,7 +105,7 @@ def glioma(cohort: str) -> Cohort:
     They are what `FusionCox` computes from ``Image(freeze="all")``, computed once.
     """
     from mmfusion.encoders import build_encoder
-    from mmfusion.estimators._features import frozen_features
+    from mmfusion.model.features import frozen_features
 
     data = fetch_glioma(cohort, image_size=224)
     image = Image("image", encoder="tf_efficientnet_lite0", pretrained="embedded", freeze="all")

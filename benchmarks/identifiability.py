@@ -31,6 +31,7 @@ from torch import nn
 from mmfusion import Image
 from mmfusion.estimators import FusionCox
 from mmfusion.heads.cox import CoxPlan, cox_loss
+from mmfusion.structured import Likelihood
 from mmfusion.survival import surv
 from mmfusion.training import Training
 
@@ -61,20 +62,22 @@ def draw(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     return frame, surv(np.minimum(time_, limit), time_ <= limit)
 
 
-def overlap(model: FusionCox) -> float:
+def overlap(model: FusionCox, frame: pd.DataFrame, y: np.ndarray) -> float:
     """Return |X'W rest| / (|X| |rest|) of what is left of the deep predictor.
 
     W is the mean Hessian between the structured predictor and the whole: ``W rest`` is the
     difference of the gradients (see `mmfusion.structured.project`).
     """
-    part = model._structured
-    assert part is not None
-    likelihood, design, rest = part._fitted_to
-    base = design @ part.final.coef
+    fitted: Any = model.model_
+    likelihood = Likelihood(fitted.head, fitted.head.encode(y))
+    design = fitted.structured.design(frame)
+    deep = fitted.structured.share * fitted.deep_predictor(frame)
+    base = design.predict(fitted.structured.final.coef)
+    rest = deep - design.predict(fitted.structured.projection)
     change = likelihood.gradient(base + rest) - likelihood.gradient(base)
     information = likelihood.information(base + rest / 2, design)
-    length = np.sqrt(np.diag(information) * max(rest @ change, 1e-300))
-    return float(np.abs(design.T @ change / length).max())
+    length = np.sqrt(information.diagonal() * max(np.vdot(rest, change), 1e-300))
+    return float(np.abs(design.pull(change) / length).max())
 
 
 def wide_and_deep(frame: pd.DataFrame, y: np.ndarray, seed: int, epochs: int = 100) -> float:
@@ -116,9 +119,9 @@ def simulate(n: int, seed: int, trainings: list[str]) -> list[dict[str, Any]]:
                 **TRAININGS[training],
             ).fit(frame, y)
             more = {"deep_share": model.deep_share_}
-            predicted.append(model._predictors(frame)[1])
+            predicted.append(model.predict(frame))
             if how is not None:
-                more["overlap"] = overlap(model)
+                more["overlap"] = overlap(model, frame, y)
                 more["change"] = float(np.abs(predicted[1] - predicted[0]).max())
             name = f"orthogonalization={how!r}"
             record(name, training, model.effects_.loc["x", "coef"], **more)

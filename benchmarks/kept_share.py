@@ -25,9 +25,9 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from mmfusion.estimators import FusionCox
-from mmfusion.estimators._structured import StructuredPart
 from mmfusion.evaluation import survival_stratified_folds
 from mmfusion.evaluation.paired import METRICS, TestFold
+from mmfusion.model import Plan, Study
 from mmfusion.survival import check_survival
 
 RESULTS = Path(__file__).parent / "results" / "kept_share.csv"
@@ -40,27 +40,34 @@ RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-class Captured(StructuredPart):
-    """A structured part that keeps the best share and what is needed to change it later."""
+def judged(model: FusionCox, frame: pd.DataFrame, y: np.ndarray) -> tuple[float, float]:
+    """Return the best share of a fitted model's deep predictor, and its gain.
 
-    def choose_scale(self, deep: Any, offset: Any, head: Any, target: Any) -> None:
-        def loss(share: float) -> float:
-            return float(head.loss(offset + share * deep, target))
+    Those of the validation rows: the same seed deals them again.
+    """
+    fitted: Any = model.model_
+    study = Study.read(Plan.of(model, frame), frame, y)
+    assert study.judges is not None
+    rows, target = study.judges.table, study.judges.target
+    deep = torch.from_numpy(fitted.deep_predictor(rows))
+    offset = fitted.structured.network_offset(fitted.structured.design(rows))
 
-        best = minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x
-        self.scale = float(min((0.0, best, 1.0), key=loss))
-        self.gain = 2 * head.total(target) * (loss(0.0) - loss(self.scale))
+    def loss(share: float) -> float:
+        return float(fitted.head.loss(offset + share * deep, target))
 
-    def fit_final(self, frame: Any, deep: Any, head: Any, target: Any) -> None:
-        self.arguments = (frame, deep, head, target)
-        super().fit_final(frame, deep, head, target)
+    best = minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x
+    best = float(min((0.0, best, 1.0), key=loss))
+    return best, 2 * fitted.head.total(target) * (loss(0.0) - loss(best))
 
 
-class CapturedCox(FusionCox):
-    """`FusionCox` with such a part."""
-
-    def _make_structured(self, head: Any) -> StructuredPart:
-        return Captured(str(self.structured), self.orthogonalization)
+def keep(model: FusionCox, share: float, frame: pd.DataFrame, y: np.ndarray) -> None:
+    """Let a fitted model keep another share of its deep predictor."""
+    fitted: Any = model.model_
+    head, structured = fitted.head, fitted.structured
+    target, design, deep = head.encode(y), structured.design(frame), fitted.deep_predictor(frame)
+    structured.share = np.array([share])
+    structured.settle(design, deep, head, target)
+    head.finish(torch.from_numpy(structured.predictor(design, deep)), target)
 
 
 def run(name: str, cohort: Any, results: Path) -> None:
@@ -69,16 +76,14 @@ def run(name: str, cohort: Any, results: Path) -> None:
     frame = cohort.frame[[c for c in cohort.frame if not c.startswith("pixel_")]]
     folds = survival_stratified_folds(cohort.target, 5, cohort.repeats, random_state=0)
     for number, (train, test) in enumerate(folds):
-        model = CapturedCox(
+        table, y = frame.iloc[train], outcome.take(train).to_structured()
+        model = FusionCox(
             cohort.modalities, structured=cohort.formula, device="cpu", random_state=number
-        ).fit(frame.iloc[train], outcome.take(train).to_structured())
-        part: Any = model._structured
-        best, (rows, deep, head, target) = part.scale, part.arguments
-        record = {"data": name, "fold": number, "best": best, "gain": part.gain}
+        ).fit(table, y)
+        best, gain = judged(model, table, y)
+        record = {"data": name, "fold": number, "best": best, "gain": gain}
         for share in GRID:
-            part.scale, part._has_all = share * best, False
-            part.fit_final(rows, deep, head, target)
-            head.finish(torch.from_numpy(part.predictor(rows, deep, head)), target)
+            keep(model, share * best, table, y)
             seen = TestFold(model, frame.iloc[test], outcome.take(test), outcome.take(train))
             for metric, score in METRICS.items():
                 record[f"{metric}{share}"] = score(seen)

@@ -182,7 +182,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         return columns.union(self.model_.structured.columns, context)
 
     def _check_asked(self, modalities: Collection[str] | None) -> list[str] | None:
-        """Return the names as a list: an array has no truth value, a Series looks in its index."""
+        """Return the names as a list, checked; a user may give an array or a Series too."""
         if modalities is None:
             return None
         if isinstance(modalities, str) or not isinstance(modalities, Collection):

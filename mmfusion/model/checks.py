@@ -32,9 +32,10 @@ __all__ = [
 def fit_modality(
     name: str, modality: Modality, frame: pd.DataFrame, rows: np.ndarray, alone: bool
 ) -> None:
-    """Fit a modality to the training `rows`; say so where only the others have what it needs.
+    """Fit a modality to the training `rows`.
 
-    `alone` is without a likelihood: then there is no ``eval_set``.
+    If only the rows held out for validation have what it needs, the error says so, and how to go
+    on; `alone` is a training without outcome, which knows no ``eval_set``.
     """
     try:
         modality.fit(frame.iloc[rows])
@@ -95,7 +96,7 @@ def refuse_blind(
 ) -> None:
     """Raise ValueError if held-out rows can judge none of the auxiliary losses.
 
-    Each would be zero in every epoch, and the first one kept.
+    Each loss would be zero in every epoch, and the weights of the first epoch would be kept.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def refuse_blind(
 
 
 def check_batches(n_columns: int, n_rows: int, settings: TrainingSettings) -> None:
-    """Refuse batches of which a projection on the design would leave nothing."""
+    """Raise ValueError for batches so small that the design explains all that they hold."""
     size = min(settings.batch_size or n_rows, n_rows)
     if size < 2 * n_columns:
         raise ValueError(

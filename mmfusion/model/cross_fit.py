@@ -69,7 +69,7 @@ def cross_fitted(ready: Ready, dealt: list[Part], seed: int) -> np.ndarray:
         Where Ctrl-C ended the training of one of them.
     """
     study, head = ready.study, ready.study.head
-    # The coefficient that the predictor gets judges it, with all rows.
+    # Kept whole (judged=False): it gets a coefficient of its own, fitted to all rows.
     plan = replace(ready.plan, judged=False, random_state=seed)
     deep = np.zeros((len(study.all), len(head.grid)))
     for part in dealt:

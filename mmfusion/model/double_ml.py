@@ -19,15 +19,15 @@ __all__ = ["PartialQuestion"]
 
 FOLDS = 5
 #: Splits of the rows into folds. With few rows the networks of one split and of the next differ
-#: enough to add visibly to the error of the estimate, which the sandwich of one does not see.
+#: enough to add visibly to the error of the estimate, which the sandwich of one split does not see.
 SPLITS = 3
 
 
 class PartialQuestion:
     """The effect of a treatment given everything else that a model reads.
 
-    Gaussian: ``E[Y | X]`` and ``E[D | X]`` are learned, and the effect is that of the one's
-    residual on the other's. Binomial: ``P(Y = 1 | X)`` and ``E[D | X, Y = 0]``. Each function is
+    Gaussian: ``E[Y | X]`` and ``E[D | X]`` are learned, and the effect is the slope of Y's residual
+    on D's residual. Binomial: ``P(Y = 1 | X)`` and ``E[D | X, Y = 0]``. Each function is
     a model like the fitted one without the treatment, trained on four fifths of the rows and read
     at the others; rows of a cluster stay together. The answer is the mean over `SPLITS` splits of
     the rows.
@@ -85,7 +85,6 @@ class PartialQuestion:
             )
             for seed in self.seeds
         ]
-        # Levels and knots are those of all rows, so that a fold knows those of the rest.
         self.without = _without(plan.formulas, plan.treatment, study.all.table)
 
     def effect(self) -> PartialEffect:
@@ -126,8 +125,10 @@ class PartialQuestion:
     ) -> np.ndarray:
         """Return the mean of an outcome of the held rows, learned from other rows."""
         ready, table = self.ready, self.ready.study.all.table
-        # Noise in one function is not noise in the other; but where both are shrunk towards their
-        # means, the product of the errors, which is the bias, has the sign of the confounding.
+        # Networks are kept whole (judged=False). The bias of the effect is the product of the two
+        # functions' errors: noise cancels in it, but shrinkage of both functions towards their
+        # means adds up, with the sign of the confounding. Levels and knots are those of all rows
+        # (prepared=), so that a fold knows levels that only the held rows have.
         plan = replace(
             ready.plan,
             head=head,

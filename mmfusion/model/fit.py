@@ -288,9 +288,10 @@ def _judge(ready: Ready, model: Model, deep: np.ndarray) -> None:
 
 
 def _as_new(pool: Pool, head: Head, unseen: OutOfFold, deep: np.ndarray) -> np.ndarray:
-    """Return the deep predictor as that of rows that no network saw: as far from the truth.
+    """Return the deep predictor of the training rows from networks that did not see them.
 
-    Rows whose modalities the folds left out keep their own.
+    The head learns its baseline, or its residual variance, beside these: they are as far from the
+    truth as those of new rows will be. Rows whose modalities the folds left out keep their own.
     """
     new = pool.pooled(unseen.etas, unseen.present, head)
     left_out = ~unseen.present.any(axis=1)
@@ -299,7 +300,7 @@ def _as_new(pool: Pool, head: Head, unseen: OutOfFold, deep: np.ndarray) -> np.n
 
 
 def fit_part(plan: Plan, study: Study) -> Model:
-    """Return the model of a part of the rows, of which nobody keeps coefficients or warnings.
+    """Return the model of a part of the rows, without warnings: nobody sees its coefficients.
 
     Raises
     ------

@@ -18,9 +18,9 @@ __all__ = ["Folds", "Part", "deal_folds", "deal_study", "deal_taught", "parts", 
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
-#: Deals that are tried for one that leaves every class in every training part.
+#: How often rows are dealt anew until the training rows of every fold have what they need.
 DEALS = 20
-#: From fewer rows, or events, of a modality a fold learns nothing.
+#: A fold leaves out a modality that fewer of its training rows (with an event) have.
 FEWEST = 5
 
 
@@ -42,7 +42,7 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed
     Parameters
     ----------
     labels : ndarray of int, shape (n,)
-        Each fold has its share of each, if that many rows have one of them.
+        Each fold has its share of every label, if some label has as many rows as there are folds.
     groups : ndarray, shape (n,), optional
         Rows of a group (a cluster) stay together.
     n_folds : int
@@ -135,8 +135,8 @@ def parts(
 ) -> list[Part]:
     """Return the folds with the modalities that each teaches.
 
-    These are the ones that `FEWEST` of its training rows have, with an event; where there is none,
-    those that any has.
+    A fold teaches the modalities that `FEWEST` of its training rows have, of survival outcomes rows
+    with an event; where no modality has so many, those that one such row has.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def out_of_fold(
     ----------
     plan, study : Plan, Study
     parts : sequence of Part
-        None: nothing is to be learned.
+        Empty where the pool learns nothing out of fold.
     names : sequence of str
         Of the members.
     fit_part : callable

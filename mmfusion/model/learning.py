@@ -102,8 +102,8 @@ def prepare_network(
 ) -> Prepared:
     """Fit the preprocessing on the training rows and build the module, untrained.
 
-    All rows of the table become tensors once: training rows, judging rows and the last look at all
-    of them are cut from the same.
+    All subjects become tensors once. Training rows, judging rows and, after the training, the
+    predictors of all rows are read from these.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def prepare_network(
 def _present_rows(
     data: MultimodalData, sample: Sample, rows: np.ndarray, offset: torch.Tensor
 ) -> Rows:
-    """Return those of some rows whose subject has any modality; the others teach nothing."""
+    """Return the rows, of some, whose subject has any modality: networks learn from these alone."""
     owner = sample.subjects.owner
     there = data.present.any(1)
     chosen = torch.from_numpy(rows)

@@ -21,9 +21,10 @@ from mmfusion.structured import (
 
 __all__ = ["SLOPE", "PoolRows", "average", "stacked"]
 
-#: Penalty of a stack's coefficients: half of this times their squares, of a standardised outcome.
+#: Ridge penalty of a stack, of a standardised outcome: half of this times the sum of the squared
+#: coefficients is added to the negative log-likelihood.
 RIDGE = 1.0
-#: The largest slope of standardised log-hazards.
+#: The largest factor that is tried for pooled, standardised log-hazards.
 SLOPE = 20.0
 
 
@@ -48,7 +49,7 @@ class PoolRows:
     offset: torch.Tensor
 
     def having(self, members: np.ndarray) -> PoolRows:
-        """Return the rows that have all of these members, with no others."""
+        """Return the rows that have all of these members; further members count as absent."""
         rows = np.flatnonzero(self.present[:, members].all(1))
         at = torch.from_numpy(rows)
         present = np.broadcast_to(members, (len(rows), len(members)))

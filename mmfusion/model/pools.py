@@ -18,7 +18,7 @@ from mmfusion.model.pool_rows import SLOPE, PoolRows, average, stacked
 
 __all__ = ["Centred", "Mean", "OutOfFold", "Pool", "Single", "Stack", "Weighted", "on_simplex"]
 
-#: Up to so many members every set of them has its own regression; else those that rows have.
+#: Of up to so many members every set has a regression of its own; of more, the sets that rows have.
 ALL_SETS = 5
 
 

@@ -54,7 +54,7 @@ def kept_share(
     for group in range(size):
         without = np.where(np.arange(size) == group, 0.0, best)
         before, after = max(loss(without), 1e-300), max(lowest, 1e-300)
-        # With a residual variance the loss is half of it, and its log the likelihood's.
+        # A Gaussian loss is half the residual variance, whose logarithm is the log-likelihood's.
         gain = np.log(before / after) if head.has_dispersion else 2 * (before - after)
         gain *= head.total(target)
         kept[group] = best[group] * gain / (gain + EVIDENCE)

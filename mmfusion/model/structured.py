@@ -86,7 +86,7 @@ class Constant:
 
 
 class Structured:
-    """Layout, their exact fit, and what of the deep predictor belongs to it.
+    """Formulas, their exact fit, and how much of the deep predictor stands beside them.
 
     Attributes
     ----------
@@ -100,8 +100,8 @@ class Structured:
     final : StructuredFit
         The coefficients beside the deep predictor.
     projection : ndarray, shape (p,)
-        Coefficients of the deep predictor on the design, taken off it: a row's projection is its
-        own design times these, so that it does not depend on other rows.
+        Coefficients of what is taken off the deep predictor: of each row its own design times
+        these, so that no prediction depends on other rows.
     share : ndarray, shape (K,)
         Share of the trained deep predictor that is kept, for each predictor.
     variances : ndarray, shape (2,)
@@ -109,7 +109,8 @@ class Structured:
     started_on_all : bool
         Whether the classical model is that of all rows.
     of_part : bool
-        Whether the formulas were fixed on more rows than these, some of whose levels may be absent.
+        Whether the formulas were fixed on more rows than are fitted here, which may lack some of
+        their levels.
     """
 
     complete = True
@@ -266,9 +267,10 @@ def network_columns(design: Design) -> np.ndarray:
 def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
     """Fit the classical model to the training rows; return it with the design of all rows.
 
-    Knots, levels and constraints are those of all rows, to which it is fitted again in the end (of
-    a fold, those of the rows it was dealt from). What the training rows alone do not identify
-    starts at 0. Without formulas there is only the constant model, and a design without columns.
+    Knots, levels and constraints are those of all rows, to which the coefficients are fitted again
+    in the end; in a fold, those of the rows that the fold was dealt from (`Plan.prepared`). A
+    coefficient that the training rows alone do not identify starts at 0. Without formulas there is
+    only the constant model, and a design without columns.
     """
     head, table = study.head, study.all.table
     if plan.formulas is None:
@@ -307,10 +309,11 @@ def fit_formulas(
     more: tuple[str, ...] = (),
     may_hold: bool = False,
 ) -> StructuredFit:
-    """Fit the coefficients of formulas, after which the design may have `more` columns.
+    """Fit the coefficients of formulas, and of `more` columns after them in the design.
 
-    A constant of the grid that no row is at risk for (an interval) has the value of the one before
-    it. Other coefficients may be held at 0 if `may_hold`: in a fold, or of a part of the rows.
+    The constant of an interval in which no row is at risk has the value of the interval before it.
+    With `may_hold`, in a fold or of the training rows, a coefficient that the rows do not identify
+    is held at 0.
     """
     names = [*layout.names, *more]
     n_constants = len(layout.constants)
@@ -322,7 +325,8 @@ def fit_formulas(
             Likelihood(head, target), design, layout.terms, offset, names, holds
         )
     for warning in caught:
-        # A baseline's hazard of 1 at the last event is as right as Kaplan and Meier's.
+        # A baseline constant without end is no separation: where all who are left have the event,
+        # Kaplan and Meier's hazard is 1 too.
         separates = issubclass(warning.category, SeparationWarning)
         if not (separates and set(fit.runaway) <= set(names[:n_constants])):
             warnings.warn(warning.message, warning.category, stacklevel=2)
