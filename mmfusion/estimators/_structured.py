@@ -325,9 +325,9 @@ class StructuredPart:
         """Return what saving writes: plain Python and arrays."""
         return {
             "formula": self.formula.state(),
-            "start": _fit_state(self.start),
-            "final": _fit_state(self.final),
-            "reported": _fit_state(self.reported),
+            "start": self.start.state(),
+            "final": self.final.state(),
+            "reported": self.reported.state(),
             "arrays": {
                 "projection": self.projection,
                 "shares": self.shares,
@@ -352,7 +352,7 @@ class StructuredPart:
         part.formula = Formula.from_state(state["formula"])
         part.expansion = Expansion(**state["expansion"])
         for name in ("start", "final", "reported"):
-            setattr(part, name, StructuredFit(**state[name], terms=part.terms()))
+            setattr(part, name, StructuredFit.from_state(state[name], part.terms()))
         for name, value in state["arrays"].items():
             setattr(part, name, value)
         part.scale = state["scale"]
@@ -362,11 +362,6 @@ class StructuredPart:
             pd.DataFrame(table["values"], index=table["names"], columns=table["columns"])
         )
         return part
-
-
-def _fit_state(fit: StructuredFit) -> dict[str, Any]:
-    matrices = {name: getattr(fit, name).dense() for name in ("bread", "information", "penalty")}
-    return {name: value for name, value in vars(fit).items() if name != "terms"} | matrices
 
 
 def _adds(design: np.ndarray, deep: np.ndarray) -> bool:

@@ -87,6 +87,22 @@ class Symmetric:
         none = np.zeros((0, 1, len(first)))
         return Symmetric(Layout.whole(len(first)), first, none, np.zeros((0, 1, 1)))
 
+    @classmethod
+    def from_state(cls, state: Any) -> Symmetric:
+        """Return the matrix that `state` described."""
+        if not isinstance(state, dict):
+            return Symmetric.of(state)
+        kind = Inverse if "own" in state else Symmetric
+        layout = Layout(int(state["size"]), state["apart"])
+        return kind(layout, **{k: v for k, v in state.items() if k not in ("size", "apart")})
+
+    def state(self) -> Array | dict[str, Any]:
+        """Return it as saving writes it: in full, or as its blocks where some are apart."""
+        if not self.layout.split:
+            return self.first
+        blocks = {k: v for k, v in vars(self).items() if k != "layout"}
+        return {"size": self.layout.size, "apart": self.layout.apart, **blocks}
+
     def __len__(self) -> int:
         return self.layout.size
 
