@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfusion.structured.rows import Dense, RowFactor, weighted_products
+from mmfusion.structured.rows import Dense, Indicator, RowFactor, weighted_products
 
 __all__ = ["Block", "Given", "cross_product", "levels_product", "row_pieces"]
 
@@ -53,6 +53,14 @@ class Block:
         """Return each row's part of `pull`, shape (n, f, r)."""
         return (values @ self.basis)[:, :, None] * self.rows.dense()[:, None, :]
 
+    def scaled(self, center: Array, size: Array) -> Block:
+        """Return it with columns less a center over a size, (r,) each; an indicator as it is."""
+        if isinstance(self.rows, Indicator):
+            return self
+        values = self.rows.values - center
+        values /= size
+        return replace(self, rows=Dense(values))
+
     def nonzero(self) -> NDArray[np.bool_]:
         """Return whether any row has a value other than 0 for each coefficient, shape (f, r)."""
         return np.asarray(self.basis.any(0))[:, None] & self.rows.nonzero()
@@ -89,6 +97,9 @@ class Given:
 
     def each(self, values: Array) -> Array:
         return np.einsum("nkr,nk->nr", self.values, values)[:, None]
+
+    def scaled(self, center: Array, size: Array) -> Given:
+        return replace(self, values=(self.values - center) / size)
 
     def nonzero(self) -> NDArray[np.bool_]:
         return np.asarray(self.values.any((0, 1)))[None]

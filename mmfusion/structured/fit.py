@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +27,7 @@ __all__ = ["StructuredFit", "fit_structured"]
 #: Coefficients that move at least this share of the fastest run to infinity with it.
 RUNS = 0.05
 
-#: What a fit holds as `Symmetric`.
+#: Which attributes of a fit are matrices over all coefficients.
 MATRICES = ("bread", "information", "penalty")
 
 #: Rounds between terms with fixed degrees of freedom and those with REML.
@@ -90,8 +90,19 @@ class StructuredFit:
     n_clusters: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("bread", "information", "penalty"):
+        for name in MATRICES:
             object.__setattr__(self, name, Symmetric.of(getattr(self, name)))
+
+    def state(self) -> dict[str, Any]:
+        """Return what saving writes, all but the terms: plain Python and arrays."""
+        state = {name: value for name, value in vars(self).items() if name != "terms"}
+        return state | {name: state[name].state() for name in MATRICES}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], terms: Sequence[TermColumns]) -> Self:
+        """Return the fit of these terms that `state` described."""
+        matrices = {name: Symmetric.from_state(state[name]) for name in MATRICES}
+        return cls(**state | matrices, terms=tuple(terms))
 
     @property
     def covariance(self) -> Symmetric:
@@ -152,18 +163,6 @@ class StructuredFit:
         return replace(
             self, names=self.names[:count], coef=self.coef[:count], n_beside=beside, **parts
         )
-
-    def state(self) -> dict[str, Any]:
-        """Return what saving writes: plain Python and arrays; the terms are the formulas'."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "terms"}
-        return plain | {name: plain[name].state() for name in MATRICES}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], terms: Sequence[TermColumns]) -> Self:
-        """Take back what `state` returned."""
-        parts = {name: Symmetric.from_state(state[name]) for name in MATRICES}
-        plain = {"names": tuple(state["names"]), "runaway": tuple(state["runaway"])}
-        return cls(**{**state, **plain, **parts, "terms": tuple(terms)})
 
     def term_edf(self, label: str) -> float:
         """Return the effective degrees of freedom of a term."""
@@ -278,16 +277,8 @@ def fit_structured(
     penalties, active = _penalties(terms, scaled)
     problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
     start = scaled.start(likelihood.initial, offset, shift_invariant=likelihood.shift_invariant)
-    eta = scaled.design.predict(start) + offset
-    for definite in (False, True):
-        information = likelihood.information(eta, scaled.design, definite=definite)
-        balance = penalties.balance(information)
-        try:
-            check_identified(information + penalties.matrix(balance), labels, likelihood.n_rows)
-            break
-        except CollinearityError:
-            if definite or likelihood.interacts:
-                raise
+    information = _identified(problem, start, labels)
+    balance = penalties.balance(information)
     n_free = p - penalties.rank
     if likelihood.has_scale and n_free >= likelihood.n_rows and not saturated:
         raise ValueError(
@@ -319,12 +310,38 @@ def _check(likelihood: Likelihood, design: Design, offset: np.ndarray | None) ->
     return offset.reshape(shape)
 
 
+def _identified(problem: Problem, start: np.ndarray, labels: list[str]) -> Symmetric:
+    """Return the information at the start, which identifies every coefficient, or raise.
+
+    Where it is not positive definite, because the likelihood is not concave there, the sizes of
+    the rows' curvatures decide.
+    """
+    likelihood, design, penalties = problem.likelihood, problem.design, problem.penalties
+    eta = design.predict(start) + problem.offset
+
+    def checked(*, definite: bool) -> Symmetric:
+        information = likelihood.information(eta, design, definite=definite)
+        penalty = penalties.matrix(penalties.balance(information))
+        check_identified(information + penalty, labels, likelihood.n_rows)
+        return information
+
+    try:
+        return checked(definite=False)
+    except CollinearityError:
+        if likelihood.interacts:
+            raise
+    return checked(definite=True)
+
+
 def _largest_indicator(design: Design, terms: Sequence[TermColumns]) -> int | None:
-    """Return the largest block of indicators whose penalties are diagonal, if there is one."""
-    ridged = np.zeros(design.n_columns + 1, dtype=bool)
+    """Return the largest block of indicators with penalties that are diagonal, if any."""
+    ridged, uses = np.zeros(design.n_columns + 1, dtype=bool), np.zeros(design.n_columns + 1)
     for term in terms:
         if term.penalties and _is_penalised(term):
             ridged[term.columns] = len(term.penalties) == 1 and term.penalties[0].ndim == 1
+    for block in design.blocks:
+        uses += np.bincount(block.columns.ravel() + 1, minlength=len(uses))
+    ridged[:-1] &= uses[1:] == 1
     found = [
         (block.rows.size, number)
         for number, block in enumerate(design.blocks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -98,38 +97,48 @@ class Likelihood:
         gradient = self._head.gradient(self._tensor(eta), self._target)
         return gradient.numpy() * (self._total * self._unit)
 
-    def information(self, eta: Array, design: Design, *, definite: bool = False) -> Symmetric:
+    def information(
+        self, eta: Array, design: Design | Array, *, definite: bool = False
+    ) -> Symmetric:
         """Return ``X' H X``, shape (p, p), with the Hessian H in eta.
 
         Where it is asked to be `definite`, that of a row which is not is replaced by its size: far
         from the solution a likelihood may not be concave, and says then all the same which
         coefficients it tells apart.
         """
-        if self.interacts:
-            columns = torch.from_numpy(design.dense())
-            found = self._head.information(self._tensor(eta), self._target, columns)
-            return Symmetric.of(found.numpy() * (self._total * self._unit))
-        result = Symmetric.zeros(design.layout)
-        for rows, curvature in self._curvatures(self._tensor(eta)):
-            if definite:
-                curvature = _size(curvature)
-            result = result + design.take(rows).cross(curvature)
-        return result
+        design = as_design(design, self.shape[1])
+        if not self.interacts:
+            return self.derivatives(eta, design, definite=definite)[1]
+        columns = torch.from_numpy(design.dense())
+        found = self._head.information(self._tensor(eta), self._target, columns)
+        return Symmetric.of(found.numpy() * (self._total * self._unit))
 
-    def _curvatures(self, eta: Tensor) -> Iterator[tuple[slice, Array]]:
-        """Yield rows and their second derivatives, (m, K) or (m, K, K), piece by piece."""
+    def derivatives(
+        self, eta: Array, design: Design, *, definite: bool = False
+    ) -> tuple[Array, Symmetric]:
+        """Return `gradient` and `information`, together where one pass over the rows has both."""
+        if self.interacts:
+            return self.gradient(eta), self.information(eta, design)
+        gradient, information = np.empty(self.shape), Symmetric.zeros(design.layout)
         n, k = self.shape
+        scaled = self._tensor(eta)
         start, step = 0, max(PIECE // k**2, 1)
         while start < n:
             rows = slice(start, min(start + step, n))
-            target = self._target
+            part = self._target
             if rows.stop - rows.start < n:
-                target = target.take(torch.arange(rows.start, rows.stop))
-            curvature = self._head.derivatives(eta[rows], target)[1].numpy()
-            yield rows, curvature * (self._head.total(target) * self._unit)
+                part = part.take(torch.arange(rows.start, rows.stop))
+            total = self._head.total(part) * self._unit
+            first, second = self._head.derivatives(scaled[rows], part)
+            gradient[rows] = first.numpy() * total
+            curvature = second.numpy() * total
+            if definite:
+                curvature = _size(curvature)
+            information = information + design.take(rows).cross(curvature)
             start = rows.stop
             if curvature.ndim == 2:  # there is room for more rows than was known before
                 step = max(PIECE // k, 1)
+        return gradient, information
 
     def scores(self, eta: Array, design: Design | Array) -> Array:
         """Return each row's share of the gradient in the coefficients, shape (n, p)."""

@@ -99,14 +99,17 @@ def newton(
     converged = False
     last = np.inf
     if information is None:
-        information = likelihood.information(eta, design)
+        slopes, information = likelihood.derivatives(eta, design)
+    else:
+        slopes = likelihood.gradient(eta)
     largest = float(information.diagonal().max(initial=0.0))
+    before = information
     step = np.zeros(len(coef))
     for n_iter in range(max_iter + 1):
-        gradient = design.pull(likelihood.gradient(eta)) + penalty @ coef
-        before = information
         if n_iter > 0:
-            information = likelihood.information(eta, design)
+            before = information
+            slopes, information = likelihood.derivatives(eta, design)
+        gradient = design.pull(slopes) + penalty @ coef
         factor = Factor(information + penalty)
         if len(coef) == 0:
             return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
@@ -121,7 +124,8 @@ def newton(
         move = design.predict(step)
         reach = float(np.abs(move).max(initial=0.0))
         slow = not likelihood.has_scale and reach > 0.5 and decrement < 0.1
-        if slow and _rises_for_ever(likelihood, penalty, coef, eta, step, move):
+        known = bool(runaway.any())  # the direction is clearer with each step along it
+        if slow and (known or _rises_for_ever(likelihood, penalty, coef, eta, step, move)):
             runaway = step
         rounding = reach <= 1e-13 * np.abs(eta).max(initial=0.0)  # a perfect fit has no variance
         # Newton's method squares a decrement this small, unless rounding holds it where it is.

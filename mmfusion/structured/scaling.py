@@ -106,23 +106,13 @@ def scale_design(
     blocks: list[Block | Given] = []
     for block, found in zip(design.blocks, moments, strict=True):
         center, size = np.zeros(len(found.mean)), found.size()
-        if isinstance(block, Block) and isinstance(block.rows, Dense):
-            taken = None if has_intercept else shift[:, :0]
-            if has_intercept:
-                taken = _spanned(levels, block.basis)
-            if taken is not None:
-                is_constant = np.isin(block.columns, constants).any(0)
-                center = np.where(is_constant, 0.0, found.mean)
-                size = np.where(is_constant, found.mean, found.deviation())
-                if has_intercept:
-                    shift[:, block.columns] = taken[:, :, None] * center
-            values = block.rows.values - center
-            values /= size
-            blocks.append(replace(block, rows=Dense(values)))
-        elif isinstance(block, Given):
-            blocks.append(replace(block, values=block.values / size))
-        else:
-            blocks.append(block)
+        multiples = _multiples(block, levels, has_intercept)
+        if multiples is not None:
+            is_constant = np.isin(block.columns, constants).any(0)
+            center = np.where(is_constant, 0.0, found.mean)
+            size = np.where(is_constant, found.mean, found.deviation())
+            shift[:, block.columns] = multiples[:, :, None] * center
+        blocks.append(block.scaled(center, size))
         spread[block.columns] = size
     scaled = replace(design, blocks=tuple(blocks))
     first = scaled.layout.first
@@ -205,6 +195,21 @@ def _constants(
             tuple(names[j] for j in sorted(wrong)),
         )
     return np.array(columns, dtype=np.intp), levels
+
+
+def _multiples(block: Block | Given, levels: Array, has_intercept: bool) -> Array | None:
+    """Return what constants take up of a block that is centred, (q, f); None where none can."""
+    if not (isinstance(block, Block) and isinstance(block.rows, Dense)):
+        return None
+    found = np.zeros((levels.shape[1], block.basis.shape[1]))
+    if not has_intercept:  # the likelihood does not see it
+        return found
+    used = (block.columns >= 0).any(1)
+    taken = _spanned(levels, block.basis[:, used])
+    if taken is None:
+        return None
+    found[:, used] = taken
+    return found
 
 
 def _spanned(levels: Array, basis: Array) -> Array | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -88,18 +87,21 @@ class Symmetric:
         none = np.zeros((0, 1, len(first)))
         return Symmetric(Apart.whole(len(first)), first, none, np.zeros((0, 1, 1)))
 
-    def state(self) -> dict[str, Any]:
-        """Return what saving writes: arrays."""
-        apart = {"size": self.layout.size, "apart": self.layout.apart}
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layout"}
-        return {**apart, **arrays}
+    @classmethod
+    def from_state(cls, state: Any) -> Symmetric:
+        """Return the matrix that `state` described."""
+        if not isinstance(state, dict):
+            return Symmetric.of(state)
+        kind = Inverse if "own" in state else Symmetric
+        layout = Apart(int(state["size"]), state["apart"])
+        return kind(layout, **{k: v for k, v in state.items() if k not in ("size", "apart")})
 
-    @staticmethod
-    def from_state(state: Mapping[str, Any]) -> Symmetric:
-        """Take back what `state` returned."""
-        arrays = {name: value for name, value in state.items() if name not in ("size", "apart")}
-        kind = Inverse if "slopes" in arrays else Symmetric
-        return kind(Apart(state["size"], state["apart"]), **arrays)
+    def state(self) -> Array | dict[str, Any]:
+        """Return it as saving writes it: in full, or as its blocks where some are apart."""
+        if not self.layout.split:
+            return self.first
+        blocks = {k: v for k, v in vars(self).items() if k != "layout"}
+        return {"size": self.layout.size, "apart": self.layout.apart, **blocks}
 
     def __len__(self) -> int:
         return self.layout.size

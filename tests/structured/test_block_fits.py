@@ -211,6 +211,17 @@ def test_random_effects_are_fitted_as_by_the_matrix(family: str, options: dict) 
 
 
 @families
+def test_a_fit_is_saved_by_its_blocks(family: str) -> None:
+    likelihood, design, terms = random_effects(family)
+    fit = fit_structured(likelihood, design, terms)
+    again = StructuredFit.from_state(fit.state(), terms)
+    assert effects_table(again).equals(effects_table(fit))
+    assert_allclose(again.covariance, fit.covariance)
+    for value in fit.state()["bread"].values() if family != "cox" else []:
+        assert np.size(value) < len(fit.coef) ** 2 / 2
+
+
+@families
 def test_what_no_row_has_is_held_beside_random_effects(family: str) -> None:
     likelihood, design, terms = random_effects(family)
     first, second = design.blocks
