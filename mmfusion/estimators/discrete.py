@@ -227,6 +227,6 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         -------
         float
         """
-        outcome = check_survival(y, allow_competing=self._head.likelihood.competing)
+        outcome = check_survival(y, allow_competing=LIKELIHOODS[self.loss].competing)
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
         return super().score(X, any_event, sample_weight, modalities=modalities)

@@ -16,7 +16,7 @@ from mmfusion.model.folds import Part
 from mmfusion.model.plan import Plan
 from mmfusion.model.pool_rows import PoolRows
 from mmfusion.model.pools import Mean, OutOfFold, Pool, Single, Stack, Weighted
-from mmfusion.model.study import Study
+from mmfusion.model.study import Sample, Study
 from mmfusion.training import InterruptedWarning
 
 __all__ = ["POOLS", "check_entry", "learn_pool", "make_pool", "out_of_fold"]
@@ -120,7 +120,8 @@ def out_of_fold(
 
 def learn_pool(
     pool: Pool,
-    study: Study,
+    head: Head[Any],
+    sample: Sample,
     etas: np.ndarray,
     present: np.ndarray,
     offset: torch.Tensor,
@@ -131,7 +132,9 @@ def learn_pool(
     Parameters
     ----------
     pool : Pool
-    study : Study
+    head : Head
+    sample : Sample
+        All rows.
     etas, present
         Predictors of all rows by the members, (n, n_members, K), NaN where absent.
     offset : Tensor, shape (n, K)
@@ -139,13 +142,12 @@ def learn_pool(
     unseen : OutOfFold or None
         Predictions that the pool learns from instead, where it does.
     """
-    head, subjects = study.head, study.all.subjects
-    pool.look(subjects.once(etas), subjects.once(present), head)
+    pool.look(sample.subjects.once(etas), sample.subjects.once(present), head)
     if unseen is None:
         etas = pool.standardised(etas)
     else:
         etas, present, offset = unseen.etas, unseen.present, unseen.offset
     some = np.flatnonzero(present.any(1))
     at = torch.from_numpy(some)
-    rows = PoolRows(etas[some], present[some], head, study.all.target.take(at), offset[at])
+    rows = PoolRows(etas[some], present[some], head, sample.target.take(at), offset[at])
     pool.fit(rows, unseen=unseen is not None)

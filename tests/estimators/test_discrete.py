@@ -119,7 +119,7 @@ def test_late_entries_do_not_count_before_they_enter() -> None:
     event = np.ones(len(time), dtype=int)
     times = [0.5, 1.0, 1.5]
     for loss in ("logistic_hazard", "mtlr", "pc_hazard"):
-        model = small(loss, cuts=np.linspace(0, 3, 31), epochs=5)
+        model = small(loss, cuts=np.linspace(0, 3, 31), epochs=5, learning_rate=0.01)
         right = model.fit(X, surv(time, event, entry)).predict_survival_function(X, times)
         wrong = model.fit(X, surv(time, event)).predict_survival_function(X, times)
         np.testing.assert_allclose(right.mean(), np.exp(-np.array(times)), atol=0.06)

@@ -40,9 +40,9 @@ def reduced(model: Any, frame: pd.DataFrame, name: str) -> np.ndarray:
     inner = network(model)
     data = inner.transform(frame, torch.device("cpu"), "32-true")
     part = data.parts[name]
-    inner.network.eval()
+    inner.module.eval()
     with torch.no_grad():
-        return inner.network.encoders[name].project(part.numeric[part.present]).numpy()
+        return inner.module.encoders[name].project(part.numeric[part.present]).numpy()
 
 
 def test_components_are_scikit_learns_of_the_training_rows() -> None:

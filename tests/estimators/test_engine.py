@@ -101,7 +101,7 @@ def test_early_stopping_restores_the_best_epoch(kind: str) -> None:
     assert model.best_epoch_ == history.loc[history["val_loss"].idxmin(), "epoch"]
     assert len(history) == model.best_epoch_ + 3
     target = model._head.encode(held_y, index=held.index, strata=None)
-    eta = torch.from_numpy(model._member_predictors(held)[0][:, 0])
+    eta = torch.from_numpy(model.model_.members(held)[0][:, 0])
     found = float(model._head.loss(eta, target))
     assert found == pytest.approx(history["val_loss"].min(), rel=1e-5)
 

@@ -21,12 +21,13 @@ from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.heads import CategoricalHead, CoxHead, DiscreteTimeHead, GaussianHead
 from mmfusion.metrics import brier_score
 from mmfusion.modalities import Tabular
-from mmfusion.model import Plan, Study, prepare
+from mmfusion.model import Plan, Sample, Study, prepare
 from mmfusion.model import late as late_module
 from mmfusion.model.curves import CoxMixtureHead
 from mmfusion.model.late import learn_pool, make_pool
 from mmfusion.model.pool_rows import RIDGE, average
 from mmfusion.model.pools import OutOfFold, Pool, Single
+from mmfusion.model.subjects import EACH_ROW
 from mmfusion.training import Callback, Training
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, predictions
 
@@ -64,7 +65,8 @@ def fitted_pool(how: str, head: Any, target: Any, etas: np.ndarray, present: np.
     pool = make_pool(LateFusion(how), [f"m{j}" for j in range(etas.shape[1])])
     offset = torch.zeros(len(etas), etas.shape[2], dtype=torch.float64)
     unseen = OutOfFold(etas, present, offset) if how in ("weighted", "stack") else None
-    learn_pool(pool, head, target, etas, present, offset, unseen)
+    sample = Sample(pd.DataFrame(index=range(len(etas))), target, EACH_ROW)
+    learn_pool(pool, head, sample, etas, present, offset, unseen)
     return pool
 
 

@@ -28,12 +28,11 @@ from mmfusion.objectives.base import ObjectiveModule
 from mmfusion.training import (
     Callback,
     Rows,
-    Training,
     TrainingDivergedError,
-    TrainingSettings,
     train,
 )
 from mmfusion.training.auxiliary import AuxiliaryLosses
+from tests.training.common import make_settings
 
 N, WIDTHS = 30, {"rna": 5, "ct": 4, "clinic": 3}
 SOURCES = [Source(name, 6, width) for name, width in WIDTHS.items()]
@@ -102,12 +101,6 @@ def test_two_passes_have_the_gradient_of_one(micro: int) -> None:
     assert len(results[0]) == len(results[1]) > 30
     for once, twice in zip(*results, strict=True):
         assert torch.allclose(once, twice, atol=1e-12, rtol=1e-9)
-
-
-def make_settings(**given: Any) -> TrainingSettings:
-    rare = {**Training(ema=None).get_params(), "callbacks": ()}
-    often = {"learning_rate": 1e-3, "modality_dropout": 0.0, "device": "cpu", "verbose": 0}
-    return TrainingSettings(**(often | rare | given))
 
 
 def run(objectives: Any = ALL, network: FusionNetwork | None = None, **settings: Any) -> Any:

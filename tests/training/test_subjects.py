@@ -20,11 +20,11 @@ from mmfusion.training import (
     Callback,
     Rows,
     TrainingDivergedError,
-    TrainingSettings,
     deal,
     train,
     trainer,
 )
+from tests.training.common import make_settings
 
 N, WIDTHS = 40, {"rna": 5, "clinic": 3}
 
@@ -63,7 +63,7 @@ def run(
     given = {"epochs": 3, "patience": None, "batch_size": 12, "device": "cpu", **options}
     torch.manual_seed(1)
     rng = np.random.default_rng(0)
-    settings = TrainingSettings(**given)
+    settings = make_settings(**given)
     return train(network, head, rows, settings, rng, objectives=built, **others), network
 
 
@@ -229,7 +229,7 @@ def test_the_image_of_a_subject_is_encoded_once_a_step(batch: int | None) -> Non
     data = MultimodalData({"scan": ImageData(pixels, torch.arange(N + 1))})
     scanner = Scanner()
     network = FusionNetwork({"scan": scanner}, OPERATORS["gated"]([6], 6))
-    settings = TrainingSettings(epochs=1, batch_size=batch, device="cpu")
+    settings = make_settings(epochs=1, batch_size=batch, patience=None)
     rng = np.random.default_rng(0)
     train(network, head, Rows(data, rows.target, rows.offset, rows.owner), settings, rng)
     assert len(scanner.seen) == (1 if batch is None else 4)
@@ -301,6 +301,9 @@ class Stretched(GaussianHead):
     def loss(self, eta: Tensor, target: Any) -> Tensor:
         return super().loss(2.5 * eta, target)
 
+    def gradient(self, eta: Tensor, target: Any) -> Tensor:
+        return 2.5 * super().gradient(2.5 * eta, target)
+
     def monitor(self, eta: Tensor, target: Any) -> Any:
         return super().monitor(2.5 * eta, target)
 
@@ -325,7 +328,7 @@ def test_two_outputs_move_three_predictors_of_rows_of_subjects(micro: int | None
     offset = torch.from_numpy(rng.normal(size=(len(owner), 3)))
     basis = torch.from_numpy(rng.normal(size=(3, 2)))
     data, network, by_hand = make_data(), make_network(2), make_network(2)
-    settings = TrainingSettings(batch_size=None, micro_batch_size=micro, device="cpu")
+    settings = make_settings(epochs=100, batch_size=None, micro_batch_size=micro, patience=10)
     rows = Rows(data, target, offset, owner)
     loop = trainer._Loop(network, head, rows, settings, rng, None, basis, None, False)
     (batch,) = loop.batches()
