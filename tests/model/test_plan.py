@@ -44,7 +44,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"structured": {}}, TypeError, r"structured parameter must be a formula .* Got \{\}"),
     ({"structured": {"loc": 1}}, TypeError, r"structured parameter must be a formula"),
     (
-        {"structured": "x", "head": "nonlinear", "fusion": LateFusion()},
+        {"structured": "x", "head": "nonlinear", "fusion": LateFusion(hidden=())},
         ValueError,
         r"head parameter may be 'nonlinear' only where hidden layers follow .* Got LateFusion",
     ),

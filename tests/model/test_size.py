@@ -85,7 +85,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "nonlinear": {"structured": "x", "head": "nonlinear"},
     "late": {"fusion": LateFusion("stack", dim=4, hidden=(), folds=2), "structured": "x"},
     "weighted": {"fusion": LateFusion("weighted", dim=4, hidden=(), folds=2)},
-    "cross_fit": {"structured": FORMULA, "inference": "cross_fit", "cluster": "ward"},
+    "cross_fit": {"structured": "x", "inference": "cross_fit", "cluster": "ward"},
     "components": {"fusion": EarlyFusion("pca", n_components=2, hidden=(4,))},
     "ridge": {"fusion": EarlyFusion("pca", n_components=2, hidden=None), "structured": "x"},
     "eval_set": {"patience": 5},
