@@ -76,8 +76,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "formula, clusters": {
         "modalities": {}, "structured": FORMULA, "inference": "robust", "cluster": "ward",
     },
-    "networks": {"patience": 1},
-    "both": {"structured": FORMULA, "patience": 1},
+    "networks": {"patience": 5},
+    "both": {"structured": FORMULA, "patience": 5},
     "both, subjects": {
         "modalities": {"rna": Genes("h*", hidden=(4,))}, "structured": FORMULA, "id": "patient",
     },
@@ -85,10 +85,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "nonlinear": {"structured": "x", "head": "nonlinear"},
     "late": {"fusion": LateFusion("stack", dim=4, hidden=(), folds=2), "structured": "x"},
     "weighted": {"fusion": LateFusion("weighted", dim=4, hidden=(), folds=2)},
-    "cross_fit": {"structured": FORMULA, "inference": "cross_fit", "cluster": "ward"},
+    "cross_fit": {"structured": "x", "inference": "cross_fit", "cluster": "ward"},
     "components": {"fusion": EarlyFusion("pca", n_components=2, hidden=(4,))},
     "ridge": {"fusion": EarlyFusion("pca", n_components=2, hidden=None), "structured": "x"},
-    "eval_set": {"structured": "x", "patience": 1},
+    "eval_set": {"patience": 5},
 }  # fmt: skip
 
 
@@ -152,6 +152,8 @@ def _arrays(table: Any) -> list[Any]:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fitted_model_does_not_grow_with_its_rows(kind: str, name: str) -> None:
+    if (kind, name) == ("discrete", "ridge"):
+        pytest.skip("a ridge has one predictor, hazards in intervals have four")
     few, many = fitted(kind, name, N), fitted(kind, name, 4 * N)
     few_size, many_size = (len(pickle.dumps(model)) for model in (few, many))
     assert abs(many_size - few_size) < SPARE
