@@ -241,7 +241,8 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     folded = out_of_fold(plan, study, folds, list(results), ready.fit_part)
     pool = make_pool(plan.strategy, list(results), learns=folded.unseen is not None)
     offset = torch.from_numpy(structured.pool_offset(design))
-    learn_pool(pool, study, etas, present, offset, folded.unseen)
+    subjects = study.all.subjects
+    learn_pool(pool, head, target, etas, present, offset, folded.unseen, subjects=subjects)
     deep = pool.pooled(pool.standardised(etas), present, head)
     interrupted = interrupted or folded.interrupted
     model = Model(head, structured, Deep(networks, pool), plan.settings, results, interrupted)

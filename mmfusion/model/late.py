@@ -17,6 +17,7 @@ from mmfusion.model.plan import Plan
 from mmfusion.model.pool_rows import PoolRows
 from mmfusion.model.pools import Mean, OutOfFold, Pool, Single, Stack, Weighted
 from mmfusion.model.study import Study
+from mmfusion.model.subjects import EACH_ROW, Subjects
 from mmfusion.training import InterruptedWarning
 
 __all__ = ["POOLS", "check_entry", "learn_pool", "make_pool", "out_of_fold"]
@@ -120,26 +121,27 @@ def out_of_fold(
 
 def learn_pool(
     pool: Pool,
-    study: Study,
+    head: Head,
+    target: Target,
     etas: np.ndarray,
     present: np.ndarray,
     offset: torch.Tensor,
     unseen: OutOfFold | None,
+    subjects: Subjects = EACH_ROW,
 ) -> None:
     """Let a pool learn from the rows that have a member.
 
     Parameters
     ----------
-    pool : Pool
-    study : Study
     etas, present
         Predictors of all rows by the members, (n, n_members, K), NaN where absent.
     offset : Tensor, shape (n, K)
         What the pooled predictor is added to.
     unseen : OutOfFold or None
         Predictions that the pool learns from instead, where it does.
+    subjects : Subjects
+        Whose rows they are: the members' means and spreads are over subjects.
     """
-    head, subjects = study.head, study.all.subjects
     pool.look(subjects.once(etas), subjects.once(present), head)
     if unseen is None:
         etas = pool.standardised(etas)
@@ -147,5 +149,5 @@ def learn_pool(
         etas, present, offset = unseen.etas, unseen.present, unseen.offset
     some = np.flatnonzero(present.any(1))
     at = torch.from_numpy(some)
-    rows = PoolRows(etas[some], present[some], head, study.all.target.take(at), offset[at])
+    rows = PoolRows(etas[some], present[some], head, target.take(at), offset[at])
     pool.fit(rows, unseen=unseen is not None)

@@ -291,9 +291,9 @@ def test_members_of_a_fold_do_not_see_its_rows(monkeypatch: pytest.MonkeyPatch) 
     seen: list[OutOfFold | None] = []
     learn = late_module.learn_pool
 
-    def spy(*args: Any) -> None:
+    def spy(*args: Any, **whose: Any) -> None:
         seen.append(args[-1])
-        learn(*args)
+        learn(*args, **whose)
 
     inputs = {"key": Tabular(["key"]), "age": Tabular(["age"])}
     model = make_model("regressor", LateFusion("weighted", **SMALL), modalities=inputs)

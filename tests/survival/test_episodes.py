@@ -35,9 +35,7 @@ def test_each_further_row_of_a_sorted_table_starts_where_the_one_above_ends(
 
 
 @given(follow_ups, st.integers(0, 2**32 - 1))
-def test_the_share_is_one_at_most_in_any_order(
-    follow_ups: list[list[float]], seed: int
-) -> None:
+def test_the_share_is_one_at_most_in_any_order(follow_ups: list[list[float]], seed: int) -> None:
     time, entry = rows_of(follow_ups)
     order = np.random.default_rng(seed).permutation(len(time))
     assert 0.0 <= episode_share(time[order], entry[order]) <= 1.0
