@@ -7,7 +7,7 @@ from mmfusion.structured.blocks import Block, Given
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
-from mmfusion.structured.design import Design, as_design, expanded
+from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
