@@ -48,7 +48,7 @@ class Effects:
         """Covariance of the structured coefficients, as `inference` says."""
         reported = self._reported()
         names = list(reported.fit.names)
-        return pd.DataFrame(reported.covariance, index=names, columns=names)
+        return pd.DataFrame(reported.covariance.dense(), index=names, columns=names)
 
     @property
     def structured_weight_(self) -> float:

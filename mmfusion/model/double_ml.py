@@ -174,7 +174,8 @@ def find_treatment(treatment: str, layout: Layout, modalities: Mapping[str, Moda
     if not chosen.by_coefficient or more:
         raise ValueError(
             "The treatment parameter must name a term with one coefficient: a number, or a factor "
-            f"of two levels. {treatment!r} has {1 + len(more)} coefficients."
+            "of two levels, and no smooth or random effect. "
+            f"{treatment!r} has {1 + len(more)} coefficient{'s' if more else ''}."
         )
     for term in known:
         if term is not chosen and set(term.variables) & set(chosen.variables):

@@ -21,6 +21,7 @@ from mmfusion.structured import (
     Likelihood,
     PartialEffect,
     StructuredFit,
+    Symmetric,
     effects_table,
     robust_covariance,
 )
@@ -38,7 +39,7 @@ class Inference:
     layout : Layout
     fit : StructuredFit
         The reported fit.
-    covariance : ndarray, shape (p, p)
+    covariance : Symmetric, shape (p, p)
     effects : DataFrame
     how : str
         The inference that was done; that of the model where Ctrl-C ended another.
@@ -54,7 +55,7 @@ class Inference:
 
     layout: Layout
     fit: StructuredFit
-    covariance: np.ndarray
+    covariance: Symmetric
     effects: pd.DataFrame
     how: str
     orthogonalization: str | None
@@ -70,8 +71,9 @@ class Inference:
             for at in self.effects.index
         ]
         return {
-            **{n: getattr(self, n) for n in ("covariance", "how", "orthogonalization")},
-            **{n: getattr(self, n) for n in ("cluster", "n_events", "variances")},
+            **{n: getattr(self, n) for n in ("how", "orthogonalization", "cluster")},
+            **{n: getattr(self, n) for n in ("n_events", "variances")},
+            "covariance": self.covariance.state(),
             "fit": self.fit.state(),
             "effects": {
                 "names": names,
@@ -84,10 +86,12 @@ class Inference:
     def from_state(cls, state: dict[str, Any], layout: Layout) -> Self:
         """Take back what `state` returned."""
         fit = StructuredFit.from_state(state["fit"], layout.terms)
+        covariance = Symmetric.from_state(state["covariance"])
         table = state["effects"]
         effects = pd.DataFrame(table["values"], columns=table["columns"])
         effects.index = layout.index(table["names"])
-        return cls(**{**state, "fit": fit, "effects": effects, "layout": layout})
+        rebuilt = {"fit": fit, "covariance": covariance, "effects": effects, "layout": layout}
+        return cls(**{**state, **rebuilt})
 
 
 class Question(ABC):
@@ -171,11 +175,11 @@ class FinalFit(Question):
             A coefficient that was estimated in another way, and where it stands.
         """
         plan, study = self.ready.plan, self.ready.study
-        covariance = np.asarray(reported.covariance)
+        covariance = reported.covariance
         if robust or study.cluster is not None:
             p = len(reported.coef)
-            covariance = robust_covariance(whole, self._likelihood, design, offset, study.cluster)
-            covariance = covariance[:p, :p]
+            sandwich = robust_covariance(whole, self._likelihood, design, offset, study.cluster)
+            covariance = Symmetric.of(sandwich[:p, :p])
         if study.cluster is not None:
             reported = replace(reported, n_clusters=len(np.unique(study.cluster)))
         if effect is not None:
@@ -196,11 +200,11 @@ class FinalFit(Question):
     def _replaced(
         self,
         fit: StructuredFit,
-        covariance: np.ndarray,
+        covariance: Symmetric,
         offset: np.ndarray,
         at: int,
         effect: PartialEffect,
-    ) -> tuple[StructuredFit, np.ndarray]:
+    ) -> tuple[StructuredFit, Symmetric]:
         """Return a fit with another estimate of the coefficient `at`, and the covariance with it.
 
         Its variance and its covariances with the others are the sandwich's, from each row's
@@ -210,11 +214,11 @@ class FinalFit(Question):
         scores = self._likelihood.scores(eta, self.ready.design)
         others = -scores @ np.asarray(fit.bread)
         variance, crossed = effect.covariance(others, self.ready.study.cluster)
-        covariance, coef = covariance.copy(), fit.coef.copy()
-        covariance[at], covariance[:, at] = crossed, crossed
-        covariance[at, at] = variance
+        matrix, coef = covariance.dense().copy(), fit.coef.copy()
+        matrix[at], matrix[:, at] = crossed, crossed
+        matrix[at, at] = variance
         coef[at] = effect.coef
-        return replace(fit, coef=coef), covariance
+        return replace(fit, coef=coef), Symmetric.of(matrix)
 
     def _interrupted(self, model: Model, offset: np.ndarray) -> Inference:
         """Return the effects of the model, where Ctrl-C ended what was asked for."""

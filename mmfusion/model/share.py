@@ -54,9 +54,10 @@ def kept_share(
     for group in range(size):
         without = np.where(np.arange(size) == group, 0.0, best)
         before, after = max(loss(without), 1e-300), max(lowest, 1e-300)
-        # A Gaussian loss is half the residual variance, whose logarithm is the log-likelihood's.
-        gain = np.log(before / after) if head.has_dispersion else 2 * (before - after)
-        gain *= head.total(target)
+        if head.has_dispersion:  # weights are precisions: n log(residual variance) is the fit's
+            gain = int((target.weight > 0).sum()) * np.log(before / after)
+        else:
+            gain = head.total(target) * 2 * (before - after)
         kept[group] = best[group] * gain / (gain + EVIDENCE)
     return kept
 

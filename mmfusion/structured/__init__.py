@@ -18,6 +18,7 @@ from mmfusion.structured.layout import Layout
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
 from mmfusion.structured.rows import Dense, Indicator
+from mmfusion.structured.symmetric import Symmetric
 
 __all__ = [
     "Block",
@@ -32,6 +33,7 @@ __all__ = [
     "PartialEffect",
     "SeparationWarning",
     "StructuredFit",
+    "Symmetric",
     "TermColumns",
     "as_design",
     "columns_read",

@@ -15,8 +15,9 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import KFold
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _folds
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.modalities import Tabular
+from mmfusion.model import folds as folds_module
 from mmfusion.survival import surv
 
 QUICK: dict[str, Any] = {
@@ -54,7 +55,7 @@ def sandwich(shares: np.ndarray) -> float:
 def test_gaussian_against_scikit_learn(
     monkeypatch: pytest.MonkeyPatch, treatment: str, weighted: bool
 ) -> None:
-    monkeypatch.setattr(_folds, "deal_folds", fixed_folds)
+    monkeypatch.setattr(folds_module, "deal_folds", fixed_folds)
     frame = draw()
     weight = np.random.default_rng(5).uniform(0.5, 2, size=len(frame)) if weighted else None
     model = FusionRegressor({}, structured=f"{treatment} + x + w", **DML)
@@ -86,7 +87,7 @@ def test_gaussian_against_scikit_learn(
 
 @pytest.mark.parametrize("treatment", ["arm", "dose"])
 def test_binomial_against_scikit_learn(monkeypatch: pytest.MonkeyPatch, treatment: str) -> None:
-    monkeypatch.setattr(_folds, "deal_folds", fixed_folds)
+    monkeypatch.setattr(folds_module, "deal_folds", fixed_folds)
     frame = draw(400)
     model = FusionClassifier({}, structured=f"{treatment} + x", **DML)
     model.set_params(treatment=treatment).fit(frame, frame["ill"])
@@ -147,7 +148,7 @@ def test_a_cluster_counts_as_one_and_stays_in_one_fold(monkeypatch: pytest.Monke
     frame["site"] = np.arange(200)
     twice = pd.concat([frame, frame], ignore_index=True)
     groups = []
-    inner = _folds.deal_folds
+    inner = folds_module.deal_folds
 
     def watched(labels: np.ndarray, cluster: Any, n_folds: int, seed: int) -> Any:
         for train, held in inner(labels, cluster, n_folds, seed):
@@ -156,7 +157,7 @@ def test_a_cluster_counts_as_one_and_stays_in_one_fold(monkeypatch: pytest.Monke
             groups.append(set(cluster[train]) & set(cluster[held]))
             yield train, held
 
-    monkeypatch.setattr(_folds, "deal_folds", watched)
+    monkeypatch.setattr(folds_module, "deal_folds", watched)
     settings = {"structured": "arm + x", "random_state": 0, **DML}
     one = FusionRegressor({}, **settings).fit(frame, frame["y"]).effects_.loc["arm", "se"]
     plain = FusionRegressor({}, cluster="site", **settings).fit(twice, twice["y"])
@@ -188,7 +189,7 @@ def test_saved_cloned_pickled(tmp_path: Path, arm: str) -> None:
     assert test["p"] == pytest.approx(effects.loc[name, "p"])
     assert "double_ml" in str(loaded.summary())
     with pytest.raises(ValueError, match="must be 'wald'"):
-        model.effects_test(["arm"], "likelihood_ratio", frame, frame["y"])
+        model.effects_test(["arm"], "likelihood_ratio", frame, y)
     # It predicts as the model does; the other rows are the model's.
     same = clone(model).set_params(inference="model", treatment=None).fit(frame, y)
     np.testing.assert_array_equal(same.predict(frame), model.predict(frame))
@@ -230,9 +231,7 @@ def test_bad_input_is_refused_before_training(
 def test_other_outcomes_and_rare_treatments_are_refused() -> None:
     frame = draw(60)
     with pytest.raises(ValueError, match="Gaussian and binomial"):
-        FusionCox({}, structured="arm", inference="double_ml").fit(
-            frame, surv(np.arange(1.0, 61), frame["ill"])
-        )
+        FusionCox({}, structured="arm", **DML).fit(frame, surv(np.arange(1.0, 61), frame["ill"]))
     frame["arm"] = (np.arange(60) < 3).astype(float)
     with pytest.raises(ValueError, match=r"5 rows or more with each value .* Got 3"):
         FusionRegressor({}, structured="arm + x", **DML).fit(frame, frame["y"])

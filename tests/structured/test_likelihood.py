@@ -20,18 +20,19 @@ def test_derivatives_are_those_of_the_value(family: str, weighted: bool) -> None
     beta = np.full(design.shape[1], 0.3)
     weight = np.random.default_rng(0).uniform(0.5, 2, 40) if weighted else None
     problem = likelihood(family, design @ beta, weight=weight)
-    eta = design @ beta + problem._center
+    eta = design @ beta
 
     def value(step: np.ndarray) -> float:
         return problem.value(eta + design @ step)
 
     axes = 1e-4 * np.eye(len(beta))
     slope = [(value(a) - value(-a)) / 2e-4 for a in axes]
-    assert_allclose(design.T @ problem.gradient(eta), slope, rtol=1e-6, atol=1e-5)
+    assert_allclose(design.T @ problem.gradient(eta)[:, 0], slope, rtol=1e-6, atol=1e-5)
     assert_allclose(problem.scores(eta, design).sum(0), slope, rtol=1e-6, atol=1e-5)
     bend = np.column_stack(
         [
-            design.T @ (problem.gradient(eta + design @ a) - problem.gradient(eta - design @ a))
+            design.T
+            @ (problem.gradient(eta + design @ a) - problem.gradient(eta - design @ a))[:, 0]
             for a in axes
         ]
     )
@@ -45,9 +46,8 @@ def test_the_gaussian_value_is_half_the_sum_of_squares_in_units_of_y() -> None:
     problem = Likelihood(head, head.fit_outcome(y, weight))
     eta = np.array([1.0, 9.0, 50.0, 40.0])
     assert problem.value(eta) == pytest.approx(0.5 * (weight * (y - eta) ** 2).sum())
-    assert_allclose(problem.gradient(eta), weight * (eta - y))
+    assert_allclose(problem.gradient(eta)[:, 0], weight * (eta - y))
     assert problem.n_rows == 3
-    assert_allclose(head.mean(problem.to_head(eta).numpy()), eta)
 
 
 def test_three_classes_are_statsmodels_mnlogit() -> None:
