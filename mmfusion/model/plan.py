@@ -172,6 +172,11 @@ class Plan:
                     f"every term of the formula has its effect. Got {self.treatment!r}."
                 )
             return
+        if type(self.head).partial is None:  # of two classes or more is known with the outcome
+            raise ValueError(
+                "The inference parameter 'double_ml' is for Gaussian and binomial outcomes "
+                f"(FusionRegressor, FusionClassifier with two classes). Got {self.name}."
+            )
         if self.formulas is None:
             raise ValueError(
                 "The inference parameter 'double_ml' needs a formula that holds the treatment. "

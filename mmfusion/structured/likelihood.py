@@ -157,7 +157,9 @@ class Likelihood:
         weight = self._target.weight.numpy()
         variance = 2 * value / self.n_rows
         logs = np.log(weight[weight > 0]).sum()
-        return float(0.5 * logs - 0.5 * self.n_rows * (np.log(2 * np.pi * variance) + 1))
+        with np.errstate(divide="ignore"):  # a fit without any residual is infinitely likely
+            log_variance = np.log(2 * np.pi * variance)
+        return float(0.5 * logs - 0.5 * self.n_rows * (log_variance + 1))
 
 
 def _size(curvature: Array) -> Array:

@@ -231,7 +231,9 @@ def test_bad_input_is_refused_before_training(
 def test_other_outcomes_and_rare_treatments_are_refused() -> None:
     frame = draw(60)
     with pytest.raises(ValueError, match="Gaussian and binomial"):
-        FusionCox({}, structured="arm", **DML).fit(frame, surv(np.arange(1.0, 61), frame["ill"]))
+        FusionCox({}, structured="arm", inference="double_ml").fit(
+            frame, surv(np.arange(1.0, 61), frame["ill"])
+        )
     frame["arm"] = (np.arange(60) < 3).astype(float)
     with pytest.raises(ValueError, match=r"5 rows or more with each value .* Got 3"):
         FusionRegressor({}, structured="arm + x", **DML).fit(frame, frame["y"])

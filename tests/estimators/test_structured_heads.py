@@ -113,7 +113,7 @@ def test_the_cell_leaves_nothing_of_the_design_in_the_network(kind: str) -> None
     else:
         two = {"one": Tabular(["c"]), "two": Tabular(["d"])}
         model = FusionRegressor(two, LateFusion(), **settings).fit(frame, number)
-    deep = model._deep(frame)[:, 0]
+    deep = model.model_.deep_predictor(frame)[:, 0]
     assert deep.std() > 0.05
     design = np.column_stack([np.ones(300), frame["a"], frame["g"] == "v"])
     lengths = np.linalg.norm(design, axis=0) * np.linalg.norm(deep)
