@@ -165,8 +165,8 @@ def test_a_network_stopped_by_ctrl_c_is_no_result(tmp_path, monkeypatch) -> None
     asked = {"cv": FOLDS[:2], "classical": False, "verbose": 0, "cache": tmp_path}
     keep = base.FusionEstimator._keep
 
-    def stopped(self, results):
-        keep(self, results)
+    def stopped(self, model, inference):
+        keep(self, model, inference)
         self.interrupted_ = True
 
     monkeypatch.setattr(base.FusionEstimator, "_keep", stopped)

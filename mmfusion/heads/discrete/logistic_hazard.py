@@ -29,13 +29,19 @@ class LogisticHazard(DiscreteLikelihood):
     ratio = "odds ratio"
 
     def losses(self, eta: Tensor, target: DiscreteTimeTarget) -> Tensor:
-        surprise = softplus(torch.where(target.happened(), -eta, eta))
-        return (target.exposure() * surprise).sum(1)
+        survived = (target.exposure() * softplus(eta)).sum(1)
+        event = target.interval >= 0  # whose last interval was not survived
+        at = target.interval.clamp_min(0)[:, None]
+        return survived - torch.where(event, eta.gather(1, at)[:, 0], 0.0)
 
     def derivatives(self, eta: Tensor, target: DiscreteTimeTarget) -> tuple[Tensor, Tensor]:
-        event, at_risk = target.happened(), target.exposure()
-        hazard, survival = torch.sigmoid(eta), torch.sigmoid(-eta)
-        return at_risk * torch.where(event, -survival, hazard), at_risk * hazard * survival
+        survival = torch.sigmoid(-eta)
+        first = target.exposure().mul_(torch.sigmoid(eta))
+        second = first * survival
+        rows = (target.interval >= 0).nonzero()[:, 0]
+        at = rows, target.interval[rows]
+        first[at] = -survival[at]
+        return first, second
 
 
 class MultiSurv(LogisticHazard):

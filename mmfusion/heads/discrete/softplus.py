@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 __all__ = ["log_softplus", "log_softplus_derivatives", "softplus"]
 
@@ -16,7 +15,9 @@ SERIES = -9.0
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x))."""
-    return -functional.logsigmoid(-x)
+    size = x.abs()
+    positive = (x + size).mul_(0.5)  # its derivative at 0 is a half, so that all of it is
+    return positive.add_(size.neg_().exp_().log1p())
 
 
 def log_softplus(x: Tensor) -> Tensor:
