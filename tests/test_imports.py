@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -210,6 +211,38 @@ def test_the_estimators_are_at_most_four_levels_deep() -> None:
 
     assert depth("cox") > 1
     assert max(map(depth, files)) <= 4
+
+
+#: Of heads, outcomes and fusions: what differs between them they say themselves.
+KINDS = re.compile(r"(Head|Target|JointFusion|EarlyFusion|LateFusion)$")
+
+
+def kinds_asked(path: Path) -> list[str]:
+    """Return each `isinstance` of a file that asks for the kind of a head, outcome or fusion."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    asked = []
+    for call in calls:
+        if isinstance(call.func, ast.Name) and call.func.id == "isinstance":
+            names = [node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)]
+            asked += [f"{path.name}:{call.lineno} {name}" for name in names if KINDS.search(name)]
+    return asked
+
+
+def test_nothing_outside_asks_for_the_kind_of_a_head_or_of_a_fusion() -> None:
+    own = {"heads", "fusion"}
+    outside = [path for path in MODULES if path.relative_to(ROOT).parts[0] not in own]
+    assert [line for path in outside for line in kinds_asked(path)] == []
+    assert any(kinds_asked(path) for path in MODULES if path not in outside)
+
+
+def test_files_of_the_model_are_short() -> None:
+    lengths = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines())
+        for path in (ROOT / "model").glob("*.py")
+    }
+    assert len(lengths) > 10
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -124,6 +124,10 @@ class JointFusion(BaseEstimator):
         """Return the networks to train, by name: their modalities and their fusion."""
         return {"model": (modalities, self)} if modalities else {}
 
+    def alike(self) -> JointFusion:
+        """Return it as it is: there is one network, and nothing to weigh."""
+        return self
+
     def most_together(self, n_modalities: int) -> int:
         """Return how many modalities one network sees."""
         return n_modalities
@@ -198,6 +202,10 @@ class EarlyFusion(BaseEstimator):
     ) -> dict[str, tuple[Mapping[str, Modality], JointFusion | EarlyFusion]]:
         """Return the networks to train, by name: their modalities and their fusion."""
         return {"model": (modalities, self)} if modalities else {}
+
+    def alike(self) -> EarlyFusion:
+        """Return it as it is: there is one network, and nothing to weigh."""
+        return self
 
     def most_together(self, n_modalities: int) -> int:
         """Return how many modalities one network sees."""

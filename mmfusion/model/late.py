@@ -94,7 +94,6 @@ def out_of_fold(
     shape = (len(study.all), len(names), k)
     etas, present = np.full(shape, np.nan), np.zeros(shape[:2], dtype=bool)
     offset = torch.zeros(len(study.all), k, dtype=torch.float64)
-    assert isinstance(plan.strategy, LateFusion)
     fusion = plan.strategy.alike()
     for part in parts:
         try:
