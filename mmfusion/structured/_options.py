@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmfusion.inputs.parameters import is_count, is_number
+from mmfusion.structured._names import shown
 
 __all__ = ["TIME", "SmoothSpec", "smooth_spec"]
 
@@ -54,7 +55,7 @@ class SmoothSpec:
     df: float | None = None
 
 
-def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> SmoothSpec:
+def smooth_spec(call: ast.Call, text: str, columns: Sequence[str]) -> SmoothSpec:
     """Return what a call of s, te, ti, tv or re in a formula asks for.
 
     Parameters
@@ -62,8 +63,8 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
     call : ast.Call
     text : str
         The term as the user wrote it, for messages.
-    aliases : mapping of str to str
-        Column names that stood in backticks.
+    columns : sequence of str
+        Those behind the internal names ``_c0``, ``_c1``, ...
 
     Raises
     ------
@@ -72,7 +73,7 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
     """
     assert isinstance(call.func, ast.Name)
     function: Any = call.func.id
-    variables = tuple(_column(node, text, aliases) for node in call.args)
+    variables = tuple(_column(node, text, columns) for node in call.args)
     least = 2 if function in ("te", "ti") else 1
     most = 1 if function in ("re", "tv") else len(variables)
     if not least <= len(variables) <= most:
@@ -91,9 +92,9 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
                 f"{function}() takes {', '.join(_OPTIONS[function])}."
             )
         if keyword.arg == "by":
-            options["by"] = _column(keyword.value, text, aliases)
+            options["by"] = _column(keyword.value, text, columns)
         else:
-            options[keyword.arg] = _literal(keyword, text)
+            options[keyword.arg] = _literal(keyword, text, columns)
     label = f"{function}({', '.join(variables)})"
     if "by" in options:
         if options["by"] in variables:
@@ -126,22 +127,23 @@ def smooth_spec(call: ast.Call, text: str, aliases: Mapping[str, str]) -> Smooth
     )
 
 
-def _column(node: ast.expr, text: str, aliases: Mapping[str, str]) -> str:
+def _column(node: ast.expr, text: str, columns: Sequence[str]) -> str:
     if not isinstance(node, ast.Name):
         raise ValueError(
-            f"The term {text!r} must name columns of the table. Got {ast.unparse(node)!r}: make it "
-            "a column first, and put a name that is no Python name in `backticks`."
+            f"The term {text!r} must name columns of the table. Got "
+            f"{shown(ast.unparse(node), columns)!r}: make it a column first, and put a name that "
+            "is no Python name in `backticks`."
         )
-    return aliases.get(node.id, node.id)
+    return columns[int(node.id.removeprefix("_c"))]
 
 
-def _literal(keyword: ast.keyword, text: str) -> Any:
+def _literal(keyword: ast.keyword, text: str, columns: Sequence[str]) -> Any:
     try:
         return ast.literal_eval(keyword.value)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"The {keyword.arg} option of {text!r} must be a number or text. "
-            f"Got {ast.unparse(keyword.value)!r}."
+            f"Got {shown(ast.unparse(keyword.value), columns)!r}."
         ) from error
 
 

@@ -1,40 +1,46 @@
 """A formula's text: which terms it has, and which columns they read in which way.
 
-formulaic does the algebra of the operators. What stands inside a term is looked at here before
-anything evaluates it: a formula can come out of a saved model, and must not be able to run code.
+Columns have internal names (``_c0``) before any parser sees them. What stands inside a term is
+looked at here before anything evaluates it: a formula can come out of a saved model, and must not
+be able to run code.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
+from keyword import kwlist
 
-from formulaic.errors import FormulaicError
-from formulaic.parser import DefaultFormulaParser
-from formulaic.parser.types import Factor, Term
-from formulaic.utils.structured import Structured
-
+from mmfusion.structured._algebra import (
+    ALLOWED,
+    SMOOTHS,
+    TRANSFORMS,
+    ParsedFactor,
+    ParsedTerm,
+    parse_terms,
+)
+from mmfusion.structured._names import internal, shown
 from mmfusion.structured._options import SmoothSpec, smooth_spec
+from mmfusion.structured._words import CONTRASTS_ELSEWHERE, FUNCTIONS
 
 __all__ = ["ParsedFormula", "columns_read", "expression_columns", "parse_formula"]
 
-SMOOTHS = ("s", "te", "ti", "tv", "re")
-TRANSFORMS = ("poly", "bs", "center", "scale", "I", "log", "log2", "log10", "log1p", "exp", "sqrt")
 NUMPY = tuple(f"np.{name}" for name in ("log", "log2", "log10", "log1p", "exp", "sqrt", "abs"))
 CONTRASTS = ("treatment", "sum", "helmert", "poly", "diff")
-ALLOWED = (
-    "Allowed are columns (`with backticks` where the name is no Python name), C(column), "
-    f"{', '.join(f'{name}(...)' for name in TRANSFORMS)}, s(x), te(x, z), ti(x, z), tv(x), "
-    "re(column), joined by +, -, :, * and **."
-)
+_ARGUMENTS = {
+    "poly": ("degree", "raw"),
+    "bs": ("df", "knots", "degree", "include_intercept"),
+    "scale": ("center", "scale", "ddof"),
+}
 
 _ARITHMETIC = (
     *(ast.Constant, ast.Load, ast.List, ast.Tuple, ast.keyword, ast.BinOp, ast.UnaryOp),
-    *(ast.Compare, ast.operator, ast.unaryop, ast.cmpop),
+    *(ast.Compare, ast.unaryop, ast.cmpop, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv),
+    *(ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr),
 )
 
 
@@ -44,9 +50,8 @@ class ParsedFormula:
 
     Attributes
     ----------
-    parametric : dict of formulaic Term to dict of str to tuple of str
-        The terms without smooths and without the intercept, each with the columns that each of its
-        factors reads.
+    parametric : tuple of ParsedTerm
+        The terms without smooths and without the intercept.
     intercept : bool
         Whether the formula leaves the intercept in.
     smooths : tuple of SmoothSpec
@@ -58,7 +63,7 @@ class ParsedFormula:
         Columns inside another expression of a parametric term.
     """
 
-    parametric: dict[Term, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    parametric: tuple[ParsedTerm, ...] = ()
     intercept: bool = False
     smooths: tuple[SmoothSpec, ...] = ()
     bare: set[str] = field(default_factory=set)
@@ -71,7 +76,7 @@ def columns_read(text: str) -> tuple[str, ...]:
     """Return the columns that a formula, or one term of it, reads."""
     parsed = parse_formula(text)
     smooths = [(*smooth.variables, smooth.by) for smooth in parsed.smooths]
-    factors = chain.from_iterable(read.values() for read in parsed.parametric.values())
+    factors = [factor.columns for term in parsed.parametric for factor in term.factors]
     names = chain.from_iterable((*factors, *smooths))
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
@@ -85,129 +90,143 @@ def parse_formula(text: str) -> ParsedFormula:
         If it does not parse, has a left-hand side, or holds what is not allowed.
     """
     parsed = ParsedFormula()
-    smooths: dict[str, SmoothSpec] = {}
+    parametric: list[ParsedTerm] = []
+    smooths: dict[tuple[object, ...], SmoothSpec] = {}
     intercept = False
-    for term in _terms(text):
-        if term.degree == 0:
+    for term in parse_terms(text):
+        if not term.factors:
             intercept = True
             continue
-        calls = [call for call in (_smooth_call(factor) for factor in term.factors) if call]
+        calls = [factor for factor in term.factors if factor.function in SMOOTHS]
         if not calls:
-            parsed.parametric[term] = {
-                factor.expr: tuple(dict.fromkeys(_read_factor(factor, parsed, text)))
-                for factor in term.factors
-            }
+            for factor in term.factors:
+                _read_factor(factor, parsed, text)
+            parametric.append(term)
             continue
-        if len(term.factors) > 1:
+        if len(term.factors) > 1 or term.scale != 1.0:
             raise ValueError(
                 f"The term {str(term)!r} multiplies a smooth. Write s(x, by=z) for a smooth effect "
                 "of x that varies with z, te(x, z) for a smooth surface, or ti(x, z) for its "
                 "interaction alone."
             )
-        spec = smooth_spec(*calls[0])
-        if spec.label in smooths:
+        call = _tree(calls[0].text, calls[0].source, calls[0].columns).body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise _not_allowed(calls[0].text, calls[0].text, text)
+        spec = smooth_spec(call, calls[0].text, calls[0].columns)
+        same = smooths.setdefault((spec.function, spec.variables, spec.by), spec)
+        if same != spec:
             raise ValueError(
                 f"The formula {text!r} has the term {spec.label} twice with different options."
             )
-        smooths[spec.label] = spec
     twice = sorted((parsed.bare | parsed.numbers) & parsed.factors)
     if twice:
         raise ValueError(
             f"The formula {text!r} reads {twice[0]!r} as a factor and as a number. Its levels "
             "already hold whatever it does as a number; where both are meant, copy the column."
         )
-    return replace(parsed, intercept=intercept, smooths=tuple(smooths.values()))
-
-
-def _terms(text: str) -> Iterator[Term]:
-    try:
-        parsed = DefaultFormulaParser(include_intercept=True).get_terms(text)
-    except FormulaicError as error:
-        reason = re.sub(r"\x1b\[[0-9;]*m|[⧛⧚]", "", str(error)).split("\n")[0]
-        raise ValueError(f"The formula {text!r} does not parse: {reason} {ALLOWED}") from error
-    terms = parsed._simplify() if isinstance(parsed, Structured) else parsed
-    if isinstance(terms, Structured | tuple):
+    labels = [spec.label for spec in smooths.values()]
+    alike = next((label for label in labels if labels.count(label) > 1), None)
+    if alike is not None:
         raise ValueError(
-            f"The formula {text!r} must be the right-hand side alone, without '~' and '|': the "
-            f"outcome is given to fit. {ALLOWED}"
+            f"The formula {text!r} has two terms that are called {alike}: give a column another "
+            "name."
         )
-    yield from terms
+    return replace(
+        parsed,
+        parametric=tuple(parametric),
+        intercept=intercept,
+        smooths=tuple(smooths.values()),
+    )
 
 
-def _smooth_call(factor: Factor) -> tuple[ast.Call, str, Mapping[str, str]] | None:
-    """Return the call, its text and the names behind its backticks if a factor is a smooth."""
-    if factor.eval_method is not Factor.EvalMethod.PYTHON:
-        return None
-    tree, aliases = _tree(factor.expr)
-    call = tree.body
-    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in SMOOTHS:
-        return call, factor.expr, aliases
-    return None
-
-
-def _read_factor(factor: Factor, parsed: ParsedFormula, text: str) -> list[str]:
-    """Return the columns of a factor; raise ValueError unless all in it is allowed."""
-    if factor.eval_method is Factor.EvalMethod.LITERAL:
-        return []
-    if factor.eval_method is Factor.EvalMethod.LOOKUP:
-        parsed.bare.add(factor.expr)
-        return [factor.expr]
-    tree, aliases = _tree(factor.expr)
-    call = tree.body
+def _read_factor(factor: ParsedFactor, parsed: ParsedFormula, text: str) -> None:
+    """Note how a factor reads its columns; raise ValueError unless all in it is allowed."""
+    if factor.sort == "column":
+        parsed.bare.update(factor.columns)
+        return
+    call = _tree(factor.text, factor.source, factor.columns).body
     if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "C":
-        column = _categorical(call, aliases, factor.expr)
-        parsed.factors.add(column)
-        return [column]
-    names = expression_columns(factor.expr, text)
-    parsed.numbers.update(names)
-    return names
+        parsed.factors.add(_categorical(call, factor))
+        return
+    _check_expression(call, factor.text, text, factor.columns)
+    if not factor.columns:
+        raise ValueError(
+            f"The term {factor.text!r} of the formula {text!r} reads no column. {ALLOWED}"
+        )
+    parsed.numbers.update(factor.columns)
 
 
-def expression_columns(term: str, text: str | None = None) -> list[str]:
-    """Return the columns that an expression of numbers reads.
+def expression_columns(term: str) -> tuple[str, tuple[str, ...]]:
+    """Return an expression of numbers with internal names, and the columns that it reads.
 
     Parameters
     ----------
     term : str
         The expression.
-    text : str, optional
-        The formula it stands in.
 
     Raises
     ------
     ValueError
         Unless all in it is allowed: what this function lets pass can be evaluated.
     """
-    tree, aliases = _tree(term)
-    names = _expression_names(tree.body, term, term if text is None else text)
-    return [aliases.get(name, name) for name in names]
+    source, columns = internal(term)
+    _check_expression(_tree(term, source, columns).body, term, term, columns)
+    return source, columns
 
 
-def _expression_names(node: ast.AST, term: str, text: str) -> Iterator[str]:
-    """Yield the names in an expression that are no functions."""
-    children = ast.iter_child_nodes(node)
+def _check_expression(node: ast.AST, term: str, text: str, columns: Sequence[str]) -> None:
+    """Raise ValueError unless all in an expression is allowed."""
+    children: Iterator[ast.AST] = ast.iter_child_nodes(node)
     if isinstance(node, ast.Name):
-        yield node.id
-    elif isinstance(node, ast.Call):
+        return
+    if isinstance(node, ast.Call):
         function = ast.unparse(node.func)
         if function not in TRANSFORMS and function not in NUMPY:
-            raise _not_allowed(function, term, text)
+            raise _not_allowed(shown(function, columns), term, text)
+        _check_arguments(node, function, term, columns)
         children = chain(node.args, node.keywords)
-    elif not isinstance(node, _ARITHMETIC):
-        raise _not_allowed(ast.unparse(node), term, text)
+    elif isinstance(node, ast.BitXor):
+        raise ValueError(
+            f"The term {term!r} of the formula {text!r} holds '^', which is not allowed. Write ** "
+            f"for a power: I(x ** 2). {ALLOWED}"
+        )
+    elif not isinstance(node, _ARITHMETIC) or _is_text(node):
+        raise _not_allowed(shown(ast.unparse(node), columns), term, text)
     for child in children:
-        yield from _expression_names(child, term, text)
+        _check_expression(child, term, text, columns)
 
 
-def _categorical(call: ast.Call, aliases: Mapping[str, str], text: str) -> str:
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+
+
+def _check_arguments(call: ast.Call, function: str, term: str, columns: Sequence[str]) -> None:
+    """Raise ValueError unless a function is given what it takes."""
+    options = _ARGUMENTS.get(function, ())
+    named = [keyword.arg for keyword in call.keywords]
+    wrong = [name for name in named if name not in options]
+    values = call.args[1:] + [keyword.value for keyword in call.keywords]
+    good = 1 <= len(call.args) <= 1 + len(options) and not wrong
+    if not good or any(isinstance(part, ast.Name) for value in values for part in ast.walk(value)):
+        takes = f"{function}(x{''.join(f', {name}=...' for name in options)})"
+        raise ValueError(
+            f"The term {term!r} must call {takes}, with one expression of columns first and then "
+            f"numbers. Got {shown(ast.unparse(call), columns)!r}."
+        )
+
+
+def _categorical(call: ast.Call, factor: ParsedFactor) -> str:
     """Return the column of C(column) or C(column, contr.name(...))."""
-    column, *contrasts = [*call.args, *(keyword.value for keyword in call.keywords)]
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    column, contrasts = given[0] if given else None, given[1:]
     named = [keyword.arg for keyword in call.keywords]
     good = isinstance(column, ast.Name) and len(contrasts) <= 1 and named in ([], ["contrasts"])
     if good and contrasts:
         made = contrasts[0]
         chosen = made.func if isinstance(made, ast.Call) else made
-        arguments = [*made.args, *made.keywords] if isinstance(made, ast.Call) else []
+        arguments: list[ast.expr | ast.keyword] = []
+        if isinstance(made, ast.Call):
+            arguments = [*made.args, *made.keywords]
         values = [a.value if isinstance(a, ast.keyword) else a for a in arguments]
         good = (
             isinstance(chosen, ast.Attribute)
@@ -219,33 +238,34 @@ def _categorical(call: ast.Call, aliases: Mapping[str, str], text: str) -> str:
     if not good:
         names = ", ".join(f"contr.{name}" for name in CONTRASTS)
         raise ValueError(
-            f"The term {text!r} must be C(column) or C(column, contrast), with one of {names}. The "
-            "order of the levels is that of the column's categories (pandas.Categorical)."
+            f"The term {factor.text!r} must be C(column) or C(column, contrast), with one of "
+            f"{names}. The order of the levels is that of the column's categories "
+            f"(pandas.Categorical). {CONTRASTS_ELSEWHERE}"
         )
     assert isinstance(column, ast.Name)
-    return aliases.get(column.id, column.id)
+    (name,) = factor.columns
+    return name
 
 
 def _not_allowed(found: str, term: str, text: str) -> ValueError:
+    hint = f"{FUNCTIONS[found]} " if found in FUNCTIONS else ""
     return ValueError(
         f"The term {term!r} of the formula {text!r} holds {found!r}, which is not allowed. "
-        f"{ALLOWED}"
+        f"{hint}{ALLOWED}"
     )
 
 
-def _tree(expression: str) -> tuple[ast.Expression, dict[str, str]]:
-    """Return the syntax tree of a factor, and the names that stood in backticks by their alias."""
-    aliases: dict[str, str] = {}
-
-    def alias(match: re.Match[str]) -> str:
-        name = f"_column_{len(aliases)}"
-        aliases[name] = match[1]
-        return name
-
-    source = re.sub(r"`([^`]*)`", alias, expression)
+def _tree(text: str, source: str, columns: Sequence[str]) -> ast.Expression:
+    """Return the syntax tree of a factor."""
     try:
-        return ast.parse(source, mode="eval"), aliases
-    except SyntaxError as error:
-        raise ValueError(
-            f"The term {expression!r} does not parse: {error.msg}. {ALLOWED}"
-        ) from error
+        return ast.parse(source, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        words = re.findall(r"\w+", source)
+        reserved = next((word for word in words if word in kwlist), None)
+        what = (
+            f"{reserved!r} is a word of Python. If it is a column, write it in `backticks`."
+            if reserved is not None
+            else "it must be a call such as log(x), s(x, k=5) or I(x / 10), with commas between "
+            "what it is given and an operator between two columns."
+        )
+        raise ValueError(f"The term {text!r} does not parse: {what} {ALLOWED}") from None

@@ -284,7 +284,7 @@ class Formula:
     @property
     def intercept(self) -> bool:
         """Whether the design has a column of ones."""
-        return "Intercept" in self.names_
+        return any(term.label == "Intercept" and not term.variables for term in self.terms)
 
     @property
     def terms_(self) -> tuple[TermColumns, ...]:
@@ -312,13 +312,14 @@ def _check_names(
     parsed: ParsedFormula, text: str, frame: pd.DataFrame, points: pd.DataFrame
 ) -> None:
     """Raise ValueError unless each factor reads the table or the grid, and it is clear which."""
-    for factors in parsed.parametric.values():
-        for expression, names in factors.items():
+    for term in parsed.parametric:
+        for factor in term.factors:
+            names = factor.columns
             on_grid = [name for name in names if name in points]
             if 0 < len(on_grid) < len(names):
                 (column, *_), (coordinate, *_) = sorted(set(names) - set(on_grid)), on_grid
                 raise ValueError(
-                    f"{expression!r} in the formula {text!r} reads the column {column!r} and the "
+                    f"{factor.text!r} in the formula {text!r} reads the column {column!r} and the "
                     f"coordinate {coordinate!r} of the predictors together. Multiply a function of "
                     f"each, as in {column}:{coordinate} or {column}:log({coordinate}), or write "
                     f"te({column}, {coordinate})."
@@ -357,8 +358,8 @@ def _check_beside_baseline(parsed: ParsedFormula, points: pd.DataFrame) -> None:
     """Raise ValueError if a term holds a function of the grid alone."""
     alone = [
         str(term)
-        for term, factors in parsed.parametric.items()
-        if all(name in points for names in factors.values() for name in names)
+        for term in parsed.parametric
+        if all(name in points for factor in term.factors for name in factor.columns)
     ]
     for spec in parsed.smooths:
         on_grid = [name in points for name in spec.variables]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmfusion.structured.splines import BSplineBasis
 
-__all__ = ["bs", "warn_outside"]
+__all__ = ["bs_of", "warn_outside"]
 
 Array = NDArray[np.float64]
 
@@ -27,24 +28,38 @@ def warn_outside(column: str, lower: float, upper: float, count: int) -> None:
         )
 
 
-@stateful_transform
-def bs(
-    x: Any,
-    df: int | None = None,
-    knots: Any = None,
-    degree: int = 3,
-    include_intercept: bool = False,
-    _state: dict[str, Any] = {},  # noqa: B006 (formulaic hands over the state of this call)
-) -> FactorValues:
-    """Return unpenalised B-splines as R's bs does, but linear beyond the training range."""
-    values = np.asarray(x, dtype=np.float64)
-    if not _state:
-        _state.update(knots=_inner_and_outer_knots(values, df, knots, degree, include_intercept))
-    basis = BSplineBasis(np.asarray(_state["knots"], dtype=np.float64), degree)
-    outside = (values < basis.lower) | (values > basis.upper)
-    warn_outside(str(getattr(x, "name", "x")), basis.lower, basis.upper, int(outside.sum()))
-    design = basis.evaluate(values)[:, 0 if include_intercept else 1 :]
-    return FactorValues(design, column_names=tuple(str(j + 1) for j in range(design.shape[1])))
+def bs_of(names: Mapping[str, str]) -> Any:
+    """Return the function bs() of formulas over a table whose columns have internal names.
+
+    Parameters
+    ----------
+    names : mapping of str to str
+        The users' names, for warnings.
+    """
+
+    @stateful_transform
+    def bs(
+        x: Any,
+        df: int | None = None,
+        knots: Any = None,
+        degree: int = 3,
+        include_intercept: bool = False,
+        _state: dict[str, Any] = {},  # noqa: B006 (formulaic hands over the state of this call)
+    ) -> FactorValues:
+        """Return unpenalised B-splines as R's bs does, but linear beyond the training range."""
+        values = np.asarray(x, dtype=np.float64)
+        if not _state:
+            knots = _inner_and_outer_knots(values, df, knots, degree, include_intercept)
+            _state.update(knots=knots)
+        basis = BSplineBasis(np.asarray(_state["knots"], dtype=np.float64), degree)
+        outside = (values < basis.lower) | (values > basis.upper)
+        name = str(getattr(x, "name", "x"))
+        warn_outside(names.get(name, name), basis.lower, basis.upper, int(outside.sum()))
+        design = basis.evaluate(values)[:, 0 if include_intercept else 1 :]
+        numbers = tuple(str(j + 1) for j in range(design.shape[1]))
+        return FactorValues(design, column_names=numbers)
+
+    return bs
 
 
 def _inner_and_outer_knots(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,9 +15,11 @@ from formulaic import ModelMatrix, ModelSpec, SimpleFormula
 from formulaic.errors import FormulaicError
 from numpy.typing import NDArray
 
+from mmfusion.structured._algebra import ParsedFactor
+from mmfusion.structured._names import internal, shown
 from mmfusion.structured._parse import expression_columns
 from mmfusion.structured._table import FormulaRows, Side
-from mmfusion.structured.terms.bsplines import bs
+from mmfusion.structured.terms.bsplines import bs_of
 
 __all__ = ["CONSTANT", "Coding", "Expression", "Factor", "Number", "factor_from_state"]
 
@@ -48,12 +50,20 @@ class Factor(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Number(Factor):
-    """A variable as it is."""
+    """A variable as it is.
 
-    names: tuple[str]
+    Attributes
+    ----------
+    names : tuple of str
+    column : str or None
+        The variable, where its name is another than that of the column of the design.
+    """
+
+    names: tuple[str, ...]
+    column: str | None = None
 
     def columns(self, rows: FormulaRows) -> Array:
-        return rows.numbers[self.names[0]][:, None]
+        return rows.numbers[self.names[0] if self.column is None else self.column][:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +83,17 @@ class Coding(Factor):
     contrasts: Array
 
     @classmethod
-    def fit(cls, factor: parsed.Factor, name: str, side: Side, *, reduced: bool) -> Self:
+    def fit(cls, factor: ParsedFactor, text: str, side: Side, *, reduced: bool) -> Self:
         """Code the levels of the training rows; `reduced` beside a constant."""
+        (name,) = factor.columns
         levels = pd.Index(side.columns.levels[name], dtype=object)
         each = pd.Categorical.from_codes(np.arange(len(levels)), categories=levels)
-        terms = [*([CONSTANT] if reduced else []), parsed.Term([factor])]
-        made = _evaluate(terms, pd.DataFrame({name: each}), {})
+        method = "lookup" if factor.sort == "column" else "python"
+        coded = parsed.Term([parsed.Factor(factor.source, eval_method=method)])
+        terms = [*([CONSTANT] if reduced else []), coded]
+        made = _evaluate(terms, pd.DataFrame({"_c0": each}), {}, text, factor.columns)
         first = int(reduced)
-        names = tuple(made.model_spec.column_names[first:])
+        names = _named(made.model_spec.column_names[first:], factor.source, text)
         return cls(name, names, np.ascontiguousarray(made, dtype=np.float64)[:, first:])
 
     def columns(self, rows: FormulaRows) -> Array:
@@ -110,23 +123,31 @@ class Expression(Factor):
     @classmethod
     def fit(cls, text: str, rows: FormulaRows) -> Self:
         """Evaluate the expression in the training rows, and keep what its transforms fixed."""
+        source, columns = expression_columns(text)
         spec = cls(text, (), {})._made(rows).model_spec
-        return cls(text, tuple(spec.column_names), _plain(spec.transform_state))
+        state = _plain(spec.transform_state)
+        if not spec.column_names:
+            raise ValueError(f"The term {text!r} must have a column at least. Got none.")
+        memory = {shown(key, columns): value for key, value in state.items()}
+        return cls(text, _named(spec.column_names, source, text), memory)
 
     def columns(self, rows: FormulaRows) -> Array:
         return np.ascontiguousarray(self._made(rows), dtype=np.float64)
 
     def _made(self, rows: FormulaRows) -> ModelMatrix:
-        cells = {name: rows.numbers[name] for name in expression_columns(self.text)}
+        source, columns = expression_columns(self.text)
+        cells = {f"_c{place}": rows.numbers[name] for place, name in enumerate(columns)}
         frame = pd.DataFrame(cells, index=pd.RangeIndex(rows.n), copy=False)
-        term = parsed.Term([parsed.Factor(self.text, eval_method="python")])
-        made = _evaluate([term], frame, self.memory)
+        term = parsed.Term([parsed.Factor(source, eval_method="python")])
+        memory = {internal(key, columns)[0]: value for key, value in self.memory.items()}
+        made = _evaluate([term], frame, memory, self.text, columns)
         bad = ~np.isfinite(np.asarray(made, dtype=np.float64))
         if bad.any():
             row, column = np.argwhere(bad)[0]
+            name = _named(made.model_spec.column_names, source, self.text)[column]
             raise ValueError(
-                f"The column {made.model_spec.column_names[column]!r} of the formula's design must "
-                f"be finite. Got {made[row, column]} in {rows.unit} {rows.index[row]!r}."
+                f"The column {name!r} of the formula's design must be finite. "
+                f"Got {made[row, column]} in {rows.unit} {rows.index[row]!r}."
             )
         return made
 
@@ -143,20 +164,37 @@ _SORTS: dict[str, Any] = {cls.__name__: cls for cls in (Number, Coding, Expressi
 
 
 def _evaluate(
-    terms: list[parsed.Term], frame: pd.DataFrame, memory: Mapping[str, Any]
+    terms: list[parsed.Term],
+    frame: pd.DataFrame,
+    memory: Mapping[str, Any],
+    text: str,
+    columns: Sequence[str],
 ) -> ModelMatrix:
+    """Return the columns of a factor, `text`, from a table of internal names for `columns`."""
     spec = ModelSpec(
         formula=SimpleFormula(terms),
         output="numpy",
         na_action="ignore",
         transform_state=copy.deepcopy(dict(memory)),
     )
-    context = {"bs": bs, "sqrt": np.sqrt, "log1p": np.log1p}
+    names = {f"_c{place}": name for place, name in enumerate(columns)}
+    context = {"bs": bs_of(names), "sqrt": np.sqrt, "log1p": np.log1p}
     try:
         with np.errstate(all="ignore"):  # found and named where the columns are used
             return spec.get_model_matrix(frame, context=context)
-    except FormulaicError as error:
-        raise ValueError(f"The formula cannot be evaluated: {error}") from error
+    except Warning:  # that the user made an error
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while isinstance(cause, FormulaicError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = shown(str(cause).split("\n")[0], columns)
+        raise ValueError(f"The term {text!r} cannot be evaluated: {reason}") from error
+
+
+def _named(made: Sequence[str], source: str, text: str) -> tuple[str, ...]:
+    """Return the names of a factor's columns: how it is called, and what tells them apart."""
+    return tuple(text + name.removeprefix(source) for name in made)
 
 
 def _plain(state: Any) -> Any:

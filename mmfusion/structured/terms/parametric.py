@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, product
 from typing import Any, Self
@@ -13,8 +13,9 @@ import pandas as pd
 from formulaic import ModelSpec, SimpleFormula
 from formulaic.materializers.types import ScopedTerm
 
+from mmfusion.structured._algebra import ParsedFactor, ParsedTerm
 from mmfusion.structured._parse import ParsedFormula
-from mmfusion.structured._table import FormulaRows, Training
+from mmfusion.structured._table import FormulaRows, Side, Training
 from mmfusion.structured.rows import Dense
 from mmfusion.structured.terms.base import Array, Product, Term, product_of_columns
 from mmfusion.structured.terms.factors import (
@@ -27,8 +28,6 @@ from mmfusion.structured.terms.factors import (
 )
 
 __all__ = ["ParametricTerm"]
-
-LITERAL = parsed.Factor.EvalMethod.LITERAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +50,9 @@ class FactorProduct:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns: "sex[m]:dose"."""
-        return _joined([factor.names for factor in self.factors]) or ("Intercept",)
+        """Names of the columns: "sex[m]:dose", "2:dose"."""
+        scale = [] if self.scale == 1.0 else [(f"{self.scale:.15g}",)]
+        return _joined([*scale, *(factor.names for factor in self.factors)]) or ("Intercept",)
 
     def evaluate(self, rows: FormulaRows, points: FormulaRows) -> Product:
         """Return the columns as a product of the table's and the grid's."""
@@ -98,7 +98,12 @@ class ParametricTerm(Term):
 
     @classmethod
     def fit(
-        cls, formula: ParsedFormula, training: Training, *, intercept: bool
+        cls,
+        formula: ParsedFormula,
+        training: Training,
+        *,
+        intercept: bool,
+        quoted: Collection[int] = (),
     ) -> list[ParametricTerm]:
         """Return the parametric terms of a formula.
 
@@ -111,6 +116,8 @@ class ParametricTerm(Term):
         intercept : bool
             False if the model's constant is elsewhere (in a baseline hazard): factors are coded as
             beside an intercept, whose column is then left out.
+        quoted : collection of int
+            The places of those that show their columns' names in backticks.
 
         Raises
         ------
@@ -118,12 +125,17 @@ class ParametricTerm(Term):
             If a factor cannot be evaluated, or is not finite in some row.
         """
         fitter = _Fitter(formula, training)
-        beside = [] if intercept else [CONSTANT]
+        beside = [] if intercept else [ParsedTerm()]
         if training.baseline:
             beside += fitter.of_grid()
-        own = [*([CONSTANT] if intercept and formula.intercept else []), *formula.parametric]
+        own = [*([ParsedTerm()] if intercept and formula.intercept else []), *formula.parametric]
+        mine = {term.key for term in own}
         structure = fitter.structure([*beside, *own])
-        return [fitter.fit(term, products) for term, products in structure if term in own]
+        kept = [(term, products) for term, products in structure if term.key in mine]
+        return [
+            fitter.fit(term, products, quote=place in quoted)
+            for place, (term, products) in enumerate(kept)
+        ]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,27 +167,32 @@ class _Fitter:
 
     def __init__(self, formula: ParsedFormula, training: Training) -> None:
         self._training = training
-        self._reads = formula.parametric
-        self._factors = {f.expr: f for term in formula.parametric for f in term.factors}
-        self._levels_of: dict[str, str] = {}
-        for read in self._reads.values():
-            for expr, names in read.items():
-                name = names[0] if names else ""
-                if name in formula.factors or training.side(name).columns.is_factor(name):
-                    self._levels_of[expr] = name
+        self._terms = formula.parametric
+        factors = dict.fromkeys(chain.from_iterable(term.factors for term in self._terms))
+        #: Formulaic knows a factor by this name alone.
+        self._stand_ins = {factor: f"f{place}" for place, factor in enumerate(factors)}
+        self._factors = dict(zip(self._stand_ins.values(), factors, strict=True))
+        self._with_levels = {
+            factor
+            for factor in factors
+            if factor.columns
+            and (factor.function == "C" or self._side(factor).columns.is_factor(factor.columns[0]))
+        }
 
-    def of_grid(self) -> list[parsed.Term]:
+    def _side(self, factor: ParsedFactor) -> Side:
+        return self._training.side(factor.columns[0] if factor.columns else "")
+
+    def _on_grid(self, factor: ParsedFactor) -> bool:
+        return any(name in self._training.grid for name in factor.columns)
+
+    def of_grid(self) -> list[ParsedTerm]:
         """Return the products of the grid's factors in terms that the table's factors are in."""
-        grid = self._training.grid
-        found = []
-        for term, reads in self._reads.items():
-            factors = [f for f in term.factors if any(name in grid for name in reads[f.expr])]
-            found.append(parsed.Term(factors))
-        return [term for term in dict.fromkeys(found) if term.factors]
+        found = [ParsedTerm(tuple(filter(self._on_grid, term.factors))) for term in self._terms]
+        return [term for term in {term.key: term for term in found}.values() if term.factors]
 
     def structure(
-        self, terms: Sequence[parsed.Term]
-    ) -> Iterator[tuple[parsed.Term, Sequence[ScopedTerm]]]:
+        self, terms: Sequence[ParsedTerm]
+    ) -> Iterator[tuple[ParsedTerm, Sequence[ScopedTerm]]]:
         """Yield each term with the products that it is the sum of.
 
         Which of them has a factor's full coding is R's rule (formulaic's), and depends on nothing
@@ -184,47 +201,52 @@ class _Fitter:
         if not terms:
             return
         cells = {
-            expr: pd.Categorical(["a", "b"]) if expr in self._levels_of else [0.0, 1.0]
-            for expr in self._factors
+            name: pd.Categorical(["a", "b"]) if factor in self._with_levels else [0.0, 1.0]
+            for factor, name in self._stand_ins.items()
+        }
+        asked = {
+            frozenset(self._stand_ins[factor] for factor in term.factors): term for term in terms
         }
         stand_ins = [
             parsed.Term(
-                f if f.eval_method is LITERAL else parsed.Factor(f.expr, eval_method="lookup")
-                for f in term.factors
+                parsed.Factor(self._stand_ins[factor], eval_method="lookup")
+                for factor in term.factors
             )
+            if term.factors
+            else CONSTANT
             for term in terms
         ]
         spec = ModelSpec(formula=SimpleFormula(stand_ins), output="numpy")
         made = spec.get_model_matrix(pd.DataFrame(cells, index=range(2)))
         for encoded in made.model_spec.structure:
-            yield encoded.term, encoded.scoped_terms
+            names = (f.expr for f in encoded.term.factors) if encoded.term.degree else ()
+            yield asked[frozenset(names)], encoded.scoped_terms
 
-    def fit(self, term: parsed.Term, products: Sequence[ScopedTerm]) -> ParametricTerm:
-        """Return a fitted term."""
-        grid = self._training.grid
-        reads = self._reads.get(term, {})
-        variables = tuple(dict.fromkeys(chain.from_iterable(reads.values())))
+    def fit(
+        self, term: ParsedTerm, products: Sequence[ScopedTerm], *, quote: bool
+    ) -> ParametricTerm:
+        """Return a fitted term; columns show in backticks if `quote`."""
+        variables = tuple(dict.fromkeys(chain.from_iterable(f.columns for f in term.factors)))
         parts = []
         for scoped in products:
-            factors = [(f.factor.expr, f.reduced) for f in scoped.factors]
-            made = [self._factor(expr, reads[expr], reduced=reduced) for expr, reduced in factors]
-            on_grid = [any(name in grid for name in reads[expr]) for expr, _ in factors]
-            parts.append(FactorProduct(tuple(made), tuple(on_grid), float(scoped.scale)))
+            factors = [(self._factors[f.factor.expr], f.reduced) for f in scoped.factors]
+            made = [self._factor(f, reduced=reduced, quote=quote) for f, reduced in factors]
+            on_grid = [self._on_grid(factor) for factor, _ in factors]
+            parts.append(FactorProduct(tuple(made), tuple(on_grid), term.scale))
         return ParametricTerm(
-            label="Intercept" if term.degree == 0 else str(term),
+            label=term.shown(quote=quote) or "Intercept",
             variables=variables,
-            coordinates=tuple(name for name in variables if name in grid),
+            coordinates=tuple(name for name in variables if name in self._training.grid),
             parts=tuple(parts),
         )
 
-    def _factor(self, expr: str, reads: tuple[str, ...], *, reduced: bool) -> Factor:
-        side = self._training.side(reads[0] if reads else "")
-        factor = self._factors[expr]
-        if expr in self._levels_of:
-            return Coding.fit(factor, self._levels_of[expr], side, reduced=reduced)
-        if factor.eval_method is parsed.Factor.EvalMethod.LOOKUP:
-            return Number((expr,))
-        return Expression.fit(expr, side.rows)
+    def _factor(self, factor: ParsedFactor, *, reduced: bool, quote: bool) -> Factor:
+        side, text = self._side(factor), factor.shown(quote=quote)
+        if factor in self._with_levels:
+            return Coding.fit(factor, text, side, reduced=reduced)
+        if factor.sort == "column":
+            return Number((text,), factor.columns[0] if quote else None)
+        return Expression.fit(text, side.rows)
 
 
 def _joined(names: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmfusion.structured._parse import ParsedFormula
@@ -38,12 +38,34 @@ def fit_terms(parsed: ParsedFormula, training: Training, *, intercept: bool) -> 
     Raises
     ------
     ValueError
-        If a term cannot be evaluated, or what it reads does not determine its basis.
+        If a term cannot be evaluated, what it reads does not determine its basis, or two terms
+        cannot be told apart by the names of their coefficients.
     """
-    terms: list[Term] = [*ParametricTerm.fit(parsed, training, intercept=intercept)]
+    parametric = ParametricTerm.fit(parsed, training, intercept=intercept)
+    others: list[Term] = []
     for spec in parsed.smooths:
-        terms += _OF_FUNCTION[spec.function].fit(spec, training)
+        others += _OF_FUNCTION[spec.function].fit(spec, training)
+    alike = _alike([*parametric, *others])
+    if alike:
+        parametric = ParametricTerm.fit(parsed, training, intercept=intercept, quoted=alike)
+    terms = [*parametric, *others]
+    still = _alike(terms)
+    if still:
+        raise ValueError(
+            f"The term {terms[min(still)].label!r} has a coefficient of the same name as another "
+            "term's: give a column or a level another name."
+        )
     return tuple(terms)
+
+
+def _alike(terms: Sequence[Term]) -> set[int]:
+    """Return the places of the terms that share a shown name with another."""
+    places: dict[str, set[int]] = {}
+    for place, term in enumerate(terms):
+        shown = term.names if term.by_coefficient else (term.label, *term.names)
+        for name in shown:
+            places.setdefault(name, set()).add(place)
+    return set().union(*(some for some in places.values() if len(some) > 1))
 
 
 def term_state(term: Term) -> dict[str, Any]:
