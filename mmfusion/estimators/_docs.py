@@ -34,8 +34,10 @@ orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_h
     as they are (Law, Paige & Russell 2019). None fits the coefficients beside the networks'
     predictor as it is: they then say what the networks happen not to.
 inference : {"model", "robust", "cross_fit", "double_ml"}, default="model"
-    Where the standard errors come from. "model": the information of the likelihood given the
-    networks. "robust": the sandwich. "cross_fit": the information beside the predictor, with a
+    Which effects are reported. "model": the coefficients of the classical model of the formula,
+    not adjusted for the modalities, and the information of its likelihood (with
+    ``orthogonalization=None``: beside the networks, taken as known). "robust": the same
+    coefficients, and the sandwich. "cross_fit": adjusted, beside the predictor, with a
     coefficient of its own, of networks that did not see the row, of five folds: the one to
     report of a randomised treatment, at five more fits. "double_ml", of `FusionRegressor` and
     a `FusionClassifier` of two classes: see `treatment`.

@@ -224,7 +224,7 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     -------
     model : Model
     offset : ndarray, shape (n, K)
-        What of the deep predictor the coefficients of the formulas were fitted beside.
+        What of the deep predictor the reported coefficients of the formulas were fitted beside.
 
     Raises
     ------
@@ -246,12 +246,12 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     interrupted = interrupted or folded.interrupted
     model = Model(head, structured, Deep(networks, pool), plan.settings, results, interrupted)
     _judge(ready, model, deep)
-    offset_of_final = structured.settle(design, deep, head, target)
+    offset_of_reported = structured.settle(design, deep, head, target)
     if folded.unseen is not None and not structured.complete:
         deep = _as_new(pool, head, folded.unseen, deep)
     eta = torch.from_numpy(structured.predictor(design, deep))
     model.head = pool.finish(head, eta, target)
-    return model, offset_of_final
+    return model, offset_of_reported
 
 
 def _members_of_all(ready: Ready, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
