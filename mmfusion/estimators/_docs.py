@@ -19,9 +19,10 @@ fusion : str, JointFusion, EarlyFusion or LateFusion, default="concat"
     ("concat", "gated", "attention", ...) for joint fusion, or one of these objects.
 structured : str or dict of str to str, optional
     Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
-    then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
-    ``modalities={}`` it is the whole model: the classical one. With several parameters (classes
-    but the first) a dict has a formula for each; a parameter that it leaves out is constant.
+    then beside the networks, which are trained with its predictor as an offset
+    (`mmfusion.structured.Formula`). With ``modalities={}`` it is the whole model: the classical
+    one. With several parameters (classes but the first) a dict has a formula for each; a
+    parameter that it leaves out is constant.
 head : {"additive", "nonlinear"}, default="additive"
     Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
     it adds one interpretable number a row; or of the formula's columns too, which then may
