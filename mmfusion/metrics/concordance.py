@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.times import check_clock
 from mmfusion.inputs.weights import check_weights
 from mmfusion.metrics._inputs import check_risk, check_survival_table
 from mmfusion.metrics._ranks import count_below
@@ -109,6 +110,8 @@ def concordance_index_uno(y_train: Any, y_test: Any, risk: Any, tau: float | Non
     refuse_delayed(outcome, "Uno's concordance index")
     n = len(outcome)
     pairs = _count_pairs(outcome, check_risk(risk, n), np.zeros(n, dtype=np.intp))
+    if tau is not None:
+        check_clock("tau", tau)
     time = outcome.time[pairs.row]
     weight = np.zeros(len(time))
     counts = np.ones(len(time), dtype=bool) if tau is None else time < tau

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.inputs.messages import name_rows
+from mmfusion.inputs.times import HOW_TO_COUNT, is_clock
 
 __all__ = ["Survival", "check_survival", "surv"]
 
@@ -273,14 +274,18 @@ def _numbers(column: Any, what: str, where: _Rows) -> np.ndarray:
         return array.astype(np.float64)
     if array.dtype.kind == "O":
         missing = pd.isna(array)
-        is_number = np.array([isinstance(value, (Real, np.bool_)) for value in array])
+        # NumPy calls a timedelta64 an integer.
+        is_number = np.array(
+            [isinstance(v, (Real, np.bool_)) and not isinstance(v, np.timedelta64) for v in array]
+        )
         odd = ~missing & ~is_number
         if odd.any():
-            raise TypeError(f"{what} must be numbers. Got {where.show(odd, array)}.")
+            advice = f" ({HOW_TO_COUNT})" if is_clock(array[odd]) else ""
+            raise TypeError(f"{what} must be numbers. Got {where.show(odd, array)}{advice}.")
         return np.where(missing, np.nan, array).astype(np.float64)
     raise TypeError(
         f"{what} must be numbers. Got dtype {array.dtype}, for example {array[0]!r}"
-        + (" (count the days, months or years first)." if array.dtype.kind in "mM" else ".")
+        + (f" ({HOW_TO_COUNT})." if array.dtype.kind in "mM" else ".")
     )
 
 

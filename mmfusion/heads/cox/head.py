@@ -26,6 +26,7 @@ from mmfusion.heads.cox.strata import encode_strata, learn_strata
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
+from mmfusion.inputs.times import check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival, episode_share
 
@@ -393,6 +394,7 @@ class CoxHead(Head[CoxTarget]):
         ValueError
             For a horizon that is not a finite number above 0, and for strata as `encode`.
         """
+        check_clock("horizon", horizon)
         if not (np.ndim(horizon) == 0 and np.isfinite(horizon) and horizon > 0):
             raise ValueError(
                 f"The horizon parameter must be a finite number above 0. Got {horizon!r}."

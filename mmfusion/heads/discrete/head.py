@@ -29,6 +29,7 @@ from mmfusion.heads.discrete.target import DiscreteTimeTarget
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
+from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival, episode_share
 
@@ -324,7 +325,9 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
     def cumulative_hazard(self, eta: Any, times: Any) -> np.ndarray:
         """Return minus the logarithm of the survival of each row at each time, shape (n, m)."""
         knots = self._law(eta).knots
-        return 0.0 - log_survival_at(knots, self.cuts_, np.asarray(times), self.interpolation)
+        return 0.0 - log_survival_at(
+            knots, self.cuts_, as_times("times", times), self.interpolation
+        )
 
     def survival(self, eta: Any, times: Any) -> np.ndarray:
         """Return the probability of no event of each row until each time, shape (n, m)."""
@@ -343,7 +346,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
                 f"The cause parameter must be one of {self.causes_.tolist()}. Got {cause!r}."
             )
         masses, knots = self._law(eta)
-        times = np.asarray(times)
+        times = as_times("times", times)
         survival = np.exp(log_survival_at(knots, self.cuts_, times, self.interpolation))
         by_cause = masses[:, :-1].reshape(len(masses), len(self.causes_), -1)
         incidence = split_fall(by_cause, knots, survival, self.cuts_, times)
@@ -355,6 +358,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
 
     def restricted_mean(self, eta: Any, horizon: float) -> np.ndarray:
         """Return the mean event-free time up to `horizon`, shape (n,)."""
+        check_clock("horizon", horizon)
         return restricted_mean(self._law(eta).knots, self.cuts_, horizon, self.interpolation)
 
     def state(self) -> dict[str, np.ndarray]:
