@@ -11,7 +11,7 @@ from scipy import stats
 from mmfusion.inputs.labels import check_labels
 from mmfusion.inputs.times import as_times
 from mmfusion.inputs.weights import check_weights
-from mmfusion.survival.outcome import check_survival
+from mmfusion.survival.outcome import check_survival, snap
 
 __all__ = [
     "KaplanMeier",
@@ -89,7 +89,7 @@ class StepFunction:
         return f"{type(self).__name__}({len(self.x)} steps on [{low:g}, {high:g}])"
 
     def _at(self, values: np.ndarray, t: Any, side: Any, initial: float) -> np.ndarray:
-        t = as_times("t", t)
+        t = snap(as_times("t", t), self.x)
         padded = np.concatenate([[initial], values])
         return np.where(np.isnan(t), np.nan, padded[np.searchsorted(self.x, t, side=side)])
 

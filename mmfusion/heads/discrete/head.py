@@ -32,6 +32,7 @@ from mmfusion.heads.weights import check_weights
 from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival, episode_share
+from mmfusion.survival.outcome import snap
 
 __all__ = ["DiscreteTimeHead"]
 
@@ -214,8 +215,10 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
                 f"Got row {label!r} ({outcome.event[row]})."
             )
         event = np.where(outcome.event > 0, code + 1, 0)
-        cause = np.where(outcome.time <= self.cuts_[-1], event, 0)
-        on_grid = Survival(outcome.time, cause, outcome.entry)
+        # A time that is a cut but for rounding lies on it.
+        time, entry = (snap(values, self.cuts_) for values in (outcome.time, outcome.entry))
+        cause = np.where(time <= self.cuts_[-1], event, 0)
+        on_grid = Survival(time, cause, entry)
         places = self.likelihood.place(on_grid, self.cuts_)
         arrays = (outcome.time, outcome.entry, event, cause, *places)
         tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
