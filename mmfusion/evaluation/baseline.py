@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.evaluation.features import TableFeatures
+from mmfusion.inputs.times import as_times
 from mmfusion.modalities import Tabular
 from mmfusion.modalities.base import Modality, TableData
 from mmfusion.survival import check_survival
+from mmfusion.survival.outcome import snap
 
 __all__ = ["CoxRidge"]
 
@@ -156,9 +158,9 @@ class CoxRidge(BaseEstimator):
             )
         baseline = self._fitter.baseline_cumulative_hazard_.iloc[:, 0]
         times = baseline.index if times is None else times
-        grid = np.asarray(times, dtype=np.float64)
+        grid, known = as_times("times", times), baseline.index.to_numpy()
         steps = np.concatenate([[0.0], baseline.to_numpy()])
-        hazard = steps[np.searchsorted(baseline.index.to_numpy(), grid, side="right")]
+        hazard = steps[np.searchsorted(known, snap(grid, known), side="right")]
         curves = np.exp(-np.exp(self.predict(X))[:, None] * hazard)
         return pd.DataFrame(curves, index=X.index, columns=pd.Index(grid, name="time"))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.evaluation.comparison import TITLES, Comparison
+from mmfusion.inputs.times import as_times
 from mmfusion.survival import check_survival, kaplan_meier, log_rank_test
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def plot_survival_curves(
     """
     ax = _axes(ax)
     names = [str(label) for label in (curves.index if labels is None else labels)]
-    times = np.asarray(curves.columns, dtype=np.float64)
+    times = as_times("curves", curves.columns)
     for name, values, colour in zip(names, curves.to_numpy(), _colours(len(curves)), strict=True):
         ax.step(np.r_[0.0, times], np.r_[1.0, values], where="post", color=colour, label=name)
     ax.set(xlabel=time_label, ylabel="predicted survival", ylim=(0, 1.02), xlim=(0, times[-1]))

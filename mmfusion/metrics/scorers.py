@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.inputs.parameters import check_choice
+from mmfusion.inputs.times import check_clock
 from mmfusion.metrics._inputs import check_times
 from mmfusion.metrics.auc import cumulative_dynamic_auc
 from mmfusion.metrics.brier import integrated_brier_score
@@ -151,6 +152,8 @@ def make_survival_scorer(
     'ibs'
     """
     check_choice("metric", metric, METRICS)
+    if tau is not None:
+        check_clock("tau", tau)
     return SurvivalScorer(
         metric,
         None if times is None else check_times(times),

@@ -224,7 +224,8 @@ class Tabular(Modality):
             listed = None
         else:
             listed = set(self.categorical)
-            strange = [label for label in self.categorical if label not in set(labels)]
+            known = set(labels)
+            strange = [label for label in self.categorical if label not in known]
             if strange:
                 raise ValueError(
                     "The categorical parameter of Tabular must be 'auto' or a list of its columns. "
