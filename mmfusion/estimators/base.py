@@ -23,6 +23,7 @@ from mmfusion.model.fit import fit
 from mmfusion.model.restore import model_of, state_of
 from mmfusion.model.subjects import Subjects
 from mmfusion.training import TrainingSettings
+from mmfusion.training.precision import single_precision
 
 from ._effects import Effects
 from ._fields import ModelParameters
@@ -79,11 +80,12 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         self._unfit()
         table, judging = self._tables(X, y, eval_set)
         plan = Plan.of(self, table, is_array=table is not X)
-        study = Study.read(plan, table, y, sample_weight, judging)
-        ready = prepare(plan, study)
-        question = Question.of(ready)
-        model, offset = fit(ready)
-        self._keep(model, question.answer(model, offset))
+        with single_precision():
+            study = Study.read(plan, table, y, sample_weight, judging)
+            ready = prepare(plan, study)
+            question = Question.of(ready)
+            model, offset = fit(ready)
+            self._keep(model, question.answer(model, offset))
         return self
 
     def _tables(
@@ -173,7 +175,8 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         table = check_frame(self, X, reset=False)
         subjects = Subjects.read(self.id, table, complete=False)
         model = replace(self.model_, settings=self._settings())
-        return table, model.predictor(table, asked, subjects)
+        with single_precision():
+            return table, model.predictor(table, asked, subjects)
 
     def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
         """Return the columns that a prediction from these modalities needs."""
@@ -246,7 +249,8 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
             If it was saved by another class or another format, is damaged, or holds types that
             are not trusted.
         """
-        return load_estimator(cls, Path(folder))
+        with single_precision():
+            return load_estimator(cls, Path(folder))
 
     def _networks(self) -> dict[str, Network]:
         return self.model_.deep.networks

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.evaluation.features import TableFeatures
+from mmfusion.inputs.rounding import is_constant
 from mmfusion.inputs.times import as_times
 from mmfusion.modalities import Tabular
 from mmfusion.modalities.base import Modality, TableData
@@ -100,7 +101,7 @@ class CoxRidge(BaseEstimator):
         self.modality_ = clone(modality).fit(X)
         numbers = self._numbers(X)
         # A column that is constant in one training fold makes Newton's matrix singular.
-        self._varying = np.flatnonzero(np.ptp(numbers, axis=0) > 0)
+        self._varying = np.flatnonzero(~is_constant(numbers, np.float32))
         if not len(self._varying):
             raise ValueError("CoxRidge needs a column that varies in the training rows. Got none.")
         frame = self._frame(numbers).assign(time=outcome.time, event=outcome.event)

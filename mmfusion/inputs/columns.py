@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.inputs.messages import did_you_mean, nearest, shorten
+from mmfusion.inputs.rounding import rounding_of
 
 __all__ = [
     "column_kind",
@@ -198,6 +199,21 @@ def numeric_matrix(
     ):
         _name_infinite(frame, positions, values)
     return values
+
+
+def column_rounding(frame: pd.DataFrame, columns: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Return what share of its size rounding may move the numbers of each column by.
+
+    By the type in which the table holds them (`rounding_of`).
+    """
+    dtypes = frame.dtypes.to_numpy()[column_positions(frame, columns)]
+    return np.array([rounding_of(_stored(dtype)) for dtype in dtypes], dtype=np.float64)
+
+
+def _stored(dtype: Any) -> Any:
+    """Return the NumPy type of a column's numbers; of objects, float64."""
+    found = getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype))
+    return found if isinstance(found, np.dtype) else np.float64
 
 
 def _as_slice(places: NDArray[np.intp]) -> Any:

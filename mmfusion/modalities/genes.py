@@ -150,14 +150,16 @@ class Genes(Modality):
         labels = self._resolve(frame)
         values = self._read(frame, labels)
         moments = column_moments(values, tail=0.0 if self.clip is None else _TAIL)
-        varies = np.flatnonzero(~moments.constant)
+        # A spread that float32 does not hold divides nothing.
+        constant = moments.constant | (moments.sd < np.finfo(np.float32).tiny)
+        varies = np.flatnonzero(~constant)
         if not len(varies):
             raise ValueError(
                 "Genes needs a column with two values in the training rows. "
                 f"Got one value or none in each of {shorten(labels)} ({len(frame)} rows)."
             )
         if len(varies) < len(labels):
-            flat = [labels[i] for i in np.flatnonzero(moments.constant)]
+            flat = [labels[i] for i in np.flatnonzero(constant)]
             warnings.warn(
                 f"Genes leaves out {len(flat)} of {len(labels)} columns with one value or none in "
                 f"the training rows: {shorten(flat)}.",

@@ -25,6 +25,7 @@ from mmfusion.model.study import Study
 from mmfusion.model.subjects import EACH_ROW, Subjects
 from mmfusion.structured import Design
 from mmfusion.training import TrainingResult, TrainingSettings
+from mmfusion.training.precision import single_precision
 
 __all__ = ["Model", "Ready", "fit", "fit_part", "prepare"]
 
@@ -307,7 +308,7 @@ def fit_part(plan: Plan, study: Study) -> Model:
     KeyboardInterrupt
         Where Ctrl-C ended its training too.
     """
-    with quietly():
+    with quietly(), single_precision():
         model, _ = fit(prepare(plan, study))
     if model.interrupted:
         raise KeyboardInterrupt

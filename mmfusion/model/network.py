@@ -20,6 +20,7 @@ from mmfusion.modalities.base import AbsentData, Modality, ModalityData, Multimo
 from mmfusion.model.features import frozen_features
 from mmfusion.training import TrainingSettings, make_fabric, network_outputs
 from mmfusion.training.inference import chunk_size
+from mmfusion.training.precision import single_precision
 
 __all__ = ["Beside", "DesignUse", "Network", "Start"]
 
@@ -297,18 +298,19 @@ class Network:
         fused : ndarray, shape (n, width)
         present : ndarray of bool, shape (n, len(names))
         """
-        fabric = make_fabric(settings.device, settings.precision, fall_back=True)
-        data = self.transform(frame, fabric.device, settings.precision, only=names)
-        data = data.to(fabric.device)
-        found: list[list[torch.Tensor]] = []
-        self.module.to(fabric.device).eval()
-        chunks = torch.arange(len(frame), device=fabric.device)
-        for rows in chunks.split(settings.micro_batch_size or chunk_size(data)):
-            with fabric.autocast():
-                inputs, there = data.batch(rows, data.present[rows])
-                embeddings, fused = self.module.embed(inputs, there)
-            found.append([fused, *(embeddings[name] for name in names)])
-        self.module.to("cpu")
+        with single_precision():
+            fabric = make_fabric(settings.device, settings.precision, fall_back=True)
+            data = self.transform(frame, fabric.device, settings.precision, only=names)
+            data = data.to(fabric.device)
+            found: list[list[torch.Tensor]] = []
+            self.module.to(fabric.device).eval()
+            chunks = torch.arange(len(frame), device=fabric.device)
+            for rows in chunks.split(settings.micro_batch_size or chunk_size(data)):
+                with fabric.autocast():
+                    inputs, there = data.batch(rows, data.present[rows])
+                    embeddings, fused = self.module.embed(inputs, there)
+                found.append([fused, *(embeddings[name] for name in names)])
+            self.module.to("cpu")
         whole = [torch.cat(column).float().cpu().numpy() for column in zip(*found, strict=True)]
         order = [list(self.modalities).index(name) for name in names]
         present = data.present[:, order].cpu().numpy()
@@ -325,9 +327,10 @@ class Network:
 
         The modalities that are not in `only` are taken as absent.
         """
-        fabric = make_fabric(settings.device, settings.precision, fall_back=True)
-        data = self.transform(subjects, fabric.device, settings.precision, design, only=only)
-        return self.outputs_of(data, settings)
+        with single_precision():
+            fabric = make_fabric(settings.device, settings.precision, fall_back=True)
+            data = self.transform(subjects, fabric.device, settings.precision, design, only=only)
+            return self.outputs_of(data, settings)
 
     def outputs_of(
         self, data: MultimodalData, settings: TrainingSettings
@@ -336,12 +339,13 @@ class Network:
         fabric = make_fabric(settings.device, settings.precision, fall_back=True)
         self.module.to(fabric.device)
         try:
-            outputs = network_outputs(
-                self.module,
-                data.to(fabric.device),
-                settings.micro_batch_size,
-                settings.precision,
-            )
+            with single_precision():
+                outputs = network_outputs(
+                    self.module,
+                    data.to(fabric.device),
+                    settings.micro_batch_size,
+                    settings.precision,
+                )
         finally:
             self.module.to("cpu")
         return outputs.cpu().numpy(), data.present.any(1).cpu().numpy()

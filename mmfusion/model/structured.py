@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.rounding import is_constant
 from mmfusion.model.plan import Plan
 from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.study import Study
@@ -160,7 +161,8 @@ class Structured:
 
     def standardise(self, columns: np.ndarray) -> None:
         """Learn what `network_design` takes off the columns."""
-        self.center, self.spread = columns.mean(0), columns.std(0)
+        self.center = columns.mean(0)
+        self.spread = np.where(is_constant(columns), 0.0, columns.std(0))
 
     def judge(self, deep: np.ndarray, offset: Tensor, head: Head, target: Target) -> None:
         """Keep of the deep predictor what the judging rows believe."""
