@@ -210,16 +210,19 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         Parameters
         ----------
         folder : path
-            Made if it does not exist; replaced if it holds a saved estimator.
+            Made if it does not exist; replaced if it holds a saved estimator. Of a link, what it
+            points to.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
+        OSError
+            If the disk is full, or the folder may not be written.
         ValueError
-            If `folder` holds something else, or a parameter cannot be saved without executable
-            code (an encoder given as a Module or a function), or a level of the formula (a date),
-            or a weight is NaN or infinite.
+            If `folder` holds something else or is the working directory, or a parameter cannot be
+            saved without executable code (an encoder given as a Module or a function), or a level
+            of the formula (a date), or a weight is NaN or infinite.
         """
         check_is_fitted(self)
         save_estimator(self, Path(folder))
@@ -243,8 +246,8 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         FileNotFoundError
             If `folder` holds no saved estimator.
         ValueError
-            If it was saved by another class or another format, is damaged, or holds types that
-            are not trusted.
+            If it was saved by another class or another format, is damaged, mixes files of several
+            models, or holds types that are not trusted.
         """
         return load_estimator(cls, Path(folder))
 

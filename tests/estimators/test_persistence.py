@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import pickle
@@ -51,6 +53,14 @@ def copy_of(folder: Path, to: Path) -> Path:
     for file in folder.iterdir():
         (to / file.name).write_bytes(file.read_bytes())
     return to
+
+
+def sign(folder: Path) -> None:
+    """Write the checksums of the files as they are now: what follows looks behind them."""
+    manifest = json.loads((folder / "model.json").read_text())
+    for name in manifest["sha256"]:
+        manifest["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -155,7 +165,7 @@ def test_an_empty_folder_is_filled(
     assert FusionCox.load(tmp_path / "model").predict(frame).shape == (40,)
 
 
-@pytest.mark.parametrize("what", ["save_file", "_dump_state", "_replace"])
+@pytest.mark.parametrize("what", ["_dump_weights", "_dump_state", "_replace"])
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_save_that_fails_leaves_what_was_there(
     saved: tuple[FusionCox, Path, pd.DataFrame],
@@ -230,6 +240,7 @@ def test_types_that_are_not_trusted_are_refused(
 ) -> None:
     folder = copy_of(saved[1], tmp_path / "model")
     skops.io.dump({"params": {"modalities": Untrusted()}}, folder / "state.skops")
+    sign(folder)
     with pytest.raises(ValueError, match=r"not trusted: \[.*Untrusted"):
         FusionCox.load(folder)
 
@@ -326,6 +337,7 @@ def test_weights_that_do_not_fit(
     weights = load_file(folder / "weights.safetensors")
     change(weights)
     save_file(weights, folder / "weights.safetensors")
+    sign(folder)
     with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
         FusionCox.load(folder)
 
@@ -336,6 +348,7 @@ def test_the_weights_of_another_model(
     folder = copy_of(saved[1], tmp_path / "model")
     make_model("cox", "late", epochs=1).fit(*cohort_for("cox")).save(tmp_path / "late")
     shutil.copy(tmp_path / "late" / "weights.safetensors", folder)
+    sign(folder)
     with pytest.raises(ValueError, match=rf"{folder} is damaged: .*of no model"):
         FusionCox.load(folder)
 
@@ -350,6 +363,9 @@ def test_the_weights_of_another_model(
         ("format", None),
         ("class", []),
         ("history", 3),
+        ("history", {"loss": [1.0]}),
+        ("sha256", None),
+        ("sha256", {}),
     ],
 )
 def test_a_manifest_that_makes_no_sense(
@@ -386,6 +402,7 @@ def test_a_state_that_makes_no_sense(
     else:
         state[key] = value
     skops.io.dump(state, folder / "state.skops")
+    sign(folder)
     with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
         FusionCox.load(folder)
 
@@ -414,6 +431,175 @@ def test_a_model_of_a_gpu_predicts_on_the_cpu_with_a_warning(
     np.testing.assert_array_equal(risk, model.predict(frame))
     with pytest.raises(ValueError, match=r"use device='cpu' or device='auto'"):
         again.fit(*cohort_for("cox"))
+
+
+@pytest.mark.parametrize("name", ["state.skops", "weights.safetensors"])
+def test_a_file_of_another_model_is_refused_by_name(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, name: str
+) -> None:
+    """The other is one of the same make: nothing but the checksum tells them apart."""
+    folder = copy_of(saved[1], tmp_path / "model")
+    make_model("cox", epochs=2, random_state=7).fit(*cohort_for("cox")).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / name, folder)
+    with pytest.raises(ValueError, match=rf"model/{name} is damaged: .*model\.json.*SHA-256"):
+        FusionCox.load(folder)
+    shutil.copy(saved[1] / name, folder)
+    shutil.copy(tmp_path / "other" / "model.json", folder)
+    with pytest.raises(ValueError, match=r"is damaged: .*SHA-256"):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize("name", ["state.skops", "weights.safetensors"])
+def test_one_flipped_bit_is_damage(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, name: str
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1  # of the last weight: it stays finite
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: .*SHA-256"):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "late"])
+def test_the_history_comes_back_to_the_last_bit(fusion: str, tmp_path: Path) -> None:
+    frame, y = cohort_for("regressor")
+    model = make_model("regressor", fusion, epochs=2, learning_rate=1e-11).fit(frame, y)
+    model.history_["odd"] = np.resize([1 / 3, 5e-324, -0.0, np.nan, -np.inf], len(model.history_))
+    model.history_["single"] = model.history_["odd"].astype(np.float32)
+    model.history_["even"] = np.arange(len(model.history_)) % 2 == 0
+    model.save(tmp_path / "model")
+    again = FusionRegressor.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.history_, model.history_, check_exact=True)
+    assert again.history_["odd"].to_numpy().tobytes() == model.history_["odd"].to_numpy().tobytes()
+    refuse = pytest.fail  # what is written is JSON for every reader
+    json.loads((tmp_path / "model" / "model.json").read_text(), parse_constant=refuse)
+
+
+def test_a_model_without_a_network_has_an_empty_history(tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    model = make_model(modalities={}, structured="~ age").fit(frame, y)
+    model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(FusionCox.load(tmp_path / "model").history_, model.history_)
+
+
+STRAY = [".DS_Store", "._model.json", "Thumbs.db", "desktop.ini", ".directory", ".nfs0000001"]
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_stray_files_do_no_harm(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, name: str
+) -> None:
+    model, _, frame = saved
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / name).write_bytes(b"x")  # a folder that someone looked into is empty still
+    model.save(folder)
+    (folder / name).write_bytes(b"x")
+    np.testing.assert_array_equal(FusionCox.load(folder).predict(frame), model.predict(frame))
+    model.save(folder)
+    np.testing.assert_array_equal(FusionCox.load(folder).predict(frame), model.predict(frame))
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_link_stays_and_what_it_points_to_is_replaced(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, existing: bool
+) -> None:
+    model, folder, frame = saved
+    real, link = tmp_path / "disk" / "model-7", tmp_path / "latest"
+    real.parent.mkdir()
+    if existing:
+        copy_of(folder, real)
+        (real / "model.json").write_text("{}")
+    link.symlink_to(real)
+    model.save(link)
+    assert link.is_symlink()
+    assert not real.is_symlink()
+    for place in (link, real):
+        np.testing.assert_array_equal(FusionCox.load(place).predict(frame), model.predict(frame))
+
+
+@pytest.mark.parametrize("place", [".", "", "..", "../empty"])
+def test_the_working_directory_is_not_replaced(
+    saved: tuple[FusionCox, Path, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    model, folder, _ = saved
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"holds, the working dir|is no saved estimator"):
+        model.save(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    copy_of(folder, tmp_path / "model")
+    monkeypatch.chdir(tmp_path / "model")
+    assert FusionCox.load(".").predict(saved[2]).shape == (40,)
+
+
+def test_a_full_disk_is_called_that(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the disk is full: in the folder, in each of the files, in the swap."""
+    model, _, frame = saved
+    folder = tmp_path / "model"
+    model.save(folder)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    places = (
+        (skops.io, "dump"),
+        (Path, "write_bytes"),
+        (Path, "write_text"),
+        (_persistence.tempfile, "mkdtemp"),
+        (_persistence.os, "replace"),
+    )
+    for where, name in places:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, full)
+            with pytest.raises(OSError, match=r"No space left .*not saved.*model'") as caught:
+                model.save(folder)
+        assert caught.value.errno == errno.ENOSPC
+        assert caught.value.filename == str(folder)
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+        np.testing.assert_array_equal(FusionCox.load(folder).predict(frame), model.predict(frame))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+@pytest.mark.parametrize("name", ["state.skops", "weights.safetensors"])
+def test_a_device_that_is_full(
+    saved: tuple[FusionCox, Path, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """What the libraries that write raise is theirs: here they do write."""
+    mkdir = Path.mkdir
+
+    def with_a_full_file(self: Path, *args: Any, **kwargs: Any) -> None:
+        mkdir(self, *args, **kwargs)
+        if self.name == "new":
+            (self / name).symlink_to("/dev/full")
+
+    monkeypatch.setattr(Path, "mkdir", with_a_full_file)
+    with pytest.raises(OSError, match=r"No space left") as caught:
+        saved[0].save(tmp_path / "model")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_may_not_be_read_is_not_called_damaged(
+    saved: tuple[FusionCox, Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(_persistence, "_sha256", denied)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*state\.skops"):
+        FusionCox.load(saved[1])
+    with pytest.raises(FileNotFoundError, match=r"model\.json holds no saved estimator"):
+        FusionCox.load(saved[1] / "model.json")
 
 
 def make_net() -> nn.Module:
