@@ -28,6 +28,8 @@ from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
 from mmfusion.training import Training
 
+from ._plain import at_fault, plain
+
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
@@ -67,7 +69,9 @@ def save_estimator(estimator: Any, folder: Path) -> None:
             params["modalities"] = {n: clone(m) for n, m in estimator.modalities_.items()}
     networks = estimator._networks()
     state = {
-        "params": {**params, "modalities": _plain(params["modalities"], estimator.modalities_)},
+        "params": plain(
+            {**params, "modalities": _plain(params["modalities"], estimator.modalities_)}
+        ),
         "models": {
             name: _plain(network.modalities, network.modalities)
             for name, network in networks.items()
@@ -178,46 +182,64 @@ def _read_history(written: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _plain(modalities: Any, fitted: Mapping[str, Modality]) -> Any:
-    """Return modalities whose parameters any system reads: text for paths, lists for arrays.
+    """Return modalities whose parameters any system reads, see `plain`.
 
     A function that chose the columns is code: the columns of the `fitted` modality take its place.
     """
     if modalities is None:
         return None
-    plain = {}
+    written = {}
     for name, modality in modalities.items():
-        changed: dict[str, Any] = {}
-        for key, value in modality.get_params(deep=False).items():
-            if isinstance(value, os.PathLike):
-                changed[key] = os.fspath(value)
-            elif hasattr(value, "tolist"):  # an array, a Series, an Index
-                changed[key] = value.tolist()
-            elif key == "columns" and callable(value) and name in fitted:
-                changed[key] = list(fitted[name].columns_)
-        plain[name] = copy.copy(modality).set_params(**changed) if changed else modality
-    return plain
+        if callable(getattr(modality, "columns", None)) and name in fitted:
+            modality = copy.copy(modality).set_params(columns=list(fitted[name].columns_))
+        written[name] = plain(modality)
+    return written
 
 
 def _dump_state(state: dict[str, Any], path: Path) -> None:
     import skops.io  # slow to import, and only saving needs it
 
+    unknown: list[str] = []
     try:
         skops.io.dump(state, path)
         unknown = _untrusted(path)
+        error = None
     except OSError:  # the disk's, not the parameters'
         raise
-    except Exception as error:
+    except Exception as raised:  # skops' own, of each kind of value
+        error = raised
+    if error is None and not unknown:
+        return
+    found = at_fault(state["params"], _is_code)
+    if found is not None:
+        name, value = found
         raise ValueError(
-            f"The estimator cannot be saved without executable code: {error}"
+            f"The estimator cannot be saved without executable code: its parameter {name} is "
+            f"{_short(value)}, a {type(value).__module__}.{type(value).__qualname__}. Give text, "
+            "numbers, or lists of them. An encoder given as a Module or a function is code; pickle "
+            "the estimator instead, and load the pickle only where you trust its writer."
         ) from error
-    if unknown:
-        raise ValueError(
-            "The estimator cannot be saved without executable code: its parameters, or the levels "
-            f"of its formula, hold {unknown}. Levels must be text, numbers or intervals of "
-            "numbers: turn them into text with .astype(str). An encoder given as a Module or a "
-            "function is code; pickle the estimator instead, and load the pickle only where you "
-            "trust its writer."
-        )
+    raise ValueError(
+        "The estimator cannot be saved without executable code: its fitted values, or the levels "
+        f"of its formula, hold {error or unknown}. Levels must be text, numbers or intervals of "
+        "numbers: turn them into text with .astype(str)."
+    ) from error
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_code(value: Any) -> bool:
+    """Whether a parameter alone cannot be saved."""
+    import skops.io  # slow to import, and only saving needs it
+
+    try:
+        types = skops.io.get_untrusted_types(data=skops.io.dumps(value))
+    except Exception:  # skops' own, of each kind of value
+        return True
+    return any(name not in TRUSTED for name in types)
 
 
 def _dump_weights(weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import hashlib
 import json
@@ -9,8 +10,11 @@ import os
 import pickle
 import shutil
 import stat
+from collections import deque
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +27,13 @@ from sklearn.base import clone
 from sklearn.compose import make_column_selector
 from torch import nn
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _persistence
+from mmfusion.estimators import (
+    FusionClassifier,
+    FusionCox,
+    FusionDiscreteTime,
+    FusionRegressor,
+    _persistence,
+)
 from mmfusion.modalities import Genes, Image, Tabular
 from mmfusion.training import Callback, Training
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities, predictions
@@ -615,6 +625,79 @@ def test_an_encoder_that_is_code_is_refused_but_pickles(encoder: Any, tmp_path: 
     assert list(tmp_path.iterdir()) == []
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+class Rate(float, enum.Enum):
+    SLOW = 1e-3
+
+
+class Pair(NamedTuple):
+    """A tuple whose class is code."""
+
+    low: float
+    high: float
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({"cuts": range(1, 4)}, [1, 2, 3]),
+        ({"cuts": pd.Series([0.2, 0.5], index=[3, 4])}, [0.2, 0.5]),
+        ({"cuts": pd.Index([0.2, 0.5])}, [0.2, 0.5]),
+        ({"cuts": pd.array([0.25, 0.5], dtype="Float64")}, [0.25, 0.5]),
+        ({"cuts": np.array([0.1, 0.7])}, [0.1, 0.7]),
+        ({"cuts": torch.tensor([0.25, 0.5])}, [0.25, 0.5]),
+        ({"cuts": Pair(0.2, 0.5)}, (0.2, 0.5)),
+        ({"cuts": deque([0.2, 0.5])}, [0.2, 0.5]),
+        ({"device": torch.device("cpu")}, "cpu"),
+        ({"learning_rate": Fraction(1, 1000)}, 1e-3),
+        ({"learning_rate": Rate.SLOW}, 1e-3),
+        ({"modality_dropout": MappingProxyType({"t": 0.0})}, {"t": 0.0}),
+        ({"training": Training(weight_decay=Rate.SLOW)}, 1e-3),
+    ],
+)
+def test_what_fits_is_saved_as_what_it_means(
+    params: dict[str, Any], kept: Any, tmp_path: Path
+) -> None:
+    frame, y = cohort_for("discrete")
+    given = {"n_intervals": 3, "modalities": {"t": Tabular(["age"], hidden=(4,))}, **params}
+    model = make_model("discrete", epochs=1, **given).fit(frame, y)
+    model.save(tmp_path / "model")
+    again = FusionDiscreteTime.load(tmp_path / "model")
+    (name, value), found = next(iter(params.items())), getattr(again, next(iter(params)))
+    assert getattr(model, name) is value  # the user's own is as it was
+    found = found.weight_decay if isinstance(found, Training) else found
+    assert found == kept
+    assert type(found) is type(kept)
+    np.testing.assert_array_equal(predictions(again, frame), predictions(model, frame))
+    refitted = clone(again).fit(frame, y)
+    np.testing.assert_array_equal(predictions(refitted, frame), predictions(model, frame))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            {"cuts": [1.0, Untrusted()]},
+            r"its parameter cuts\[1\] is <.*Untrusted.*, a \S*Untrusted",
+        ),
+        ({"device": Untrusted}, r"its parameter device is .*Untrusted"),
+        ({"modality_dropout": {"t": Untrusted()}}, r"its parameter modality_dropout\['t'\] is"),
+        ({"training": Training(ema=Untrusted())}, r"its parameter training\.ema is"),
+        (
+            {"modalities": {"scan": Image("image", encoder=len)}},
+            r"its parameter modalities\['scan'\]\.encoder is .*len.*pickle",
+        ),
+    ],
+)
+def test_what_cannot_be_saved_is_named(
+    params: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    frame, y = cohort_for("discrete")
+    model = make_model("discrete", modalities={"t": Tabular(["age"])}, epochs=1).fit(frame, y)
+    with pytest.raises(ValueError, match=message):
+        model.set_params(**params).save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def with_bands_and_days() -> tuple[pd.DataFrame, Any]:
