@@ -129,6 +129,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
         self.best_epoch_ = max((result.best_epoch for result in model.results.values()), default=0)
         self.interrupted_ = model.interrupted or (inference is not None and inference.interrupted)
+        self._end_search(self.interrupted_)
         self._expose()
 
     def _expose(self) -> None:
