@@ -131,6 +131,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
         self.best_epoch_ = max((result.best_epoch for result in model.results.values()), default=0)
         self.interrupted_ = model.interrupted or (inference is not None and inference.interrupted)
+        self._end_search(self.interrupted_)
         self._expose()
 
     def _expose(self) -> None:
@@ -213,16 +214,19 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         Parameters
         ----------
         folder : path
-            Made if it does not exist; replaced if it holds a saved estimator.
+            Made if it does not exist; replaced if it holds a saved estimator. Of a link, what it
+            points to.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
+        OSError
+            If the disk is full, or the folder may not be written.
         ValueError
-            If `folder` holds something else, or a parameter cannot be saved without executable
-            code (an encoder given as a Module or a function), or a level of the formula (a date),
-            or a weight is NaN or infinite.
+            If `folder` holds something else or is the working directory, or a parameter cannot be
+            saved without executable code (an encoder given as a Module or a function), or a level
+            of the formula (a date), or a weight is NaN or infinite.
         """
         check_is_fitted(self)
         save_estimator(self, Path(folder))
@@ -246,8 +250,8 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         FileNotFoundError
             If `folder` holds no saved estimator.
         ValueError
-            If it was saved by another class or another format, is damaged, or holds types that
-            are not trusted.
+            If it was saved by another class or another format, is damaged, mixes files of several
+            models, or holds types that are not trusted.
         """
         with single_precision():
             return load_estimator(cls, Path(folder))

@@ -167,6 +167,7 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
         self.history_ = result.history
         self.best_epoch_ = result.best_epoch
         self.interrupted_ = result.interrupted
+        self._end_search(result.interrupted)
         self._expose()
         return self
 
