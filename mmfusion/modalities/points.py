@@ -214,6 +214,7 @@ class Points(Modality):
         points = np.zeros((len(clouds), most, self.n_channels_), dtype=np.float32)
         for row, cloud in enumerate(clouds):
             if cloud is not None:
+                _refuse_overflow(cloud, self.column, frame.index[row])
                 points[row, : len(cloud)] = cloud
         return PointsData(torch.from_numpy(points), torch.from_numpy(counts))
 
@@ -272,6 +273,16 @@ def _is_path(cell: Any) -> bool:
 def _radius(points: NDArray[np.float64]) -> float:
     """Return the root mean square distance from the origin."""
     return float(np.sqrt(np.square(points).sum(axis=1).mean()))
+
+
+def _refuse_overflow(cloud: Cloud, column: Hashable, row: Any) -> None:
+    """Raise ValueError where float32 does not hold a normalised cloud."""
+    largest = float(np.abs(cloud).max())
+    if not largest <= float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"Column {column!r}, row {row!r}: the cloud overflows float32 once it is scaled as the "
+            f"training rows. Got {largest:.3g}."
+        )
 
 
 def _divisor(radius: float, size: float) -> float:

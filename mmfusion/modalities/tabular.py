@@ -19,6 +19,7 @@ from mmfusion.inputs.columns import (
     column_rounding,
     list_labels,
     numeric_matrix,
+    refuse_overflow,
 )
 from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.parameters import check_choice
@@ -205,6 +206,7 @@ class Tabular(Modality):
         np.copyto(values, self.median_, where=missing)
         if self.scale:
             values = (values - self.mean_) / self.scale_
+        refuse_overflow(values, self.numeric_columns_, frame.index, "Tabular: scaled, ")
         indicated = set(self.indicator_columns_)
         codes = self._codes(frame)
         parts = [values, missing[:, [label in indicated for label in self.numeric_columns_]]]

@@ -258,10 +258,10 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
 def _members_of_all(ready: Ready, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the trained networks' predictors of all rows, (n, M, K), and presence (n, M)."""
     study, subjects = ready.study, ready.study.all.subjects
-    outputs = []
+    outputs, rows = [], subjects.table(study.all.table).index
     for name in names:
         one = ready.networks[name]
-        found, there = one.network.outputs_of(one.data, one.settings)
+        found, there = one.network.outputs_of(one.data, one.settings, rows)
         outputs.append((subjects.spread(found), subjects.spread(there)))
     base, basis = ready.structured.pool_base, study.head.deep_basis
     return stack(outputs, len(study.all), base, basis)

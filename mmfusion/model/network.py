@@ -17,6 +17,7 @@ from mmfusion.encoders import Encoder, ReducedEncoder, build_encoder, build_redu
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
+from mmfusion.model.checks import refuse_no_numbers
 from mmfusion.model.features import frozen_features
 from mmfusion.training import TrainingSettings, make_fabric, network_outputs
 from mmfusion.training.inference import chunk_size
@@ -276,6 +277,8 @@ class Network:
             if not encoder.frozen or isinstance(parts[name], AbsentData):
                 continue
             parts[name] = features = frozen_features(encoder, parts[name], device, precision)
+            there = features.present.numpy()
+            refuse_no_numbers(features.numeric.numpy(), there, frame.index, "encoder", [name])
             if fit_rows is not None:
                 train = features.take(torch.from_numpy(fit_rows))
                 values = train.numeric[train.present]
@@ -314,6 +317,9 @@ class Network:
         whole = [torch.cat(column).float().cpu().numpy() for column in zip(*found, strict=True)]
         order = [list(self.modalities).index(name) for name in names]
         present = data.present[:, order].cpu().numpy()
+        for number, name in enumerate(names):
+            refuse_no_numbers(whole[1 + number], present[:, number], frame.index, "encoder", [name])
+        refuse_no_numbers(whole[0], np.asarray(present.any(axis=1)), frame.index, "network", names)
         return dict(zip(names, whole[1:], strict=True)), whole[0], present
 
     def outputs(
@@ -330,12 +336,18 @@ class Network:
         with single_precision():
             fabric = make_fabric(settings.device, settings.precision, fall_back=True)
             data = self.transform(subjects, fabric.device, settings.precision, design, only=only)
-            return self.outputs_of(data, settings)
+            return self.outputs_of(data, settings, subjects.index)
 
     def outputs_of(
-        self, data: MultimodalData, settings: TrainingSettings
+        self, data: MultimodalData, settings: TrainingSettings, rows: pd.Index
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `outputs` returns of subjects whose tensors are there."""
+        """Return what `outputs` returns of subjects whose tensors are there.
+
+        Raises
+        ------
+        ValueError
+            If the network says NaN or infinity of one that it sees: the first is named by `rows`.
+        """
         fabric = make_fabric(settings.device, settings.precision, fall_back=True)
         self.module.to(fabric.device)
         try:
@@ -348,7 +360,9 @@ class Network:
                 )
         finally:
             self.module.to("cpu")
-        return outputs.cpu().numpy(), data.present.any(1).cpu().numpy()
+        found, present = outputs.cpu().numpy(), data.present.any(1).cpu().numpy()
+        refuse_no_numbers(found, present, rows, "network", list(self.modalities))
+        return found, present
 
 
 def _without_pretrained(modality: Modality) -> Modality:

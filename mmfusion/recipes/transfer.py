@@ -16,6 +16,7 @@ from mmfusion.fusion import JointFusion
 from mmfusion.inputs.columns import take_column
 from mmfusion.inputs.messages import name_rows
 from mmfusion.modalities import Image
+from mmfusion.model.checks import refuse_no_numbers
 from mmfusion.model.features import frozen_features
 from mmfusion.training.precision import single_precision
 
@@ -117,4 +118,7 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise ValueError(f"Rows without an image: {name_rows(X, ~part.present.numpy())}.")
         with single_precision():
             features = frozen_features(self.encoder_, part, torch.device("cpu"), "32-true")
+        refuse_no_numbers(
+            features.numeric.numpy(), part.present.numpy(), X.index, "encoder", ["image"]
+        )
         return features.numeric.numpy()
