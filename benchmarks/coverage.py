@@ -53,9 +53,9 @@ EFFECT = {"a": 0.5, "b": 0.0, "c": 0.5, "d": 0.5}
 METHODS = {
     "cross_fit": '`inference="cross_fit"`',
     "double_ml": '`inference="double_ml"`',
-    "model": '`inference="model"`',
+    "model": "networks taken as known",
     "wide_deep": "Wide & Deep, trained by AdamW alone",
-    "unadjusted": "treatment alone",
+    "unadjusted": 'treatment alone: `inference="model"`',
     "oracle": "prognosis known",
 }
 COLUMNS = [

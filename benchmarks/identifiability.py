@@ -124,7 +124,8 @@ def simulate(n: int, seed: int, trainings: list[str]) -> list[dict[str, Any]]:
                 more["overlap"] = overlap(model, frame, y)
                 more["change"] = float(np.abs(predicted[1] - predicted[0]).max())
             name = f"orthogonalization={how!r}"
-            record(name, training, model.effects_.loc["x", "coef"], **more)
+            beside = model.model_.structured.final  # predictions are made of it
+            record(name, training, beside.coef[beside.names.index("x")], **more)
     record(WIDE_AND_DEEP, "100 steps", wide_and_deep(frame, y, seed))
     return records
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from mmfusion.inputs.times import as_times
 from mmfusion.survival import surv
 
 __all__ = ["SCALE", "SHAPE", "WeibullTimes", "WeibullTruth", "draw_times"]
@@ -44,7 +45,7 @@ class WeibullTruth:
 
     def cumulative_hazard_function(self, times: np.ndarray) -> pd.DataFrame:
         """Return the true cumulative hazard: a row a patient, a column a time (months)."""
-        grid = np.atleast_1d(np.asarray(times, np.float64))
+        grid = np.atleast_1d(as_times("times", times))
         baseline = (grid / self.scale) ** self.shape
         hazard = np.exp(self.log_hazard["total"].to_numpy())[:, None] * baseline
         return pd.DataFrame(hazard, index=self.log_hazard.index, columns=grid)

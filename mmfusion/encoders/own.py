@@ -14,13 +14,13 @@ _ROWS = 2
 
 
 def check_module(module: Any) -> nn.Module:
-    """Return `module`; raise TypeError unless it is a ``torch.nn.Module``."""
+    """Return `module` in float32; raise TypeError unless it is a ``torch.nn.Module``."""
     if not isinstance(module, nn.Module):
         raise TypeError(
             "The encoder parameter, as a function, must return a torch.nn.Module. "
             f"Got {type(module).__name__}."
         )
-    return module
+    return module.float()
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from mmfusion.encoders.base import Encoder
 from mmfusion.encoders.scaler import FeatureScaler
+from mmfusion.inputs.rounding import is_constant
 
 __all__ = ["OneHotEncoder", "ReducedEncoder"]
 
@@ -108,7 +109,9 @@ class ReducedEncoder(Encoder):
             best = torch.argsort(scores, descending=True, stable=True)
             self.chosen = best[: self._count(values.shape[1])].sort().values
         values = values[:, self.chosen]
-        varies = bool((values != values[:1]).any())  # of one row there are no directions
+        varies = not is_constant(
+            values.cpu().float().numpy()
+        ).all()  # of one row there are no directions
         if not varies:
             self.chosen = self.chosen[:1]
             values = values[:, :1]

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmfusion.inputs.parameters import is_count, is_number
+from mmfusion.inputs.rounding import rounding_of
 from mmfusion.modalities._moments import column_moments
 
 __all__ = ["FeatureScaler"]
@@ -71,9 +73,10 @@ class FeatureScaler(nn.Module):
         from sklearn.decomposition import PCA  # slow to import, and few need it
 
         values = features.detach().cpu().double()
-        moments = column_moments(values.numpy())
+        moments = column_moments(values.numpy(), rounding=rounding_of(np.float32))
         sd = torch.from_numpy(moments.sd)
         sd[torch.from_numpy(moments.constant)] = torch.inf
+        sd[sd < torch.finfo(torch.float32).tiny] = torch.inf
         self.mean.copy_(torch.from_numpy(moments.mean))
         self.factor.copy_(1.0 / sd)
         if self.n_components is None:

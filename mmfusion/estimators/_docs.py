@@ -19,9 +19,10 @@ fusion : str, JointFusion, EarlyFusion or LateFusion, default="concat"
     ("concat", "gated", "attention", ...) for joint fusion, or one of these objects.
 structured : str or dict of str to str, optional
     Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
-    then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
-    ``modalities={}`` it is the whole model: the classical one. With several parameters (classes
-    but the first) a dict has a formula for each; a parameter that it leaves out is constant.
+    then beside the networks, which are trained with its predictor as an offset
+    (`mmfusion.structured.Formula`). With ``modalities={}`` it is the whole model: the classical
+    one. With several parameters (classes but the first) a dict has a formula for each; a
+    parameter that it leaves out is constant.
 head : {"additive", "nonlinear"}, default="additive"
     Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
     it adds one interpretable number a row; or of the formula's columns too, which then may
@@ -34,8 +35,10 @@ orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_h
     as they are (Law, Paige & Russell 2019). None fits the coefficients beside the networks'
     predictor as it is: they then say what the networks happen not to.
 inference : {"model", "robust", "cross_fit", "double_ml"}, default="model"
-    Where the standard errors come from. "model": the information of the likelihood given the
-    networks. "robust": the sandwich. "cross_fit": the information beside the predictor, with a
+    Which effects are reported. "model": the coefficients of the classical model of the formula,
+    not adjusted for the modalities, and the information of its likelihood (with
+    ``orthogonalization=None``: beside the networks, taken as known). "robust": the same
+    coefficients, and the sandwich. "cross_fit": adjusted, beside the predictor, with a
     coefficient of its own, of networks that did not see the row, of five folds: the one to
     report of a randomised treatment, at five more fits. "double_ml", of `FusionRegressor` and
     a `FusionClassifier` of two classes: see `treatment`.

@@ -35,13 +35,21 @@ class Effects:
 
     @property
     def effects_(self) -> pd.DataFrame:
-        """Effects of the structured terms given all else, the deep part included.
+        """Effects of the structured terms; ``effects_.attrs["estimand"]`` says which they are.
+
+        Those of the classical model of the formula alone, not adjusted for the modalities; given
+        what the networks explain with ``inference="cross_fit"``, for the treatment of
+        ``"double_ml"``, and with ``orthogonalization=None``. Predictions move by other numbers
+        where the networks share something with the columns.
 
         Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
         is a hazard or odds ratio, se, lower and upper of a 95 % interval (and exp of these), z, p;
         edf and chi2 of smooth terms.
         """
-        return self._reported().effects.copy()
+        reported = self._reported()
+        table = reported.effects.copy()
+        table.attrs["estimand"] = reported.estimand
+        return table
 
     @property
     def covariance_(self) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.parameters import check_number
+from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.model.roles import role_column
 from mmfusion.survival import check_survival
@@ -158,6 +159,7 @@ class SurvivalPredictions:
         -------
         ndarray of float64, shape (n,)
         """
+        check_clock("horizon", horizon)
         check_number("horizon", horizon, 0, open_ends="low and high")
         return self._times("restricted_mean", X, horizon, modalities)
 
@@ -196,7 +198,7 @@ class SurvivalPredictions:
 
 
 def _check_times(times: Any) -> np.ndarray:
-    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    times = np.atleast_1d(as_times("times", times))
     if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (times < 0).any():
         raise ValueError(
             "The times parameter must hold finite times, none negative. Got "

@@ -23,6 +23,7 @@ from mmfusion.model.fit import fit
 from mmfusion.model.restore import model_of, state_of
 from mmfusion.model.subjects import Subjects
 from mmfusion.training import TrainingSettings
+from mmfusion.training.precision import single_precision
 
 from ._effects import Effects
 from ._fields import ModelParameters
@@ -79,11 +80,12 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         self._unfit()
         table, judging = self._tables(X, y, eval_set)
         plan = Plan.of(self, table, is_array=table is not X)
-        study = Study.read(plan, table, y, sample_weight, judging)
-        ready = prepare(plan, study)
-        question = Question.of(ready)
-        model, offset = fit(ready)
-        self._keep(model, question.answer(model, offset))
+        with single_precision():
+            study = Study.read(plan, table, y, sample_weight, judging)
+            ready = prepare(plan, study)
+            question = Question.of(ready)
+            model, offset = fit(ready)
+            self._keep(model, question.answer(model, offset))
         return self
 
     def _tables(
@@ -129,6 +131,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()
         self.best_epoch_ = max((result.best_epoch for result in model.results.values()), default=0)
         self.interrupted_ = model.interrupted or (inference is not None and inference.interrupted)
+        self._end_search(self.interrupted_)
         self._expose()
 
     def _expose(self) -> None:
@@ -173,7 +176,8 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         table = check_frame(self, X, reset=False)
         subjects = Subjects.read(self.id, table, complete=False)
         model = replace(self.model_, settings=self._settings())
-        return table, model.predictor(table, asked, subjects)
+        with single_precision():
+            return table, model.predictor(table, asked, subjects)
 
     def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
         """Return the columns that a prediction from these modalities needs."""
@@ -210,16 +214,19 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         Parameters
         ----------
         folder : path
-            Made if it does not exist; replaced if it holds a saved estimator.
+            Made if it does not exist; replaced if it holds a saved estimator. Of a link, what it
+            points to.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
+        OSError
+            If the disk is full, or the folder may not be written.
         ValueError
-            If `folder` holds something else, or a parameter cannot be saved without executable
-            code (an encoder given as a Module or a function), or a level of the formula (a date),
-            or a weight is NaN or infinite.
+            If `folder` holds something else or is the working directory, or a parameter cannot be
+            saved without executable code (an encoder given as a Module or a function), or a level
+            of the formula (a date), or a weight is NaN or infinite.
         """
         check_is_fitted(self)
         save_estimator(self, Path(folder))
@@ -243,10 +250,11 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         FileNotFoundError
             If `folder` holds no saved estimator.
         ValueError
-            If it was saved by another class or another format, is damaged, or holds types that
-            are not trusted.
+            If it was saved by another class or another format, is damaged, mixes files of several
+            models, or holds types that are not trusted.
         """
-        return load_estimator(cls, Path(folder))
+        with single_precision():
+            return load_estimator(cls, Path(folder))
 
     def _networks(self) -> dict[str, Network]:
         return self.model_.deep.networks

@@ -36,11 +36,11 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
     {modalities, fusion}
     structured : str, optional
         Formula of the structured part, ``"treatment + s(age) + C(stage)"``: fitted exactly first,
-        then beside the networks, which learn what it leaves (`mmfusion.structured.Formula`). With
-        ``modalities={}`` it is the whole model: the classical one, a regression of grouped times
-        whose intervals have a baseline each and share their effects, unless a term reads the time
-        of the interval: ``"x + x:t"``, ``"tv(x)"``. With the losses of hazards
-        ("logistic_hazard", "pc_hazard", "multisurv").
+        then beside the networks, which are trained with its predictor as an offset
+        (`mmfusion.structured.Formula`). With ``modalities={}`` it is the whole model: the classical
+        one, a regression of grouped times whose intervals have a baseline each and share their
+        effects, unless a term reads the time of the interval: ``"x + x:t"``, ``"tv(x)"``. With the
+        losses of hazards ("logistic_hazard", "pc_hazard", "multisurv").
     {head, orthogonalization, inference, id, cluster, auxiliary,
     pretrained, pretrained_lr_scale, modality_dropout, epochs, batch_size,
     learning_rate, patience, validation_fraction, training, device, verbose, random_state}

@@ -29,6 +29,7 @@ from mmfusion.model.learning import prepare_network
 from mmfusion.model.subjects import EACH_ROW
 from mmfusion.objectives import Objective, Reconstruction, check_objectives
 from mmfusion.training import TrainingSettings
+from mmfusion.training.precision import single_precision
 
 from ._docs import documented
 from ._fitted import Fitted
@@ -150,21 +151,23 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
         study = Study.without_outcome(
             head, sample, self.random_state, self.validation_fraction if stops else None
         )
-        network = Network(modalities, self._strategy())
-        with Draws(int(study.rng.integers(2**31)), settings.device)():
-            beside = Beside(torch.zeros(len(table), 1, dtype=torch.float64))
-            prepared = prepare_network(
-                network, study, settings, beside, objectives=objectives, alone=True
-            )
-            if study.judging is not None:
-                known = sources(network.module, network.modalities)
-                held = prepared.data.present.cpu()[torch.from_numpy(study.judging)]
-                refuse_blind(objectives, known, held, settings)
-            result = prepared.train()
+        with single_precision():
+            network = Network(modalities, self._strategy())
+            with Draws(int(study.rng.integers(2**31)), settings.device)():
+                beside = Beside(torch.zeros(len(table), 1, dtype=torch.float64))
+                prepared = prepare_network(
+                    network, study, settings, beside, objectives=objectives, alone=True
+                )
+                if study.judging is not None:
+                    known = sources(network.module, network.modalities)
+                    held = prepared.data.present.cpu()[torch.from_numpy(study.judging)]
+                    refuse_blind(objectives, known, held, settings)
+                result = prepared.train()
         self.model_: Network = network
         self.history_ = result.history
         self.best_epoch_ = result.best_epoch
         self.interrupted_ = result.interrupted
+        self._end_search(result.interrupted)
         self._expose()
         return self
 
@@ -340,7 +343,8 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
         FusionPretrainer
             Fitted.
         """
-        return load_estimator(cls, Path(folder))
+        with single_precision():
+            return load_estimator(cls, Path(folder))
 
     def _networks(self) -> dict[str, Network]:
         return {"model": self.model_}

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.metaestimators import available_if
 
+from mmfusion.inputs.times import as_times
 from mmfusion.modalities.base import Modality
 from mmfusion.survival import check_survival, kaplan_meier
 
@@ -91,7 +92,7 @@ class SingleModality(MetaEstimatorMixin, BaseEstimator):
     ) -> pd.DataFrame:
         """Return survival curves, Kaplan-Meier's where the modality is lacking."""
         present = self.modality_.present(X)
-        grid = np.asarray(times, dtype=np.float64)
+        grid = as_times("times", times)
         values = np.tile(self._curve(grid), (len(X), 1))
         if present.any():
             values[present] = self.estimator_.predict_survival_function(X[present], times=grid)

@@ -15,6 +15,7 @@ from mmfusion.heads.base import Head, Monitor, Target
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.missing import refuse_missing
 from mmfusion.heads.weights import check_weights
+from mmfusion.inputs.rounding import nothing_but_rounding
 
 __all__ = ["GaussianHead", "GaussianTarget"]
 
@@ -98,7 +99,7 @@ class GaussianHead(Head[GaussianTarget]):
         values, weight = target.value.cpu().numpy(), target.weight.cpu().numpy()
         self.center_ = float(np.average(values, weights=weight))
         self.spread_ = float(np.sqrt(np.average((values - self.center_) ** 2, weights=weight)))
-        if not self.spread_ > 0:  # a constant outcome: every spread is right
+        if nothing_but_rounding(self.spread_, np.abs(values).max()):  # every spread is right
             self.spread_ = 1.0
 
     def relearn(self, target: GaussianTarget) -> Self:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.inputs.messages import did_you_mean, nearest, shorten
+from mmfusion.inputs.rounding import rounding_of
 
 __all__ = [
     "column_kind",
@@ -198,6 +199,46 @@ def numeric_matrix(
     ):
         _name_infinite(frame, positions, values)
     return values
+
+
+def refuse_overflow(
+    values: NDArray[Any], labels: Sequence[Any], index: pd.Index, what: str
+) -> None:
+    """Raise ValueError for numbers that are not finite in float32, naming column and row.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, len(labels))
+        As networks read them, without missing ones.
+    labels : sequence
+        Names of the columns.
+    index : Index
+        Labels of the rows.
+    what : str
+        What made them, at the start of the message: "Tabular: scaled, ".
+    """
+    if values.size and not (values.max() <= _LARGEST and values.min() >= -_LARGEST):
+        row, place = np.argwhere(~(np.abs(values) <= _LARGEST))[0]
+        raise ValueError(
+            f"{what}column {labels[place]!r} overflows float32 in row {shorten(index[[row]])}: "
+            f"it is {values[row, place]:.3g} there, and must be within {_LARGEST:.3g}. Look for a "
+            "wrong value, or one of another unit than in the training rows."
+        )
+
+
+def column_rounding(frame: pd.DataFrame, columns: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Return what share of its size rounding may move the numbers of each column by.
+
+    By the type in which the table holds them (`rounding_of`).
+    """
+    dtypes = frame.dtypes.to_numpy()[column_positions(frame, columns)]
+    return np.array([rounding_of(_stored(dtype)) for dtype in dtypes], dtype=np.float64)
+
+
+def _stored(dtype: Any) -> Any:
+    """Return the NumPy type of a column's numbers; of objects, float64."""
+    found = getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype))
+    return found if isinstance(found, np.dtype) else np.float64
 
 
 def _as_slice(places: NDArray[np.intp]) -> Any:

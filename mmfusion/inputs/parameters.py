@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from mmfusion.inputs.messages import did_you_mean
 
 __all__ = [
@@ -18,15 +20,18 @@ __all__ = [
     "is_number",
 ]
 
+#: What Python or NumPy calls an integer, and nobody else.
+NO_NUMBERS = (bool, np.timedelta64)
+
 
 def is_number(value: Any) -> bool:
     """Return whether `value` is a real number and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, NO_NUMBERS)
 
 
 def is_count(value: Any, least: int = 1) -> bool:
     """Return whether `value` is an integer of at least `least`, and no bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+    return isinstance(value, Integral) and not isinstance(value, NO_NUMBERS) and int(value) >= least
 
 
 def check_number(

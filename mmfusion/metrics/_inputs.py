@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.times import as_times
+
 __all__ = ["check_probabilities", "check_risk", "check_survival_table", "check_times"]
 
 #: Rounding of float32 predictions may leave [0, 1] by this much.
@@ -31,8 +33,8 @@ def check_risk(risk: Any, n: int, n_times: int | None = None) -> np.ndarray:
 
 
 def check_times(times: Any) -> np.ndarray:
-    """Return times as float64: finite, not negative, strictly increasing."""
-    values = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    """Return times as float64: finite, not negative, strictly increasing, no dates or durations."""
+    values = np.atleast_1d(as_times("times", times))
     if values.ndim != 1 or not len(values):
         raise ValueError(
             "The times parameter must be a non-empty array of one dimension. "
@@ -53,7 +55,9 @@ def check_survival_table(survival: Any, times: Any, n: int) -> tuple[np.ndarray,
     """
     if isinstance(survival, pd.DataFrame):
         columns = check_times(survival.columns)
-        if times is not None and not np.array_equal(columns, np.atleast_1d(times)):
+        if times is not None and not np.array_equal(
+            columns, np.atleast_1d(as_times("times", times))
+        ):
             raise ValueError(
                 "The times parameter must equal the columns of the survival DataFrame, or be left "
                 f"out. Got {np.size(times)} times and {len(columns)} columns that differ."

@@ -9,6 +9,7 @@ import numpy as np
 from mmfusion.metrics._inputs import check_risk, check_times
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
 from mmfusion.survival import check_survival, kaplan_meier
+from mmfusion.survival.outcome import snap
 
 __all__ = ["DynamicAUC", "cumulative_dynamic_auc"]
 
@@ -61,7 +62,7 @@ def cumulative_dynamic_auc(y_train: Any, y_test: Any, risk: Any, times: Any) -> 
     """
     y = check_survival(y_test, name="y_test")
     refuse_delayed(y, "The cumulative/dynamic AUC")
-    grid = check_times(times)
+    grid = snap(check_times(times), np.unique(y.time))
     risk = check_risk(risk, len(y), len(grid))
     case = y.event & (y.time <= grid[-1])
     weight = np.zeros(len(y))

@@ -10,6 +10,7 @@ from scipy import integrate
 from mmfusion.metrics._inputs import check_survival_table
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
 from mmfusion.survival import check_survival
+from mmfusion.survival.outcome import snap
 
 __all__ = ["brier_score", "integrated_brier_score"]
 
@@ -74,6 +75,7 @@ def brier_score(
     y = check_survival(y_test, name="y_test", require_events=False)
     refuse_delayed(y, "The Brier score")
     grid, table = check_survival_table(survival, times, len(y))
+    grid = snap(grid, np.unique(y.time))
     weights = CensoringWeights(y_train, events_first=convention != "pycox")
     # Only who has an event by the last time needs the weight of an event.
     counted = y.event & (y.time <= grid[-1])

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.times import check_clock
 from mmfusion.inputs.weights import check_weights
 from mmfusion.metrics._inputs import check_risk, check_survival_table
 from mmfusion.metrics._ranks import count_below
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
 from mmfusion.survival import Survival, check_survival
+from mmfusion.survival.outcome import snap
 
 __all__ = ["concordance_index", "concordance_index_antolini", "concordance_index_uno"]
 
@@ -109,6 +111,9 @@ def concordance_index_uno(y_train: Any, y_test: Any, risk: Any, tau: float | Non
     refuse_delayed(outcome, "Uno's concordance index")
     n = len(outcome)
     pairs = _count_pairs(outcome, check_risk(risk, n), np.zeros(n, dtype=np.intp))
+    if tau is not None:
+        check_clock("tau", tau)
+        tau = float(snap(np.array([tau], dtype=np.float64), np.unique(outcome.time))[0])
     time = outcome.time[pairs.row]
     weight = np.zeros(len(time))
     counts = np.ones(len(time), dtype=bool) if tau is None else time < tau
@@ -168,6 +173,7 @@ def concordance_index_antolini(
     outcome = check_survival(y)
     refuse_delayed(outcome, "Antolini's concordance index")
     grid, table = check_survival_table(survival, times, len(outcome))
+    grid = snap(grid, np.unique(outcome.time))
     order = np.lexsort((~outcome.event, outcome.time))  # events before censorings at one time
     time, event = outcome.time[order], outcome.event[order]
     # A first column of ones is the survival before the grid; a row a time is read faster.

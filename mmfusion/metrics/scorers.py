@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.inputs.parameters import check_choice
+from mmfusion.inputs.times import check_clock
 from mmfusion.metrics._inputs import check_times
 from mmfusion.metrics.auc import cumulative_dynamic_auc
 from mmfusion.metrics.brier import integrated_brier_score
@@ -83,9 +84,11 @@ class SurvivalScorer:
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
         """Score the predictions of a fitted estimator."""
-        outcome = check_survival(y)
+        # The Brier score counts the living too: it is defined where nobody had an event.
+        outcome = check_survival(y, require_events=self.metric != "ibs")
         train = outcome if self.y_train is None else self.y_train
-        strata = _strata_of(estimator, X)
+        model, seen = _within(estimator, X)
+        strata = _strata_of(model, seen)
         if self.metric == "harrell":
             return concordance_index(outcome, estimator.predict(X), strata=strata)
         if strata is not None and self.metric in ("uno", "auc"):
@@ -98,12 +101,12 @@ class SurvivalScorer:
             return concordance_index_uno(train, outcome, estimator.predict(X), tau)
         if self.metric == "antolini":
             times = np.unique(outcome.time[outcome.event]) if self.times is None else self.times
-            survival = estimator.predict_survival_function(X, times=times)
+            survival = model.predict_survival_function(seen, times=times)
             return concordance_index_antolini(outcome, np.asarray(survival), times)
         times = evaluation_times(train) if self.times is None else self.times
         if self.metric == "auc":
             return cumulative_dynamic_auc(train, outcome, estimator.predict(X), times).mean
-        survival = np.asarray(estimator.predict_survival_function(X, times=times))
+        survival = np.asarray(model.predict_survival_function(seen, times=times))
         return -integrated_brier_score(train, outcome, survival, times)
 
 
@@ -117,8 +120,9 @@ def make_survival_scorer(
     metric : {"harrell", "uno", "antolini", "auc", "ibs"}
         "harrell", "uno" and "auc" (its mean over `times`) score ``estimator.predict(X)``;
         "antolini" (ties "adjusted") and "ibs", the integrated Brier score, score
-        ``estimator.predict_survival_function(X, times=...)``. The Brier score is returned as its
-        negative, so that higher is better everywhere.
+        ``estimator.predict_survival_function(X, times=...)``, also of a model at the end of a
+        Pipeline or in a search. The Brier score is returned as its negative, so that higher is
+        better everywhere; it alone is defined where none of the scored rows had an event.
     times : array-like of float, optional
         For "auc", "ibs" and "antolini". By default `evaluation_times` of `y_train`, and for
         "antolini" the event times of the rows that are scored. Give them where scores are to be
@@ -151,29 +155,35 @@ def make_survival_scorer(
     'ibs'
     """
     check_choice("metric", metric, METRICS)
+    if tau is not None:
+        check_clock("tau", tau)
     return SurvivalScorer(
         metric,
         None if times is None else check_times(times),
         tau,
-        None if y_train is None else check_survival(y_train, name="y_train"),
+        None if y_train is None else check_survival(y_train, name="y_train", require_events=False),
     )
 
 
-def _strata_of(estimator: Any, X: Any) -> np.ndarray | None:
-    """Return the stratum of each row, where the model in searches and pipelines has strata."""
+def _within(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """Return the model in searches and pipelines, and the rows as it sees them.
+
+    Neither a Pipeline nor a search passes on curves (or it does, without their times, where
+    another library has added that to it).
+    """
     from sklearn.pipeline import Pipeline  # slow to import
 
-    before = []
     while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
         if not isinstance(estimator, Pipeline):
             estimator = estimator.best_estimator_
             continue
         if len(estimator) > 1:
-            before.append(estimator[:-1])
+            X = estimator[:-1].transform(X)
         estimator = estimator[-1]
-    name = getattr(estimator, "strata", None)
-    if name is None:
-        return None
-    for steps in before:  # the model sees the columns that they return
-        X = steps.transform(X)
-    return np.asarray(pd.DataFrame(X)[name])
+    return estimator, X
+
+
+def _strata_of(model: Any, X: Any) -> np.ndarray | None:
+    """Return the stratum of each row, where the model has strata."""
+    name = getattr(model, "strata", None)
+    return None if name is None else np.asarray(pd.DataFrame(X)[name])

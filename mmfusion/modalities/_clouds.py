@@ -75,10 +75,11 @@ def _checked(array: NDArray[Any], what: str) -> Cloud:
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{what} must hold numbers. Got {array.dtype}")
     cloud = array.astype(np.float64)
-    bad = ~np.isfinite(cloud).all(axis=1)
+    bad = ~(np.abs(cloud) <= np.finfo(np.float32).max).all(axis=1)
     if bad.any():
         point = int(np.flatnonzero(bad)[0])
+        beyond = ", beyond float32" if np.isfinite(cloud[point]).all() else ""
         raise ValueError(
-            f"{what} must hold finite numbers. Got {cloud[point].tolist()} in point {point}"
+            f"{what} must hold finite numbers. Got {cloud[point].tolist()} in point {point}{beyond}"
         )
     return cloud

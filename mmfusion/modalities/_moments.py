@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from mmfusion.inputs.rounding import rounding_of
 
 __all__ = ["Moments", "column_moments"]
 
@@ -18,11 +20,13 @@ class Moments(NamedTuple):
 
     median: NDArray[np.float64]
     mean: NDArray[np.float64]
-    sd: NDArray[np.float64]  #: with n (not n - 1) in the denominator; exactly 0 if constant
-    constant: NDArray[np.bool_]  #: one distinct value, or none
+    sd: NDArray[np.float64]  #: with n (not n - 1) in the denominator; 0 or rounding if constant
+    constant: NDArray[np.bool_]  #: one value up to rounding, or none
 
 
-def column_moments(values: NDArray[Any], tail: float = 0.0) -> Moments:
+def column_moments(
+    values: NDArray[Any], tail: float = 0.0, rounding: ArrayLike | None = None
+) -> Moments:
     """Return the moments of each column over its values that are not NaN.
 
     Parameters
@@ -33,6 +37,9 @@ def column_moments(values: NDArray[Any], tail: float = 0.0) -> Moments:
         value inside it: winsorised moments (Tukey, 1962). Rounded up, so that one outlier is
         caught in any number of rows. A column whose values are all one but for the tails (a rare
         mutation) has nothing left to measure then: its plain moments are returned.
+    rounding : float or array-like of shape (n_columns,), optional
+        A column whose range is at most this share of its largest size is constant; by default
+        what the dtype of `values` says (`mmfusion.inputs.rounding`).
 
     Returns
     -------
@@ -41,6 +48,7 @@ def column_moments(values: NDArray[Any], tail: float = 0.0) -> Moments:
     n_rows, n_columns = values.shape
     out = np.full((3, n_columns), np.nan)
     constant = np.ones(n_columns, dtype=bool)
+    share = np.broadcast_to(rounding_of(values.dtype) if rounding is None else rounding, n_columns)
     for start in range(0, n_columns if n_rows else 0, _CHUNK):
         block = np.sort(values[:, start : start + _CHUNK].T, axis=1)  # NaN last
         counts = n_rows - np.isnan(block).sum(axis=1)
@@ -53,7 +61,9 @@ def column_moments(values: NDArray[Any], tail: float = 0.0) -> Moments:
         lowest, highest = block[:, 0].copy(), block[pick, counts - 1]
         cut = np.ceil(tail * (counts - 1)).astype(int)
         low, high = block[pick, cut], block[pick, counts - 1 - cut]
-        degenerate = low >= high
+        columns = start + np.flatnonzero(some)
+        size = share[columns] * np.maximum(np.abs(lowest), np.abs(highest))
+        degenerate = high - low <= share[columns] * np.maximum(np.abs(low), np.abs(high))
         low, high = np.where(degenerate, lowest, low), np.where(degenerate, highest, high)
         # Sums start from a value of the column itself: exact for constant columns, and no
         # cancellation where the mean is large beside the spread.
@@ -66,9 +76,9 @@ def column_moments(values: NDArray[Any], tail: float = 0.0) -> Moments:
         moved -= shift[:, None]
         if beyond is not None:
             moved[beyond] = 0.0
-        columns = start + np.flatnonzero(some)
         out[0, columns] = median
         out[1, columns] = low + shift
         out[2, columns] = np.sqrt(np.einsum("ij,ij->i", moved, moved) / counts)
-        constant[columns] = lowest == highest
+        # A spread that no number can hold (its square is 0) divides nothing either.
+        constant[columns] = (highest - lowest <= size) | ~(out[2, columns] > 0)
     return Moments(out[0], out[1], out[2], constant)

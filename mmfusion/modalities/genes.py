@@ -15,7 +15,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.inputs.columns import column_positions, list_labels, numeric_matrix
+from mmfusion.inputs.columns import (
+    column_positions,
+    list_labels,
+    numeric_matrix,
+    refuse_overflow,
+)
 from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.parameters import is_number
 from mmfusion.inputs.table import require_frame
@@ -150,14 +155,16 @@ class Genes(Modality):
         labels = self._resolve(frame)
         values = self._read(frame, labels)
         moments = column_moments(values, tail=0.0 if self.clip is None else _TAIL)
-        varies = np.flatnonzero(~moments.constant)
+        # A spread that float32 does not hold divides nothing.
+        constant = moments.constant | (moments.sd < np.finfo(np.float32).tiny)
+        varies = np.flatnonzero(~constant)
         if not len(varies):
             raise ValueError(
                 "Genes needs a column with two values in the training rows. "
                 f"Got one value or none in each of {shorten(labels)} ({len(frame)} rows)."
             )
         if len(varies) < len(labels):
-            flat = [labels[i] for i in np.flatnonzero(moments.constant)]
+            flat = [labels[i] for i in np.flatnonzero(constant)]
             warnings.warn(
                 f"Genes leaves out {len(flat)} of {len(labels)} columns with one value or none in "
                 f"the training rows: {shorten(flat)}.",
@@ -175,7 +182,7 @@ class Genes(Modality):
         if self.n_components is not None:
             if len(keep) < len(labels):
                 values = values[:, keep]
-            present = self._standardise(values)
+            present = self._standardise(values, frame.index)
             self._fit_components(values if present.all() else values[present])
         self.n_numeric_ = len(self.feature_labels_)
         return self
@@ -201,12 +208,14 @@ class Genes(Modality):
         check_is_fitted(self, "columns_")
         require_frame(frame, "A modality")
         values = self._read(frame, self.columns_)
-        present = self._standardise(values)
+        present = self._standardise(values, frame.index)
         if self.pca_ is not None:
             # PCA.transform refuses a table without rows.
             centred = values - self.pca_.mean_.astype(np.float32)
             loadings = self.pca_.components_ / self.component_scale_
-            values = centred @ loadings.T.astype(np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):  # found and named below
+                values = centred @ loadings.T.astype(np.float32)
+            refuse_overflow(values, self.feature_labels_, frame.index, "Genes: ")
         return TableData(
             torch.from_numpy(values),
             torch.zeros((len(frame), 0), dtype=torch.int64),
@@ -262,15 +271,17 @@ class Genes(Modality):
         largest = np.argsort(-sd[varies], kind="stable")[: int(number)]
         return np.sort(varies[largest])
 
-    def _standardise(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def _standardise(self, values: NDArray[np.float32], index: pd.Index) -> NDArray[np.bool_]:
         """Impute, clip and scale in place; return which rows have a gene."""
         missing = np.isnan(values)
         present = np.asarray(~missing.all(axis=1))
         np.copyto(values, self.median_.astype(np.float32), where=missing)
         del missing
         if self.scale:
-            values -= self.mean_.astype(np.float32)
-            values /= self.scale_.astype(np.float32)
+            with np.errstate(over="ignore"):  # found and named below
+                values -= self.mean_.astype(np.float32)
+                values /= self.scale_.astype(np.float32)
+            refuse_overflow(values, self.columns_, index, "Genes: scaled, ")
         if self.clip is not None:
             middle = 0.0 if self.scale else self.mean_
             reach = self.clip * (np.ones_like(self.scale_) if self.scale else self.scale_)

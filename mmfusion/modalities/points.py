@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmfusion.inputs.columns import column_positions
 from mmfusion.inputs.parameters import check_choice, check_hidden, is_count, is_number
+from mmfusion.inputs.rounding import nothing_but_rounding
 from mmfusion.inputs.table import require_frame
 from mmfusion.modalities._clouds import Cloud, read_cloud
 from mmfusion.modalities._moments import column_moments
@@ -178,7 +179,8 @@ class Points(Modality):
         coordinates = [cloud[:, :_COORDINATES] for cloud in there]
         self.center_ = np.mean([points.mean(axis=0) for points in coordinates], axis=0)
         mean_square = np.mean([_radius(self._moved(points)) ** 2 for points in coordinates])
-        self.scale_ = float(np.sqrt(mean_square)) or 1.0  # 0 where each cloud is one point
+        size = max(float(np.abs(points).max()) for points in coordinates)
+        self.scale_ = _divisor(float(np.sqrt(mean_square)), size)
         moments = column_moments(np.concatenate([cloud[:, _COORDINATES:] for cloud in there]))
         self.feature_mean_ = moments.mean
         self.feature_sd_ = np.where(moments.constant, np.inf, moments.sd)
@@ -212,6 +214,7 @@ class Points(Modality):
         points = np.zeros((len(clouds), most, self.n_channels_), dtype=np.float32)
         for row, cloud in enumerate(clouds):
             if cloud is not None:
+                _refuse_overflow(cloud, self.column, frame.index[row])
                 points[row, : len(cloud)] = cloud
         return PointsData(torch.from_numpy(points), torch.from_numpy(counts))
 
@@ -256,7 +259,9 @@ class Points(Modality):
 
     def _normalized(self, cloud: Cloud) -> Cloud:
         points = self._moved(cloud[:, :_COORDINATES])
-        scale = (_radius(points) or 1.0) if self.normalize == "unit" else self.scale_
+        scale = self.scale_
+        if self.normalize == "unit":
+            scale = _divisor(_radius(points), float(np.abs(cloud[:, :_COORDINATES]).max()))
         features = (cloud[:, _COORDINATES:] - self.feature_mean_) / self.feature_sd_
         return np.concatenate([points / scale, features], axis=1)
 
@@ -268,6 +273,21 @@ def _is_path(cell: Any) -> bool:
 def _radius(points: NDArray[np.float64]) -> float:
     """Return the root mean square distance from the origin."""
     return float(np.sqrt(np.square(points).sum(axis=1).mean()))
+
+
+def _refuse_overflow(cloud: Cloud, column: Hashable, row: Any) -> None:
+    """Raise ValueError where float32 does not hold a normalised cloud."""
+    largest = float(np.abs(cloud).max())
+    if not largest <= float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"Column {column!r}, row {row!r}: the cloud overflows float32 once it is scaled as the "
+            f"training rows. Got {largest:.3g}."
+        )
+
+
+def _divisor(radius: float, size: float) -> float:
+    """Return what coordinates of that size are divided by: 1 where each cloud is one point."""
+    return 1.0 if nothing_but_rounding(radius, size) else radius
 
 
 def _cut(cloud: Cloud, n_points: int) -> Cloud:

@@ -13,7 +13,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.inputs.columns import column_kind, column_positions, list_labels, numeric_matrix
+from mmfusion.inputs.columns import (
+    column_kind,
+    column_positions,
+    column_rounding,
+    list_labels,
+    numeric_matrix,
+    refuse_overflow,
+)
 from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.inputs.table import require_frame
@@ -144,6 +151,7 @@ class Tabular(Modality):
         labels = list_labels(columns, "Tabular")
         numeric, categorical = self._split(frame, labels)
         values = numeric_matrix(frame, numeric)
+        rounding = column_rounding(frame, numeric)
         missing = np.isnan(values)
         filled = ~missing.all(axis=0)
         used = {label for label, there in zip(numeric, filled, strict=True) if there}
@@ -167,7 +175,7 @@ class Tabular(Modality):
         self.columns_ = self.numeric_columns_ + self.categorical_columns_
         self.categories_ = [_categories(cells[label]) for label in self.categorical_columns_]
         present = self._present(frame, missing)
-        self._fit_numbers(values[present])
+        self._fit_numbers(values[present], rounding[filled])
         self._label_features(missing[present].any(axis=0))
         return self
 
@@ -198,6 +206,7 @@ class Tabular(Modality):
         np.copyto(values, self.median_, where=missing)
         if self.scale:
             values = (values - self.mean_) / self.scale_
+        refuse_overflow(values, self.numeric_columns_, frame.index, "Tabular: scaled, ")
         indicated = set(self.indicator_columns_)
         codes = self._codes(frame)
         parts = [values, missing[:, [label in indicated for label in self.numeric_columns_]]]
@@ -224,7 +233,8 @@ class Tabular(Modality):
             listed = None
         else:
             listed = set(self.categorical)
-            strange = [label for label in self.categorical if label not in set(labels)]
+            known = set(labels)
+            strange = [label for label in self.categorical if label not in known]
             if strange:
                 raise ValueError(
                     "The categorical parameter of Tabular must be 'auto' or a list of its columns. "
@@ -248,9 +258,11 @@ class Tabular(Modality):
             present |= column.notna().to_numpy(bool)
         return present
 
-    def _fit_numbers(self, values: NDArray[np.float64]) -> None:
+    def _fit_numbers(self, values: NDArray[np.float64], rounding: NDArray[np.float64]) -> None:
         self.median_ = column_moments(values).median
-        moments = column_moments(np.where(np.isnan(values), self.median_, values))
+        moments = column_moments(
+            np.where(np.isnan(values), self.median_, values), rounding=rounding
+        )
         self.mean_ = moments.mean
         self.scale_ = np.where(moments.constant, np.inf, moments.sd)
         constant = [

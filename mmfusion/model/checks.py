@@ -13,7 +13,7 @@ from sklearn.base import clone
 from mmfusion.encoders import check_layers, has_own_width
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion, build_operator
 from mmfusion.heads.base import Head, Target
-from mmfusion.inputs.messages import name_rows
+from mmfusion.inputs.messages import name_rows, shorten
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective, Source
 from mmfusion.training import TrainingSettings
@@ -25,6 +25,7 @@ __all__ = [
     "fit_modality",
     "refuse_blind",
     "refuse_empty",
+    "refuse_no_numbers",
     "refuse_silence",
 ]
 
@@ -85,6 +86,34 @@ def refuse_empty(table: pd.DataFrame, any_present: np.ndarray, names: Sequence[s
         raise ValueError(
             f"Rows with no modality present: {name_rows(table, ~any_present)}. "
             f"Each row needs at least one of {sorted(names)}."
+        )
+
+
+def refuse_no_numbers(
+    values: np.ndarray, present: np.ndarray, rows: pd.Index, what: str, names: Sequence[str]
+) -> None:
+    """Raise ValueError if a network says NaN or infinity of a row that it sees, naming the first.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, D)
+    present : ndarray of bool, shape (n,)
+        The rows that have what the network reads; of the others it says nothing.
+    rows : Index
+        Their labels.
+    what : str
+        What the values are: "network", "encoder".
+    names : sequence of str
+        The modalities that it reads.
+    """
+    bad = np.flatnonzero(present & ~np.isfinite(values).all(axis=1))
+    if len(bad):
+        row = bad[0]
+        found = values[row][~np.isfinite(values[row])][0]
+        read = f"modality {names[0]!r}" if len(names) == 1 else f"modalities {list(names)}"
+        raise ValueError(
+            f"The {what} of {read} gives {found} for row {shorten(rows[[row]])} ({len(bad)} of "
+            f"{len(values)} rows): its numbers overflow. Look for extreme values in that row."
         )
 
 

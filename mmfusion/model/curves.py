@@ -13,6 +13,7 @@ from torch import Tensor
 from mmfusion.heads.base import Head
 from mmfusion.heads.cox import CoxHead, CoxTarget
 from mmfusion.heads.cox.baseline import CHUNK, as_times
+from mmfusion.inputs.times import check_clock
 from mmfusion.metrics import brier_score
 from mmfusion.model.pool_rows import PoolRows
 from mmfusion.model.pools import Centred, on_simplex
@@ -166,6 +167,7 @@ class CoxMixtureHead(CoxHead):
 
     def restricted_mean(self, eta: Any, horizon: float, strata: Any = None) -> np.ndarray:
         """Return the area under the curve up to `horizon`, shape (n,)."""
+        check_clock("horizon", horizon)
         times = self.event_times_
         edges = np.concatenate([[0.0], times[times < horizon], [horizon]])
         return self.survival(eta, edges[:-1], strata) @ np.diff(edges)

@@ -25,6 +25,7 @@ from mmfusion.model.study import Study
 from mmfusion.model.subjects import EACH_ROW, Subjects
 from mmfusion.structured import Design
 from mmfusion.training import TrainingResult, TrainingSettings
+from mmfusion.training.precision import single_precision
 
 __all__ = ["Model", "Ready", "fit", "fit_part", "prepare"]
 
@@ -224,7 +225,7 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     -------
     model : Model
     offset : ndarray, shape (n, K)
-        What of the deep predictor the coefficients of the formulas were fitted beside.
+        What of the deep predictor the reported coefficients of the formulas were fitted beside.
 
     Raises
     ------
@@ -246,21 +247,21 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     interrupted = interrupted or folded.interrupted
     model = Model(head, structured, Deep(networks, pool), plan.settings, results, interrupted)
     _judge(ready, model, deep)
-    offset_of_final = structured.settle(design, deep, head, target)
+    offset_of_reported = structured.settle(design, deep, head, target)
     if folded.unseen is not None and not structured.complete:
         deep = _as_new(pool, head, folded.unseen, deep)
     eta = torch.from_numpy(structured.predictor(design, deep))
     model.head = pool.finish(head, eta, target)
-    return model, offset_of_final
+    return model, offset_of_reported
 
 
 def _members_of_all(ready: Ready, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the trained networks' predictors of all rows, (n, M, K), and presence (n, M)."""
     study, subjects = ready.study, ready.study.all.subjects
-    outputs = []
+    outputs, rows = [], subjects.table(study.all.table).index
     for name in names:
         one = ready.networks[name]
-        found, there = one.network.outputs_of(one.data, one.settings)
+        found, there = one.network.outputs_of(one.data, one.settings, rows)
         outputs.append((subjects.spread(found), subjects.spread(there)))
     base, basis = ready.structured.pool_base, study.head.deep_basis
     return stack(outputs, len(study.all), base, basis)
@@ -307,7 +308,7 @@ def fit_part(plan: Plan, study: Study) -> Model:
     KeyboardInterrupt
         Where Ctrl-C ended its training too.
     """
-    with quietly():
+    with quietly(), single_precision():
         model, _ = fit(prepare(plan, study))
     if model.interrupted:
         raise KeyboardInterrupt

@@ -64,6 +64,19 @@ class Inference:
     variances: np.ndarray
     interrupted: bool = False
 
+    @property
+    def estimand(self) -> str:
+        """Which effects the coefficients are: what they are adjusted for, beside the formula."""
+        explained = self.variances[1]
+        if explained == 0:
+            return "those of the formula's columns alone"
+        given = f"given what the networks explain ({explained:.0%} of the predictor's variance)"
+        if self.how == "cross_fit" or self.orthogonalization is None:
+            return given
+        if self.how == "double_ml":
+            return f"{given} for the treatment, not adjusted for the modalities for the others"
+        return "those of the classical model, not adjusted for the modalities"
+
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays; the formulas are the model's."""
         names = [
@@ -125,7 +138,7 @@ class Question(ABC):
         ----------
         model : Model
         offset : ndarray, shape (n, K)
-            What of the deep predictor the coefficients were fitted beside.
+            What of the deep predictor the reported coefficients were fitted beside.
         """
 
 
@@ -137,11 +150,11 @@ class NoQuestion(Question):
 
 
 class FinalFit(Question):
-    """The coefficients beside the networks as they are, and the likelihood's covariance."""
+    """The reported coefficients of the model, and the likelihood's covariance."""
 
     def answer(self, model: Model, offset: np.ndarray) -> Inference:
         part = self._part(model)
-        return self._report(part, part.final, part.final, self.ready.design, offset)
+        return self._report(part, part.reported, part.reported, self.ready.design, offset)
 
     def _part(self, model: Model) -> Structured:
         assert isinstance(model.structured, Structured)
@@ -237,7 +250,9 @@ class Robust(FinalFit):
 
     def answer(self, model: Model, offset: np.ndarray) -> Inference:
         part = self._part(model)
-        return self._report(part, part.final, part.final, self.ready.design, offset, robust=True)
+        return self._report(
+            part, part.reported, part.reported, self.ready.design, offset, robust=True
+        )
 
 
 class CrossFit(FinalFit):
@@ -283,7 +298,7 @@ class DoubleML(FinalFit):
         part = self._part(model)
         at = self.partial.treated
         return self._report(
-            part, part.final, part.final, self.ready.design, offset, effect=(at, effect)
+            part, part.reported, part.reported, self.ready.design, offset, effect=(at, effect)
         )
 
 

@@ -51,7 +51,7 @@ def likelihood_ratio(
     design = part.design(table)
     subjects = Subjects.read(plan.subject, table)
     deep = part.share * model.deep_predictor(table, subjects=subjects)
-    offset = part.beside(design, deep)
+    offset = part.beside_reported(deep)
     likelihood = Likelihood(model.head, target)
     found = likelihood.log_likelihood(design.predict(reported.fit.coef) + offset)
     if abs(found - reported.fit.log_likelihood) > TOL * (1 + abs(found)):

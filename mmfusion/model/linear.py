@@ -8,6 +8,7 @@ import torch
 
 from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head
+from mmfusion.inputs.rounding import is_constant
 from mmfusion.structured import Likelihood, TermColumns, fit_structured
 from mmfusion.training import Rows, TrainingResult
 
@@ -45,7 +46,7 @@ def fit_linear(module: FusionNetwork, head: Head, rows: Rows, *, free: bool) -> 
     if rows.owner is not None:
         values = values[rows.owner.numpy()]
     mean = values.mean(0)
-    varies = np.ptp(values, axis=0) > 0
+    varies = ~is_constant(values, np.float32)  # as the encoders compute
     names, terms, columns = [], [], []
     first, start = 0, 0
     widths = [encoder.width for encoder in module.encoders.values()]

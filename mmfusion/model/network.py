@@ -17,9 +17,11 @@ from mmfusion.encoders import Encoder, ReducedEncoder, build_encoder, build_redu
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
+from mmfusion.model.checks import refuse_no_numbers
 from mmfusion.model.features import frozen_features
 from mmfusion.training import TrainingSettings, make_fabric, network_outputs
 from mmfusion.training.inference import chunk_size
+from mmfusion.training.precision import single_precision
 
 __all__ = ["Beside", "DesignUse", "Network", "Start"]
 
@@ -275,6 +277,8 @@ class Network:
             if not encoder.frozen or isinstance(parts[name], AbsentData):
                 continue
             parts[name] = features = frozen_features(encoder, parts[name], device, precision)
+            there = features.present.numpy()
+            refuse_no_numbers(features.numeric.numpy(), there, frame.index, "encoder", [name])
             if fit_rows is not None:
                 train = features.take(torch.from_numpy(fit_rows))
                 values = train.numeric[train.present]
@@ -297,21 +301,25 @@ class Network:
         fused : ndarray, shape (n, width)
         present : ndarray of bool, shape (n, len(names))
         """
-        fabric = make_fabric(settings.device, settings.precision, fall_back=True)
-        data = self.transform(frame, fabric.device, settings.precision, only=names)
-        data = data.to(fabric.device)
-        found: list[list[torch.Tensor]] = []
-        self.module.to(fabric.device).eval()
-        chunks = torch.arange(len(frame), device=fabric.device)
-        for rows in chunks.split(settings.micro_batch_size or chunk_size(data)):
-            with fabric.autocast():
-                inputs, there = data.batch(rows, data.present[rows])
-                embeddings, fused = self.module.embed(inputs, there)
-            found.append([fused, *(embeddings[name] for name in names)])
-        self.module.to("cpu")
+        with single_precision():
+            fabric = make_fabric(settings.device, settings.precision, fall_back=True)
+            data = self.transform(frame, fabric.device, settings.precision, only=names)
+            data = data.to(fabric.device)
+            found: list[list[torch.Tensor]] = []
+            self.module.to(fabric.device).eval()
+            chunks = torch.arange(len(frame), device=fabric.device)
+            for rows in chunks.split(settings.micro_batch_size or chunk_size(data)):
+                with fabric.autocast():
+                    inputs, there = data.batch(rows, data.present[rows])
+                    embeddings, fused = self.module.embed(inputs, there)
+                found.append([fused, *(embeddings[name] for name in names)])
+            self.module.to("cpu")
         whole = [torch.cat(column).float().cpu().numpy() for column in zip(*found, strict=True)]
         order = [list(self.modalities).index(name) for name in names]
         present = data.present[:, order].cpu().numpy()
+        for number, name in enumerate(names):
+            refuse_no_numbers(whole[1 + number], present[:, number], frame.index, "encoder", [name])
+        refuse_no_numbers(whole[0], np.asarray(present.any(axis=1)), frame.index, "network", names)
         return dict(zip(names, whole[1:], strict=True)), whole[0], present
 
     def outputs(
@@ -325,26 +333,36 @@ class Network:
 
         The modalities that are not in `only` are taken as absent.
         """
-        fabric = make_fabric(settings.device, settings.precision, fall_back=True)
-        data = self.transform(subjects, fabric.device, settings.precision, design, only=only)
-        return self.outputs_of(data, settings)
+        with single_precision():
+            fabric = make_fabric(settings.device, settings.precision, fall_back=True)
+            data = self.transform(subjects, fabric.device, settings.precision, design, only=only)
+            return self.outputs_of(data, settings, subjects.index)
 
     def outputs_of(
-        self, data: MultimodalData, settings: TrainingSettings
+        self, data: MultimodalData, settings: TrainingSettings, rows: pd.Index
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `outputs` returns of subjects whose tensors are there."""
+        """Return what `outputs` returns of subjects whose tensors are there.
+
+        Raises
+        ------
+        ValueError
+            If the network says NaN or infinity of one that it sees: the first is named by `rows`.
+        """
         fabric = make_fabric(settings.device, settings.precision, fall_back=True)
         self.module.to(fabric.device)
         try:
-            outputs = network_outputs(
-                self.module,
-                data.to(fabric.device),
-                settings.micro_batch_size,
-                settings.precision,
-            )
+            with single_precision():
+                outputs = network_outputs(
+                    self.module,
+                    data.to(fabric.device),
+                    settings.micro_batch_size,
+                    settings.precision,
+                )
         finally:
             self.module.to("cpu")
-        return outputs.cpu().numpy(), data.present.any(1).cpu().numpy()
+        found, present = outputs.cpu().numpy(), data.present.any(1).cpu().numpy()
+        refuse_no_numbers(found, present, rows, "network", list(self.modalities))
+        return found, present
 
 
 def _without_pretrained(modality: Modality) -> Modality:

@@ -11,6 +11,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.rounding import is_constant
 from mmfusion.structured import (
     Design,
     Likelihood,
@@ -80,7 +81,7 @@ class PoolRows:
         """
         (n, m, k), constants = self.etas.shape, self.head.stack_constants.matrix
         columns = stacked(self.head, np.where(members[:, None], self.etas, 0.0))  # (n, m, K)
-        used = np.flatnonzero(members & (np.ptp(columns, axis=0) > 0).any(1))
+        used = np.flatnonzero(members & ~is_constant(columns, np.float32).all(1))
         matrix = np.hstack(
             [columns[:, used].transpose(0, 2, 1).reshape(n * k, -1), np.tile(constants, (n, 1))]
         )

@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import minimize
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.rounding import nothing_but_rounding
 from mmfusion.model.pool_rows import SLOPE, PoolRows, average, stacked
 
 __all__ = ["Centred", "Mean", "OutOfFold", "Pool", "Single", "Stack", "Weighted", "on_simplex"]
@@ -147,7 +148,9 @@ class Centred(Pool):
         self.center = shown.sum(0) / count
         square = np.where(present[:, :, None], (etas - self.center) ** 2, 0.0)
         spread = np.sqrt(square.sum(0) / count)
-        self.spread = np.where(spread > 0, spread, 1.0)
+        size = np.abs(np.where(present[:, :, None], etas, 0.0)).max(0, initial=0.0)
+        same = nothing_but_rounding(spread, size, np.float32)  # networks compute in float32
+        self.spread = np.where(same, 1.0, spread)
 
     def standardised(self, etas: np.ndarray) -> np.ndarray:
         return self.unit(etas)

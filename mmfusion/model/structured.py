@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.rounding import is_constant
 from mmfusion.model.plan import Plan
 from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.study import Study
@@ -98,7 +99,10 @@ class Structured:
     start : StructuredFit
         The classical model of the training rows, before any deep part.
     final : StructuredFit
-        The coefficients beside the deep predictor.
+        The coefficients beside the deep predictor: predictions are made of them.
+    reported : StructuredFit
+        The classical model of all rows, not adjusted for the modalities: its table is the one whose
+        standard errors belong to its coefficients. Without orthogonalisation that of `final`.
     projection : ndarray, shape (p,)
         Coefficients of what is taken off the deep predictor: of each row its own design times
         these, so that no prediction depends on other rows.
@@ -116,6 +120,7 @@ class Structured:
     complete = True
     start: StructuredFit
     final: StructuredFit
+    reported: StructuredFit
     projection: np.ndarray
     variances: np.ndarray
 
@@ -156,7 +161,8 @@ class Structured:
 
     def standardise(self, columns: np.ndarray) -> None:
         """Learn what `network_design` takes off the columns."""
-        self.center, self.spread = columns.mean(0), columns.std(0)
+        self.center = columns.mean(0)
+        self.spread = np.where(is_constant(columns), 0.0, columns.std(0))
 
     def judge(self, deep: np.ndarray, offset: Tensor, head: Head, target: Target) -> None:
         """Keep of the deep predictor what the judging rows believe."""
@@ -192,36 +198,36 @@ class Structured:
         Returns
         -------
         ndarray, shape (n, K)
-            What the coefficients were fitted beside: they are those of largest likelihood there.
+            What the reported coefficients were fitted beside: see `beside_reported`.
         """
         deep = self.share * deep
         self.projection = np.zeros(design.n_columns)
         whole = head, target, design
 
-        def fit_classical() -> StructuredFit:
-            if self.started_on_all:
-                return self.start
-            return fit_formulas(self.layout, *whole, may_hold=self.of_part)
-
-        if not deep.any() or self.orthogonalization == "two_stage":
-            self.final = fit_classical()
-        else:
+        alone = not deep.any() or self.orthogonalization == "two_stage"
+        classical = self.start
+        if not self.started_on_all and (alone or self.orthogonalization is not None):
+            classical = fit_formulas(self.layout, *whole, may_hold=self.of_part)
+        self.final = classical
+        if not alone:
             if self.orthogonalization == "post_hoc":
-                eta = design.predict(fit_classical().coef)
+                eta = design.predict(classical.coef)
                 self.projection = project(Likelihood(head, target), eta, design, deep)
-            beside = self.beside(design, deep)
+            beside = deep - design.predict(self.projection)
             self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=self.of_part)
+        self.reported = self.final if self.orthogonalization is None else classical
         rest = deep - design.predict(self.projection)
         parts = (design.predict(self.final.coef), rest)
         variance = np.array([_variance(part, head) for part in parts])
         self.variances = variance / max(variance.sum(), np.finfo(float).tiny)
-        return self.beside(design, deep)
+        return self.beside_reported(deep)
 
-    def beside(self, design: Design, kept: np.ndarray) -> np.ndarray:
-        """Return what of a kept deep predictor (n, K) the final coefficients are fitted beside."""
-        if self.orthogonalization == "two_stage":
-            return np.zeros_like(kept)
-        return kept - design.predict(self.projection)
+    def beside_reported(self, kept: np.ndarray) -> np.ndarray:
+        """Return what of a kept deep predictor (n, K) the reported coefficients are fitted beside.
+
+        Nothing, where they are the classical model's.
+        """
+        return kept if self.orthogonalization is None else np.zeros_like(kept)
 
     def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
         """Return the whole predictor of some rows, shape (n, K).
@@ -238,6 +244,7 @@ class Structured:
             "orthogonalization": self.orthogonalization,
             "start": self.start.state(),
             "final": self.final.state(),
+            "reported": None if self.reported is self.final else self.reported.state(),
             "arrays": {
                 name: getattr(self, name)
                 for name in ("projection", "share", "variances", "center", "spread")
@@ -251,8 +258,11 @@ class Structured:
         arrays = state["arrays"]
         layout = Layout.from_state(state["layout"])
         part = cls(layout, state["orthogonalization"], len(arrays["share"]))
-        for name in ("start", "final"):
-            setattr(part, name, StructuredFit.from_state(state[name], layout.terms))
+        for name in ("start", "final", "reported"):
+            if state[name] is not None:
+                setattr(part, name, StructuredFit.from_state(state[name], layout.terms))
+        if state["reported"] is None:
+            part.reported = part.final
         for name, value in arrays.items():
             setattr(part, name, value)
         return part

@@ -124,7 +124,7 @@ def summarize(reported: Inference, name: str) -> Summary:
     if fit.ratio is not None:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
     if deep_share > 0:
-        notes.append(_meaning(reported))
+        notes.append(f"Effects are {reported.estimand}.")
     if np.isfinite(fit.df_residual):
         notes.append(f"t has {fit.df_residual:.1f} degrees of freedom.")
     if fit.runaway:
@@ -162,19 +162,10 @@ def _interval_note(reported: Inference) -> str:
     note = f"Standard errors and 95% intervals: {_INTERVALS[key]}"
     if reported.cluster is not None and reported.how != "robust":
         note += ", by the sandwich covariance"
-    if deep and reported.how in ("model", "robust"):
+    beside = deep and reported.orthogonalization is None
+    if beside and reported.how in ("model", "robust"):
         return f"{note}, the deep part taken as known: it was learned, so they are too narrow."
     return f"{note}."
-
-
-def _meaning(reported: Inference) -> str:
-    """Return which effect the coefficients are."""
-    if reported.how in ("cross_fit", "double_ml") or reported.orthogonalization is None:
-        return "Effects are given all else in the model, the deep part included."
-    return (
-        "Effects are those of the classical model: what the deep part shares with the columns is "
-        "counted as theirs."
-    )
 
 
 def _formatted(table: pd.DataFrame) -> pd.DataFrame:

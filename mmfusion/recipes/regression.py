@@ -24,7 +24,7 @@ def law_two_stage(
     """Return the hedonic model of Law, Paige & Russell (2019): attributes first, then images.
 
     The semi-interpretable model (``head="additive"``): a linear regression on attributes, then
-    image networks on what it leaves, so that the attributes' coefficients stay the hedonic ones.
+    image networks on its residuals, so that the attributes' coefficients stay the hedonic ones.
     Its rival in the paper, in which attributes enter the network too, is ``head="nonlinear"``.
 
     Deviations: encoders are those of the modalities (theirs: VGG-like, street and aerial views);

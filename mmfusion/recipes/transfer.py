@@ -16,7 +16,9 @@ from mmfusion.fusion import JointFusion
 from mmfusion.inputs.columns import take_column
 from mmfusion.inputs.messages import name_rows
 from mmfusion.modalities import Image
+from mmfusion.model.checks import refuse_no_numbers
 from mmfusion.model.features import frozen_features
+from mmfusion.training.precision import single_precision
 
 __all__ = ["ImageFeatures"]
 
@@ -79,7 +81,7 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if self.proxy is None:
             # Frozen as a whole: an encoder without an embedding would else be the pixels.
             self.image_ = clone(self.image).set_params(freeze="all").fit(X)
-            with torch.random.fork_rng(devices=[]):
+            with single_precision(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0 if self.random_state is None else self.random_state)
                 self.encoder_ = build_encoder(self.image_, None)
         else:
@@ -114,5 +116,9 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         part = self.image_.transform(X)
         if not bool(part.present.all()):
             raise ValueError(f"Rows without an image: {name_rows(X, ~part.present.numpy())}.")
-        features = frozen_features(self.encoder_, part, torch.device("cpu"), "32-true")
+        with single_precision():
+            features = frozen_features(self.encoder_, part, torch.device("cpu"), "32-true")
+        refuse_no_numbers(
+            features.numeric.numpy(), part.present.numpy(), X.index, "encoder", ["image"]
+        )
         return features.numeric.numpy()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 
+from mmfusion.inputs.rounding import nothing_but_rounding
 from mmfusion.structured.covariance import sum_by_cluster
 
 __all__ = ["PartialEffect", "partially_linear", "partially_logistic"]
@@ -154,7 +155,8 @@ def partially_logistic(
     y, d = np.asarray(event, dtype=bool), np.asarray(treatment, dtype=np.float64)
     v = d - expected
     w = np.ones(len(v)) if weight is None else np.asarray(weight)
-    spread = np.sqrt(_information(w * v**2) / w.sum())
+    left = np.where(nothing_but_rounding(np.abs(v), np.abs(d).max()), 0.0, v)
+    spread = np.sqrt(_information(w * left**2) / w.sum())
     values = np.unique(d)
     low, high = values[0], values[-1]
 

@@ -9,15 +9,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mmfusion.inputs.rounding import nothing_but_rounding
 from mmfusion.structured.blocks import Block, Given, row_pieces
 from mmfusion.structured.design import Design
 from mmfusion.structured.errors import CollinearityError
 from mmfusion.structured.rows import Dense
 
 __all__ = ["Scaled", "scale_design"]
-
-#: A column whose spread is below this share of its size is constant.
-CONSTANT = 1e-12
 
 #: A basis of which constants leave less than this share is theirs to move.
 SPANNED = 1e-10
@@ -147,7 +145,7 @@ class _Moments:
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        return np.sqrt(self.variance) <= CONSTANT * self.largest
+        return nothing_but_rounding(np.sqrt(self.variance), self.largest)
 
     def deviation(self) -> Array:
         """Return the standard deviation, 1 of a constant."""

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 
+from mmfusion.inputs.rounding import distinct
+
 __all__ = ["BSplineBasis", "CubicBasis", "SplineBasis"]
 
 Array = NDArray[np.float64]
@@ -140,7 +142,7 @@ class CubicBasis(SplineBasis):
     @classmethod
     def at_quantiles(cls, x: Array, size: int) -> Self:
         """Return the basis with knots at evenly spaced quantiles of the distinct values of `x`."""
-        return cls(np.quantile(np.unique(x), np.linspace(0.0, 1.0, size)))
+        return cls(np.quantile(distinct(x), np.linspace(0.0, 1.0, size)))
 
     @property
     def size(self) -> int:

@@ -9,8 +9,9 @@ import pandas as pd
 from scipy import stats
 
 from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.times import as_times
 from mmfusion.inputs.weights import check_weights
-from mmfusion.survival.outcome import check_survival
+from mmfusion.survival.outcome import check_survival, snap
 
 __all__ = [
     "KaplanMeier",
@@ -46,6 +47,8 @@ class StepFunction:
     ------
     ValueError
         `x` and `y` differ in shape, are empty or not one-dimensional, or `x` does not increase.
+    TypeError
+        Dates or durations in `x`, or asked for.
 
     Examples
     --------
@@ -58,7 +61,7 @@ class StepFunction:
     """
 
     def __init__(self, x: Any, y: Any, initial: float = 1.0) -> None:
-        self.x = np.asarray(x, dtype=np.float64)
+        self.x = as_times("x", x)
         self.y = np.asarray(y, dtype=np.float64)
         self.initial = float(initial)
         if self.x.ndim != 1 or self.x.shape != self.y.shape or not len(self.x):
@@ -86,7 +89,7 @@ class StepFunction:
         return f"{type(self).__name__}({len(self.x)} steps on [{low:g}, {high:g}])"
 
     def _at(self, values: np.ndarray, t: Any, side: Any, initial: float) -> np.ndarray:
-        t = np.asarray(t, dtype=np.float64)
+        t = snap(as_times("t", t), self.x)
         padded = np.concatenate([[initial], values])
         return np.where(np.isnan(t), np.nan, padded[np.searchsorted(self.x, t, side=side)])
 

@@ -11,8 +11,12 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.inputs.messages import name_rows
+from mmfusion.inputs.times import HOW_TO_COUNT, is_clock
 
-__all__ = ["Survival", "check_survival", "surv"]
+__all__ = ["TIMEFIX", "Survival", "check_survival", "make_ties", "snap", "surv"]
+
+#: Times closer than this, relative to their mean, are one: what ``all.equal`` of R takes.
+TIMEFIX = float(np.sqrt(np.finfo(np.float64).eps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,7 @@ class Survival:
         return y
 
 
-def surv(time: Any, event: Any, entry: Any = None) -> np.ndarray:
+def surv(time: Any, event: Any, entry: Any = None, *, timefix: bool = True) -> np.ndarray:
     """Make the outcome array that every survival estimator and metric here takes as ``y``.
 
     Parameters
@@ -74,6 +78,13 @@ def surv(time: Any, event: Any, entry: Any = None) -> np.ndarray:
     entry : array-like of number, shape (n,), optional
         Time from which the row is observed (delayed entry, left truncation), before `time`.
         ``-inf`` means from the start.
+    timefix : bool, default True
+        Whether times that are equal but for rounding are made equal, as in R's ``survival``: those
+        next to each other whose difference is at most 1.5e-8 (the square root of the machine's
+        precision) of the mean of all distinct times and entries become the smallest of them.
+        Differences of ages in tenths of years otherwise have ties that are none. (R also takes any
+        1.5e-8 apart for ties; this rule does not depend on the unit.) `False` takes times as they
+        are.
 
     Returns
     -------
@@ -95,7 +106,7 @@ def surv(time: Any, event: Any, entry: Any = None) -> np.ndarray:
           dtype=[('event', '?'), ('time', '<f8')])
     """
     given = (time, event) if entry is None else (time, event, entry)
-    outcome = check_survival(given, allow_competing=True, require_events=False)
+    outcome = check_survival(given, allow_competing=True, require_events=False, timefix=timefix)
     if outcome.event.max() <= 1:
         outcome = Survival(outcome.time, outcome.event.astype(bool), outcome.entry)
     return outcome.to_structured()
@@ -110,6 +121,7 @@ def check_survival(
     index: Sequence[Any] | pd.Index | None = None,
     n_rows: int | None = None,
     name: str = "y",
+    timefix: bool = True,
 ) -> Survival:
     """Read a survival outcome in any of its forms and check it.
 
@@ -131,6 +143,9 @@ def check_survival(
         The number of rows of ``X``, which `y` must have too.
     name : str, default "y"
         What messages call the outcome.
+    timefix : bool, default True
+        Whether times that are equal but for rounding are made equal, as `surv` does. What `surv`
+        made (fields ``event`` and ``time``) and a `Survival` are taken as they are.
 
     Returns
     -------
@@ -199,7 +214,56 @@ def check_survival(
         _refuse(np.isnan(entry), f"Entry times in {name} must not be missing (NaN).", where)
         message = f"Entry times in {name} must be before the time of event or censoring."
         _refuse(entry >= time, message, where, entry)
+    if timefix and not _made_here(y):
+        time, entry = make_ties(time, entry)
+        message = f"Entry times in {name} must differ from the time of event or censoring by more "
+        message += "than rounding (surv(..., timefix=False) takes them as they are)."
+        _refuse(entry >= time, message, where, entry)
     return Survival(time, event, entry)
+
+
+def make_ties(time: np.ndarray, entry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return times and entries, those that are equal but for rounding made equal; see `surv`.
+
+    The rule of R's ``aeqSurv`` (Therneau, package survival, since 2.40), relative only.
+    """
+    known = np.unique(np.concatenate([time, entry[np.isfinite(entry)]]))
+    tied = np.diff(known) <= TIMEFIX * np.abs(known).mean()
+    if not tied.any():
+        return time, entry
+    first = known[np.concatenate([[True], ~tied])]
+
+    def fixed(values: np.ndarray) -> np.ndarray:
+        place = np.searchsorted(first, values, side="right") - 1
+        return np.where(np.isfinite(values), first[place], values)
+
+    return fixed(time), fixed(entry)
+
+
+def snap(times: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return `times`, those that equal one of the `known` but for rounding as the known one.
+
+    Parameters
+    ----------
+    times : ndarray of float64
+    known : ndarray of float64, shape (k,)
+        Ascending.
+    """
+    if not len(known):
+        return times
+    right = np.searchsorted(known, times).clip(max=len(known) - 1)
+    left = (right - 1).clip(min=0)
+    nearest = np.where(times - known[left] < known[right] - times, known[left], known[right])
+    with np.errstate(invalid="ignore"):
+        same = np.abs(times - nearest) <= TIMEFIX * np.abs(known).mean()
+    return np.where(same, nearest, times)
+
+
+def _made_here(y: Any) -> bool:
+    """Return whether `y` is an outcome that `surv` may have made: it has decided about ties."""
+    if isinstance(y, Survival):
+        return True
+    return isinstance(y, np.ndarray) and {"time", "event"} <= set(y.dtype.names or ())
 
 
 def _columns(y: Any, name: str) -> dict[str, Any]:
@@ -273,14 +337,18 @@ def _numbers(column: Any, what: str, where: _Rows) -> np.ndarray:
         return array.astype(np.float64)
     if array.dtype.kind == "O":
         missing = pd.isna(array)
-        is_number = np.array([isinstance(value, (Real, np.bool_)) for value in array])
+        # NumPy calls a timedelta64 an integer.
+        is_number = np.array(
+            [isinstance(v, (Real, np.bool_)) and not isinstance(v, np.timedelta64) for v in array]
+        )
         odd = ~missing & ~is_number
         if odd.any():
-            raise TypeError(f"{what} must be numbers. Got {where.show(odd, array)}.")
+            advice = f" ({HOW_TO_COUNT})" if is_clock(array[odd]) else ""
+            raise TypeError(f"{what} must be numbers. Got {where.show(odd, array)}{advice}.")
         return np.where(missing, np.nan, array).astype(np.float64)
     raise TypeError(
         f"{what} must be numbers. Got dtype {array.dtype}, for example {array[0]!r}"
-        + (" (count the days, months or years first)." if array.dtype.kind in "mM" else ".")
+        + (f" ({HOW_TO_COUNT})." if array.dtype.kind in "mM" else ".")
     )
 
 

@@ -93,12 +93,14 @@ def check_different_lengths(estimator: BaseEstimator) -> None:
 
 
 def check_bad_times(estimator: BaseEstimator) -> None:
-    """Check that curves are asked for at finite times that are not negative."""
+    """Check that curves are asked for at finite times that are not negative, and no durations."""
     X, y = make_data()
     model = fitted(estimator, X, y)
     for time in (-1.0, np.nan, np.inf):
         with refused(ValueError, f"predict_survival_function at {time}"):
             model.predict_survival_function(X, times=[0.5, time])
+    with refused(TypeError, "predict_survival_function at durations"):  # would be nanoseconds
+        model.predict_survival_function(X, times=pd.to_timedelta([180, 365], unit="D"))
 
 
 def check_tied_times(estimator: BaseEstimator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from lifelines import CoxPHFitter
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -560,3 +561,28 @@ def test_moving_average_with_kept_features(cohort) -> None:
     model.set_params(device="cpu", random_state=0).fit(frame, y)
     assert np.isfinite(model.predict(frame)).all()
     assert model.history_["loss"].notna().all()
+
+
+@pytest.mark.parametrize("fusion", ["gated", "late"])
+@pytest.mark.parametrize("search", ["grid", "cross_validate", "pipeline"])
+def test_ctrl_c_stops_a_search(search: str, fusion: str) -> None:
+    """A model that is half trained would be ranked, and the other candidates fitted."""
+    frame, y = cohort_for()
+    begun = []
+
+    class Counted(InterruptAt):  # scikit-learn clones it
+        def on_fit_begin(self, state: TrainingState) -> None:
+            begun.append(state)
+
+    model = make_model("cox", fusion, training=Training(callbacks=[Counted(2)]))
+    grid = {"learning_rate": [1e-3, 3e-3]}
+    fits: dict[str, Callable[[], Any]] = {
+        "grid": lambda: GridSearchCV(model, grid, cv=2).fit(frame, y),
+        "cross_validate": lambda: cross_validate(model, frame, y, cv=2),
+        "pipeline": lambda: cross_val_score(make_pipeline("passthrough", model), frame, y, cv=2),
+    }
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        fits[search]()
+    assert len(begun) == 1
+    with pytest.warns(UserWarning, match="interrupted"):  # alone, or in a pipeline, it is kept
+        assert make_pipeline("passthrough", model).fit(frame, y)[-1].interrupted_

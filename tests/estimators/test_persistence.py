@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import enum
+import errno
+import hashlib
 import json
 import os
 import pickle
 import shutil
 import stat
+from collections import deque
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +27,13 @@ from sklearn.base import clone
 from sklearn.compose import make_column_selector
 from torch import nn
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor, _persistence
+from mmfusion.estimators import (
+    FusionClassifier,
+    FusionCox,
+    FusionDiscreteTime,
+    FusionRegressor,
+    _persistence,
+)
 from mmfusion.modalities import Genes, Image, Tabular
 from mmfusion.training import Callback, Training
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities, predictions
@@ -51,6 +63,14 @@ def copy_of(folder: Path, to: Path) -> Path:
     for file in folder.iterdir():
         (to / file.name).write_bytes(file.read_bytes())
     return to
+
+
+def sign(folder: Path) -> None:
+    """Write the checksums of the files as they are now: what follows looks behind them."""
+    manifest = json.loads((folder / "model.json").read_text())
+    for name in manifest["sha256"]:
+        manifest["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -155,7 +175,7 @@ def test_an_empty_folder_is_filled(
     assert FusionCox.load(tmp_path / "model").predict(frame).shape == (40,)
 
 
-@pytest.mark.parametrize("what", ["save_file", "_dump_state", "_replace"])
+@pytest.mark.parametrize("what", ["_dump_weights", "_dump_state", "_replace"])
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_save_that_fails_leaves_what_was_there(
     saved: tuple[FusionCox, Path, pd.DataFrame],
@@ -230,6 +250,7 @@ def test_types_that_are_not_trusted_are_refused(
 ) -> None:
     folder = copy_of(saved[1], tmp_path / "model")
     skops.io.dump({"params": {"modalities": Untrusted()}}, folder / "state.skops")
+    sign(folder)
     with pytest.raises(ValueError, match=r"not trusted: \[.*Untrusted"):
         FusionCox.load(folder)
 
@@ -326,6 +347,7 @@ def test_weights_that_do_not_fit(
     weights = load_file(folder / "weights.safetensors")
     change(weights)
     save_file(weights, folder / "weights.safetensors")
+    sign(folder)
     with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
         FusionCox.load(folder)
 
@@ -336,6 +358,7 @@ def test_the_weights_of_another_model(
     folder = copy_of(saved[1], tmp_path / "model")
     make_model("cox", "late", epochs=1).fit(*cohort_for("cox")).save(tmp_path / "late")
     shutil.copy(tmp_path / "late" / "weights.safetensors", folder)
+    sign(folder)
     with pytest.raises(ValueError, match=rf"{folder} is damaged: .*of no model"):
         FusionCox.load(folder)
 
@@ -350,6 +373,9 @@ def test_the_weights_of_another_model(
         ("format", None),
         ("class", []),
         ("history", 3),
+        ("history", {"loss": [1.0]}),
+        ("sha256", None),
+        ("sha256", {}),
     ],
 )
 def test_a_manifest_that_makes_no_sense(
@@ -386,6 +412,7 @@ def test_a_state_that_makes_no_sense(
     else:
         state[key] = value
     skops.io.dump(state, folder / "state.skops")
+    sign(folder)
     with pytest.raises(ValueError, match=rf"{folder}\S* is damaged: "):
         FusionCox.load(folder)
 
@@ -416,6 +443,175 @@ def test_a_model_of_a_gpu_predicts_on_the_cpu_with_a_warning(
         again.fit(*cohort_for("cox"))
 
 
+@pytest.mark.parametrize("name", ["state.skops", "weights.safetensors"])
+def test_a_file_of_another_model_is_refused_by_name(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, name: str
+) -> None:
+    """The other is one of the same make: nothing but the checksum tells them apart."""
+    folder = copy_of(saved[1], tmp_path / "model")
+    make_model("cox", epochs=2, random_state=7).fit(*cohort_for("cox")).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / name, folder)
+    with pytest.raises(ValueError, match=rf"model/{name} is damaged: .*model\.json.*SHA-256"):
+        FusionCox.load(folder)
+    shutil.copy(saved[1] / name, folder)
+    shutil.copy(tmp_path / "other" / "model.json", folder)
+    with pytest.raises(ValueError, match=r"is damaged: .*SHA-256"):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize("name", ["state.skops", "weights.safetensors"])
+def test_one_flipped_bit_is_damage(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, name: str
+) -> None:
+    folder = copy_of(saved[1], tmp_path / "model")
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1  # of the last weight: it stays finite
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: .*SHA-256"):
+        FusionCox.load(folder)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "late"])
+def test_the_history_comes_back_to_the_last_bit(fusion: str, tmp_path: Path) -> None:
+    frame, y = cohort_for("regressor")
+    model = make_model("regressor", fusion, epochs=2, learning_rate=1e-11).fit(frame, y)
+    model.history_["odd"] = np.resize([1 / 3, 5e-324, -0.0, np.nan, -np.inf], len(model.history_))
+    model.history_["single"] = model.history_["odd"].astype(np.float32)
+    model.history_["even"] = np.arange(len(model.history_)) % 2 == 0
+    model.save(tmp_path / "model")
+    again = FusionRegressor.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.history_, model.history_, check_exact=True)
+    assert again.history_["odd"].to_numpy().tobytes() == model.history_["odd"].to_numpy().tobytes()
+    refuse = pytest.fail  # what is written is JSON for every reader
+    json.loads((tmp_path / "model" / "model.json").read_text(), parse_constant=refuse)
+
+
+def test_a_model_without_a_network_has_an_empty_history(tmp_path: Path) -> None:
+    frame, y = cohort_for("cox")
+    model = make_model(modalities={}, structured="~ age").fit(frame, y)
+    model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(FusionCox.load(tmp_path / "model").history_, model.history_)
+
+
+STRAY = [".DS_Store", "._model.json", "Thumbs.db", "desktop.ini", ".directory", ".nfs0000001"]
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_stray_files_do_no_harm(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, name: str
+) -> None:
+    model, _, frame = saved
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / name).write_bytes(b"x")  # a folder that someone looked into is empty still
+    model.save(folder)
+    (folder / name).write_bytes(b"x")
+    np.testing.assert_array_equal(FusionCox.load(folder).predict(frame), model.predict(frame))
+    model.save(folder)
+    np.testing.assert_array_equal(FusionCox.load(folder).predict(frame), model.predict(frame))
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_link_stays_and_what_it_points_to_is_replaced(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, existing: bool
+) -> None:
+    model, folder, frame = saved
+    real, link = tmp_path / "disk" / "model-7", tmp_path / "latest"
+    real.parent.mkdir()
+    if existing:
+        copy_of(folder, real)
+        (real / "model.json").write_text("{}")
+    link.symlink_to(real)
+    model.save(link)
+    assert link.is_symlink()
+    assert not real.is_symlink()
+    for place in (link, real):
+        np.testing.assert_array_equal(FusionCox.load(place).predict(frame), model.predict(frame))
+
+
+@pytest.mark.parametrize("place", [".", "", "..", "../empty"])
+def test_the_working_directory_is_not_replaced(
+    saved: tuple[FusionCox, Path, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    model, folder, _ = saved
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"holds, the working dir|is no saved estimator"):
+        model.save(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    copy_of(folder, tmp_path / "model")
+    monkeypatch.chdir(tmp_path / "model")
+    assert FusionCox.load(".").predict(saved[2]).shape == (40,)
+
+
+def test_a_full_disk_is_called_that(
+    saved: tuple[FusionCox, Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the disk is full: in the folder, in each of the files, in the swap."""
+    model, _, frame = saved
+    folder = tmp_path / "model"
+    model.save(folder)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    places = (
+        (skops.io, "dump"),
+        (Path, "write_bytes"),
+        (Path, "write_text"),
+        (_persistence.tempfile, "mkdtemp"),
+        (_persistence.os, "replace"),
+    )
+    for where, name in places:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, full)
+            with pytest.raises(OSError, match=r"No space left .*not saved.*model'") as caught:
+                model.save(folder)
+        assert caught.value.errno == errno.ENOSPC
+        assert caught.value.filename == str(folder)
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+        np.testing.assert_array_equal(FusionCox.load(folder).predict(frame), model.predict(frame))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+@pytest.mark.parametrize("name", ["state.skops", "weights.safetensors"])
+def test_a_device_that_is_full(
+    saved: tuple[FusionCox, Path, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """What the libraries that write raise is theirs: here they do write."""
+    mkdir = Path.mkdir
+
+    def with_a_full_file(self: Path, *args: Any, **kwargs: Any) -> None:
+        mkdir(self, *args, **kwargs)
+        if self.name == "new":
+            (self / name).symlink_to("/dev/full")
+
+    monkeypatch.setattr(Path, "mkdir", with_a_full_file)
+    with pytest.raises(OSError, match=r"No space left") as caught:
+        saved[0].save(tmp_path / "model")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_may_not_be_read_is_not_called_damaged(
+    saved: tuple[FusionCox, Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(_persistence, "_sha256", denied)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*state\.skops"):
+        FusionCox.load(saved[1])
+    with pytest.raises(FileNotFoundError, match=r"model\.json holds no saved estimator"):
+        FusionCox.load(saved[1] / "model.json")
+
+
 def make_net() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
 
@@ -429,6 +625,79 @@ def test_an_encoder_that_is_code_is_refused_but_pickles(encoder: Any, tmp_path: 
     assert list(tmp_path.iterdir()) == []
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+class Rate(float, enum.Enum):
+    SLOW = 1e-3
+
+
+class Pair(NamedTuple):
+    """A tuple whose class is code."""
+
+    low: float
+    high: float
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({"cuts": range(1, 4)}, [1, 2, 3]),
+        ({"cuts": pd.Series([0.2, 0.5], index=[3, 4])}, [0.2, 0.5]),
+        ({"cuts": pd.Index([0.2, 0.5])}, [0.2, 0.5]),
+        ({"cuts": pd.array([0.25, 0.5], dtype="Float64")}, [0.25, 0.5]),
+        ({"cuts": np.array([0.1, 0.7])}, [0.1, 0.7]),
+        ({"cuts": torch.tensor([0.25, 0.5])}, [0.25, 0.5]),
+        ({"cuts": Pair(0.2, 0.5)}, (0.2, 0.5)),
+        ({"cuts": deque([0.2, 0.5])}, [0.2, 0.5]),
+        ({"device": torch.device("cpu")}, "cpu"),
+        ({"learning_rate": Fraction(1, 1000)}, 1e-3),
+        ({"learning_rate": Rate.SLOW}, 1e-3),
+        ({"modality_dropout": MappingProxyType({"t": 0.0})}, {"t": 0.0}),
+        ({"training": Training(weight_decay=Rate.SLOW)}, 1e-3),
+    ],
+)
+def test_what_fits_is_saved_as_what_it_means(
+    params: dict[str, Any], kept: Any, tmp_path: Path
+) -> None:
+    frame, y = cohort_for("discrete")
+    given = {"n_intervals": 3, "modalities": {"t": Tabular(["age"], hidden=(4,))}, **params}
+    model = make_model("discrete", epochs=1, **given).fit(frame, y)
+    model.save(tmp_path / "model")
+    again = FusionDiscreteTime.load(tmp_path / "model")
+    (name, value), found = next(iter(params.items())), getattr(again, next(iter(params)))
+    assert getattr(model, name) is value  # the user's own is as it was
+    found = found.weight_decay if isinstance(found, Training) else found
+    assert found == kept
+    assert type(found) is type(kept)
+    np.testing.assert_array_equal(predictions(again, frame), predictions(model, frame))
+    refitted = clone(again).fit(frame, y)
+    np.testing.assert_array_equal(predictions(refitted, frame), predictions(model, frame))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            {"cuts": [1.0, Untrusted()]},
+            r"its parameter cuts\[1\] is <.*Untrusted.*, a \S*Untrusted",
+        ),
+        ({"device": Untrusted}, r"its parameter device is .*Untrusted"),
+        ({"modality_dropout": {"t": Untrusted()}}, r"its parameter modality_dropout\['t'\] is"),
+        ({"training": Training(ema=Untrusted())}, r"its parameter training\.ema is"),
+        (
+            {"modalities": {"scan": Image("image", encoder=len)}},
+            r"its parameter modalities\['scan'\]\.encoder is .*len.*pickle",
+        ),
+    ],
+)
+def test_what_cannot_be_saved_is_named(
+    params: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    frame, y = cohort_for("discrete")
+    model = make_model("discrete", modalities={"t": Tabular(["age"])}, epochs=1).fit(frame, y)
+    with pytest.raises(ValueError, match=message):
+        model.set_params(**params).save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def with_bands_and_days() -> tuple[pd.DataFrame, Any]:

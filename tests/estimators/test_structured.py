@@ -97,7 +97,7 @@ def test_projection_is_exact(kind: str) -> None:
     fitted = model.model_
     part, design = fitted.structured, fitted.structured.design(frame)
     deep = part.share * fitted.deep_predictor(frame)
-    rest = part.beside(design, deep)
+    rest = deep - design.predict(part.projection)
     likelihood = Likelihood(fitted.head, fitted.head.encode(y))
     assert deep.std() > 0.01
     # Orthogonal in the mean metric of the likelihood on the way from the structured predictor ...
@@ -212,6 +212,7 @@ def test_cross_fit_does_not_believe_what_was_memorised() -> None:
         model = FusionCox(
             modalities,
             structured="dose",
+            orthogonalization=None,
             inference=inference,
             epochs=60,
             patience=None,
@@ -224,6 +225,53 @@ def test_cross_fit_does_not_believe_what_was_memorised() -> None:
     classical = FusionCox({}, structured="dose").fit(frame, y).inference_.fit
     assert told["model"] > classical.log_likelihood + 50
     assert told["cross_fit"] < classical.log_likelihood + 5
+
+
+@pytest.mark.parametrize("how", ["post_hoc", "online", "two_stage"])
+@pytest.mark.parametrize("kind", ["cox", "regressor", "classifier"])
+def test_the_default_table_is_the_classical_models(tmp_path: Path, kind: str, how: str) -> None:
+    # Its coefficients beside the residual variance of the networks would reject a true null in a
+    # third of the trials.
+    frame, outcome = draw(300)
+    frame["site"] = np.arange(300) % 20
+    estimator: Any = {"cox": FusionCox, "regressor": FusionRegressor}.get(kind, FusionClassifier)
+    y: Any = {"cox": outcome, "regressor": np.log(outcome["time"])}.get(kind, outcome["event"])
+    for inference, cluster in (("model", None), ("robust", None), ("model", "site")):
+        asked = {"structured": "dose + sex", "inference": inference, "cluster": cluster}
+        settings = QUICK | asked | {"patience": None}
+        model = estimator(DEEP, orthogonalization=how, **settings).fit(frame, y)
+        assert model.deep_share_ > 0.05
+        classical = estimator({}, **asked).fit(frame, y)
+        pd.testing.assert_frame_equal(model.effects_, classical.effects_, rtol=1e-6)
+        pd.testing.assert_frame_equal(model.covariance_, classical.covariance_, rtol=1e-6)
+        assert "not adjusted for the modalities" in model.effects_.attrs["estimand"]
+        assert "alone" in classical.effects_.attrs["estimand"]
+    profiles = frame[:2].assign(dose=[0.0, 1.0])
+    pd.testing.assert_frame_equal(
+        model.contrast(profiles[1:], profiles[:1]), classical.contrast(profiles[1:], profiles[:1])
+    )
+    model.save(tmp_path / "model")
+    again = estimator.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.effects_, model.effects_)
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+
+
+@pytest.mark.parametrize("how", ["post_hoc", "online"])
+def test_the_default_table_of_a_gaussian_outcome_is_ordinary_least_squares(how: str) -> None:
+    frame, _ = draw(200)
+    rng = np.random.default_rng(2)
+    y = 0.2 * frame["dose"] + 3 * frame["z0"] + rng.normal(size=200)  # z0 explains most of it
+    model = FusionRegressor(
+        DEEP, structured="dose", orthogonalization=how, **(QUICK | {"epochs": 60})
+    ).fit(frame, y)
+    assert model.deep_share_ > 0.5
+    theirs = sm.OLS(y, sm.add_constant(frame["dose"])).fit()
+    ours = model.effects_.loc["dose"]
+    for name, expected in (("coef", theirs.params), ("se", theirs.bse), ("p", theirs.pvalues)):
+        assert ours[name] == pytest.approx(expected["dose"], rel=1e-8)
+    test = model.effects_test("dose", "likelihood_ratio", frame, y)
+    plain = FusionRegressor({}, structured="dose").fit(frame, y)
+    pd.testing.assert_series_equal(test, plain.effects_test("dose", "likelihood_ratio", frame, y))
 
 
 def test_cross_fit_adjusts_for_chance_imbalance() -> None:

@@ -135,7 +135,11 @@ def test_the_note_says_what_the_intervals_take_as_known() -> None:
     options: Any = {"epochs": 20, "device": "cpu", "random_state": 0, "patience": None}
     model = FusionCox(deep, structured="dose", **options).fit(frame, y)
     assert model.deep_share_ > 0
+    assert "not adjusted for the modalities" in str(model.summary())
+    assert "taken as known" not in str(model.summary())
+    model.set_params(orthogonalization=None).fit(frame, y)
     assert "the deep part taken as known" in str(model.summary())
+    assert "given what the networks explain" in str(model.summary())
     model = FusionCox({}, structured="dose", cluster="clinic").fit(frame, y)
     assert "inference model, clusters of clinic" in str(model.summary())
     assert "sandwich" in str(model.summary())

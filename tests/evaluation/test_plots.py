@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines.statistics import multivariate_logrank_test
+from matplotlib.collections import PathCollection
 
 from mmfusion import surv
 from mmfusion.evaluation import (
@@ -89,6 +90,113 @@ def test_delayed_entry_has_no_log_rank_test(ax) -> None:
 def test_bad_risks(ax, risk: np.ndarray, groups: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plot_risk_groups(make_cohort(90)[1], risk, ax, groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("counts", "groups", "expected"),
+    [
+        ([35, 65], 2, [35, 65]),
+        ([65, 35], 2, [65, 35]),
+        ([1, 99], 2, [1, 99]),
+        ([10, 10, 80], 3, [10, 10, 80]),
+        ([80, 10, 10], 3, [80, 10, 10]),
+        ([30, 5, 5, 60], 2, [40, 60]),
+        ([5, 5, 5, 5, 80], 3, [15, 5, 80]),
+        ([34, 33, 33], 3, [34, 33, 33]),
+    ],
+)
+def test_tied_risks_part_where_they_differ(counts, groups: int, expected) -> None:
+    risk = np.repeat(np.arange(len(counts)) / 7, counts)
+    mixed = np.random.default_rng(0).permutation(len(risk))
+    label = risk_groups(risk[mixed], len(risk), groups)
+    assert np.bincount(label).tolist() == expected
+    for group in range(1, groups):  # in the order of the risks, none of them in two groups
+        assert risk[mixed][label == group - 1].max() < risk[mixed][label == group].min()
+
+
+def test_a_score_of_two_values_makes_two_groups(ax) -> None:
+    _, y = make_cohort(90)
+    plot_risk_groups(y, np.arange(90) % 20 < 13, ax)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["low risk (n = 28)", "high risk (n = 62)"]
+
+
+@pytest.mark.parametrize("kind", ["text", "categorical", "list"])
+def test_groups_of_a_column(ax, kind: str) -> None:
+    _, y = make_cohort(90)
+    stage = pd.Series(np.resize(["II", "I", "III"], 90), index=range(5, 95))
+    order = ["I", "II", "III"]
+    given = {
+        "text": stage,
+        "categorical": stage.astype(pd.CategoricalDtype(["III", "II", "none", "I"])),
+        "list": stage.tolist(),
+    }[kind]
+    plot_risk_groups(y, ax=ax, groups=given)
+    order = order[::-1] if kind == "categorical" else order
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == [f"{name} (n = 30)" for name in order]
+    for name, line in zip(order, ax.lines, strict=True):
+        mine = (stage == name).to_numpy()
+        curve = kaplan_meier(y["time"][mine], y["event"][mine])
+        np.testing.assert_array_equal(steps(line)[1][1:], curve.y)
+    p = multivariate_logrank_test(y["time"], stage, y["event"]).p_value
+    shown = "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    assert ax.get_legend().get_title().get_text() == f"log-rank p {shown}"
+
+
+@pytest.mark.parametrize(
+    ("risk", "groups", "message"),
+    [
+        (None, ["a", "b"], r"one group for each of the 90 rows. Got shape \(2,\)"),
+        (None, ["a", None] * 45, r"missing groups in rows \[1, 3, 5, 7, 9\]"),
+        (None, ["a"] * 90, "2 to 12 groups. Got 1"),
+        (None, np.arange(90), "2 to 12 groups. Got 90; cut"),
+        (np.arange(90.0), ["a", "b"] * 45, "Got both"),
+        (None, None, "Got neither"),
+        (None, 3, "Got neither"),
+    ],
+)
+def test_bad_groups(ax, risk, groups, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot_risk_groups(make_cohort(90)[1], risk, ax, groups=groups)
+
+
+def test_censoring_is_marked_on_the_curves(ax) -> None:
+    frame, y = make_cohort(90)
+    label = risk_groups(frame["gene_0"], 90, 2)
+    plot_risk_groups(y, frame["gene_0"], ax, groups=2)
+    marks = [found for found in ax.collections if isinstance(found, PathCollection)]
+    for group, found in enumerate(marks):
+        mine = label == group
+        times = np.unique(y["time"][mine & ~y["event"]])
+        curve = kaplan_meier(y["time"][mine], y["event"][mine])
+        np.testing.assert_array_equal(found.get_offsets(), np.column_stack([times, curve(times)]))
+    plt.figure()
+    bare = plot_risk_groups(y, frame["gene_0"], groups=2, censoring=False)
+    plt.close()
+    assert len(marks) == 2
+    assert not [found for found in bare.collections if isinstance(found, PathCollection)]
+
+
+@pytest.mark.parametrize("layout", [None, "constrained", "tight"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize("groups", [2, 5])
+def test_numbers_at_risk_stay_on_the_page(layout, shape, groups: int) -> None:
+    frame, y = make_cohort(120)
+    figure, axes = plt.subplots(*shape, layout=layout, squeeze=False, figsize=(8, 6))
+    for ax in axes.flat:
+        plot_risk_groups(y, frame["gene_0"], ax, groups=groups, time_label="months")
+    figure.canvas.draw()
+    boxes = {ax: [text.get_window_extent() for text in ax.texts] for ax in axes.flat}
+    for ax, texts in boxes.items():
+        assert min(box.y0 for box in texts) >= 0
+        assert min(box.x0 for box in texts) >= 0
+        assert ax.get_window_extent().height > 60
+        for other in axes.flat:
+            if other is not ax:
+                assert not any(box.overlaps(other.get_window_extent()) for box in texts)
+                assert not any(box.overlaps(theirs) for box in texts for theirs in boxes[other])
+    plt.close(figure)
 
 
 def test_survival_curves(ax) -> None:

@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator
-from sklearn.model_selection import GridSearchCV, cross_validate
-from sklearn.pipeline import make_pipeline
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sksurv.metrics import concordance_index_censored
 
@@ -216,3 +216,51 @@ def test_strata_of_an_array_are_its_columns() -> None:
     y = surv(rng.exponential(np.exp(-X[:, 0])), rng.random(60) < 0.7)
     found = make_survival_scorer("harrell")(Ranked(strata=1), X, y)
     assert found == concordance_index(y, X[:, 0], strata=X[:, 1])
+
+
+@pytest.mark.parametrize("metric", ["antolini", "ibs"])
+def test_curves_of_pipelines_and_searches(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, y = make_cohort(90, missing=0.0)
+    frame = frame.rename(columns={"age": "site"})
+    model = FusionCox({}, structured="centre + gene_0")  # the name that the first step gives
+    inside = make_pipeline(FunctionTransformer(name_centre), model)
+    grid = {"fusioncox__ties": ["efron"]}
+    scorer = make_survival_scorer(metric, y_train=y, times=TIMES)
+    expected = scorer(clone(model).fit(name_centre(frame), y), name_centre(frame), y)
+    for wrapped in (
+        inside,
+        make_pipeline("passthrough", inside),
+        GridSearchCV(inside, grid, cv=2, scoring=scorer, error_score="raise"),
+        make_pipeline("passthrough", GridSearchCV(inside, grid, cv=2)),
+    ):
+        assert scorer(clone(wrapped).fit(frame, y), frame, y) == expected
+    # Another library's addition to Pipeline, which takes no times, changes nothing.
+    monkeypatch.setattr(Pipeline, "predict_survival_function", lambda self, X: None, raising=False)
+    assert scorer(clone(inside).fit(frame, y), frame, y) == expected
+    scores = cross_val_score(inside, frame, y, cv=3, scoring=scorer, error_score="raise")
+    assert np.isfinite(scores).all()
+
+
+def test_the_brier_score_is_defined_in_a_fold_without_events(data) -> None:
+    x, y = data
+    model = Exponential().fit(x, y)
+    quiet = np.flatnonzero(~y["event"])[:20]
+    curves = model.predict_survival_function(x.iloc[quiet], TIMES)
+    expected = -integrated_brier_score(y, y[quiet], curves, TIMES)
+    scorer = make_survival_scorer("ibs", times=TIMES, y_train=y)
+    assert scorer(model, x.iloc[quiet], y[quiet]) == expected
+    by_default = make_survival_scorer("ibs", y_train=y)(model, x.iloc[quiet], y[quiet])
+    assert -0.5 < by_default < 0
+    for metric in ("harrell", "uno", "antolini", "auc"):  # no pair, no score
+        with pytest.raises(ValueError, match="event"):
+            make_survival_scorer(metric, y_train=y)(model, x.iloc[quiet], y[quiet])
+
+
+def test_training_rows_without_events_tell_the_censoring(data) -> None:
+    x, y = data
+    model = Exponential().fit(x, y)
+    train = surv([1.0, 2.0, 9.0], [0, 0, 0])
+    expected = -integrated_brier_score(train, y, model.predict_survival_function(x, TIMES), TIMES)
+    assert make_survival_scorer("ibs", times=TIMES, y_train=train)(model, x, y) == expected
+    with pytest.raises(ValueError, match="event"):  # no times follow from them
+        make_survival_scorer("ibs", y_train=train)(model, x, y)

@@ -12,6 +12,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mmfusion.inputs.times import as_times
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import check_survival, surv
 from mmfusion.testing import (
@@ -63,7 +64,7 @@ class Exponential(BaseEstimator):
 
     def predict_cumulative_hazard_function(self, X: Any, times: Any = None) -> pd.DataFrame:
         rate = np.exp(self.predict(X))
-        times = self.times_ if times is None else np.asarray(times, float)
+        times = self.times_ if times is None else as_times("times", times)
         if not (np.isfinite(times).all() and (times >= 0).all()):
             raise ValueError("times must be finite and not negative")
         return pd.DataFrame(np.outer(rate, times), getattr(X, "index", None), times)
@@ -110,7 +111,7 @@ class UpsideDown(Exponential):
 
 class UpsideDownCurves(Exponential):
     def predict_survival_function(self, X: Any, times: Any = None) -> pd.DataFrame:
-        times = self.times_ if times is None else np.asarray(times, float)
+        times = self.times_ if times is None else as_times("times", times)
         rate = np.exp(-self.predict(X))
         return pd.DataFrame(np.exp(-np.outer(rate, times)), getattr(X, "index", None), times)
 

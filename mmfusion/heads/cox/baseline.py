@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from mmfusion.heads.cox.risk_sets import MAX_SPREAD
+from mmfusion.inputs.times import as_times as as_numbers
 
 __all__ = ["CHUNK", "Baseline", "as_times", "as_vector"]
 
@@ -165,8 +166,10 @@ def as_times(times: Any) -> np.ndarray:
     ------
     ValueError
         If they are NaN or not one-dimensional.
+    TypeError
+        If they are dates or durations.
     """
-    times = np.asarray(times, dtype=np.float64)
+    times = as_numbers("times", times)
     if times.ndim != 1 or np.isnan(times).any():
         raise ValueError(
             "The times parameter must be one-dimensional, without NaN. "

@@ -26,8 +26,10 @@ from mmfusion.heads.cox.strata import encode_strata, learn_strata
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
+from mmfusion.inputs.times import check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival, episode_share
+from mmfusion.survival.outcome import snap
 
 __all__ = ["CoxHead", "CoxTarget"]
 
@@ -352,13 +354,18 @@ class CoxHead(Head[CoxTarget]):
         ValueError
             For times that are NaN or not one-dimensional, and for strata as `encode`.
         """
-        eta, times = as_vector(eta), self.event_times_ if times is None else as_times(times)
+        eta, times = as_vector(eta), self._at(times)
         return self.baseline_.cumulative_hazard(eta, times, self._codes(strata, len(eta)))
 
     def survival(self, eta: Any, times: Any = None, strata: Any = None) -> np.ndarray:
         """Return the survival probability of each row at each time; see `cumulative_hazard`."""
-        eta, times = as_vector(eta), self.event_times_ if times is None else as_times(times)
+        eta, times = as_vector(eta), self._at(times)
         return self.baseline_.survival(eta, times, self._codes(strata, len(eta)))
+
+    def _at(self, times: Any) -> np.ndarray:
+        """Return the times of curves; one that is an event time but for rounding is that one."""
+        known = self.event_times_
+        return known if times is None else snap(as_times(times), known)
 
     def quantile(self, eta: Any, q: float | Sequence[float], strata: Any = None) -> np.ndarray:
         """Return the time by which a share `q` of rows like this have the event.
@@ -393,6 +400,7 @@ class CoxHead(Head[CoxTarget]):
         ValueError
             For a horizon that is not a finite number above 0, and for strata as `encode`.
         """
+        check_clock("horizon", horizon)
         if not (np.ndim(horizon) == 0 and np.isfinite(horizon) and horizon > 0):
             raise ValueError(
                 f"The horizon parameter must be a finite number above 0. Got {horizon!r}."

@@ -36,7 +36,8 @@ def encode_strata(strata: Any, n: int, known: np.ndarray, index: Any = None) -> 
     """
     labels = _labels(strata, n, index)
     found = np.unique(labels)
-    unseen = [label for label in found.tolist() if label not in set(known.tolist())]
+    seen = set(known.tolist())
+    unseen = [label for label in found.tolist() if label not in seen]
     if unseen:
         raise ValueError(
             f"The strata parameter must hold strata seen at fit: {shorten(known.tolist())}. "

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mmfusion.inputs.times import check_clock
 from mmfusion.survival import Survival, kaplan_meier
 
 __all__ = ["Places", "Scheme", "check_cuts", "make_cuts", "place", "place_exactly"]
@@ -27,12 +28,15 @@ def check_cuts(cuts: Any) -> np.ndarray:
     ------
     ValueError
         If they are not finite, not increasing, negative or none is above 0.
+    TypeError
+        If they are dates or durations.
 
     Examples
     --------
     >>> check_cuts([12.0, 24.0])
     array([ 0., 12., 24.])
     """
+    check_clock("cuts", cuts)
     try:
         bounds = np.asarray(cuts, dtype=np.float64)
     except (TypeError, ValueError):

@@ -29,8 +29,10 @@ from mmfusion.heads.discrete.target import DiscreteTimeTarget
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
+from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import Survival, check_survival, episode_share
+from mmfusion.survival.outcome import snap
 
 __all__ = ["DiscreteTimeHead"]
 
@@ -213,8 +215,10 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
                 f"Got row {label!r} ({outcome.event[row]})."
             )
         event = np.where(outcome.event > 0, code + 1, 0)
-        cause = np.where(outcome.time <= self.cuts_[-1], event, 0)
-        on_grid = Survival(outcome.time, cause, outcome.entry)
+        # A time that is a cut but for rounding lies on it.
+        time, entry = (snap(values, self.cuts_) for values in (outcome.time, outcome.entry))
+        cause = np.where(time <= self.cuts_[-1], event, 0)
+        on_grid = Survival(time, cause, entry)
         places = self.likelihood.place(on_grid, self.cuts_)
         arrays = (outcome.time, outcome.entry, event, cause, *places)
         tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
@@ -324,7 +328,9 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
     def cumulative_hazard(self, eta: Any, times: Any) -> np.ndarray:
         """Return minus the logarithm of the survival of each row at each time, shape (n, m)."""
         knots = self._law(eta).knots
-        return 0.0 - log_survival_at(knots, self.cuts_, np.asarray(times), self.interpolation)
+        return 0.0 - log_survival_at(
+            knots, self.cuts_, as_times("times", times), self.interpolation
+        )
 
     def survival(self, eta: Any, times: Any) -> np.ndarray:
         """Return the probability of no event of each row until each time, shape (n, m)."""
@@ -343,7 +349,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
                 f"The cause parameter must be one of {self.causes_.tolist()}. Got {cause!r}."
             )
         masses, knots = self._law(eta)
-        times = np.asarray(times)
+        times = as_times("times", times)
         survival = np.exp(log_survival_at(knots, self.cuts_, times, self.interpolation))
         by_cause = masses[:, :-1].reshape(len(masses), len(self.causes_), -1)
         incidence = split_fall(by_cause, knots, survival, self.cuts_, times)
@@ -355,6 +361,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
 
     def restricted_mean(self, eta: Any, horizon: float) -> np.ndarray:
         """Return the mean event-free time up to `horizon`, shape (n,)."""
+        check_clock("horizon", horizon)
         return restricted_mean(self._law(eta).knots, self.cuts_, horizon, self.interpolation)
 
     def state(self) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from formulaic.materializers.types import FactorValues
 from formulaic.utils.stateful_transforms import stateful_transform
 from numpy.typing import NDArray
 
+from mmfusion.inputs.rounding import is_constant
 from mmfusion.structured.splines import BSplineBasis
 
 __all__ = ["bs_of", "warn_outside"]
@@ -69,6 +70,8 @@ def _inner_and_outer_knots(
     inner = np.array([] if knots is None else knots, dtype=np.float64).reshape(-1)
     if (df is None) == (knots is None):
         raise ValueError("bs(x, ...) must have one of df= and knots=.")
+    if is_constant(x):
+        raise ValueError(f"The x of bs(x, ...) is constant in the training rows. Got {x.min():g}.")
     if df is not None:
         count = df - degree - bool(include_intercept)
         if count < 0:

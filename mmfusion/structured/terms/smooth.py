@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mmfusion.inputs.rounding import distinct, is_constant
 from mmfusion.structured._options import SmoothSpec
 from mmfusion.structured._table import FormulaRows, Training
 from mmfusion.structured.rows import Dense
@@ -128,7 +129,7 @@ class Smooth(Term):
             side = training.side(spec.by)
             if side.columns.is_factor(spec.by):
                 levels = side.columns.levels[spec.by]
-            elif np.ptp(side.rows.numbers[spec.by]) == 0:
+            elif is_constant(side.rows.numbers[spec.by]):
                 raise ValueError(
                     f"Column {spec.by!r}, by= of {spec.label}, is constant in the training rows."
                 )
@@ -331,10 +332,10 @@ def _tensor_penalties(penalties: Sequence[Array]) -> list[Array]:
 
 def _check_distinct(spec: SmoothSpec, name: str, k: int, training: Training) -> None:
     """Raise ValueError unless a variable has the distinct values its basis needs."""
-    distinct = len(np.unique(training.numbers(name)))
+    found = len(distinct(training.numbers(name)))
     needed = max(k if spec.bs == "cr" else spec.m[1] + 1, 2)
-    if distinct < needed:
-        has = "is constant" if distinct == 1 else f"has {distinct} distinct values"
+    if found < needed:
+        has = "is constant" if found == 1 else f"has {found} distinct values"
         what, where = "Column", "in the training rows"
         if name in training.grid:
             what, where = "Coordinate", "over the predictors"
