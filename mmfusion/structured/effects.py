@@ -64,7 +64,8 @@ def effects_table(
             coef, se = float(np.copysign(np.inf, coef)), float("nan")
         elif held[j]:
             coef = se = float("nan")
-        z = coef / se
+        with np.errstate(divide="ignore", invalid="ignore"):  # a perfect fit has no error
+            z = float(np.divide(coef, se))
         rows[int(j)] = {
             "term": fit.names[j],
             "coef": coef,

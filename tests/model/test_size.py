@@ -77,7 +77,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "modalities": {}, "structured": FORMULA, "inference": "robust", "cluster": "ward",
     },
     "networks": {"patience": 5},
-    "both": {"structured": FORMULA, "patience": 5},
+    "both": {"structured": FORMULA},  # judged, the networks might be left out of one of the two
     "both, subjects": {
         "modalities": {"rna": Genes("h*", hidden=(4,))}, "structured": FORMULA, "id": "patient",
     },
