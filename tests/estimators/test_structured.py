@@ -534,3 +534,20 @@ def test_clusters_are_checked_before_training_and_never_cut() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             model.fit(frame.assign(**change), y)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_a_constant_outcome_has_the_table_of_least_squares(value: float) -> None:
+    # As R's lm: a slope of 0 with a standard error of 0, and no test of 0 / 0.
+    frame, _ = draw(40)
+    table = FusionRegressor({}, structured="dose").fit(frame, np.full(40, value)).effects_
+    np.testing.assert_array_equal(table["coef"], [value, 0.0])
+    np.testing.assert_array_equal(table["se"], 0.0)
+    np.testing.assert_array_equal(table["p"], [0.0 if value else np.nan, np.nan])
+
+
+def test_a_fit_without_residuals_is_infinitely_far_from_none() -> None:
+    frame, _ = draw(40)
+    row = FusionRegressor({}, structured="dose").fit(frame, 2 * frame["dose"]).effects_.loc["dose"]
+    assert row["coef"] == pytest.approx(2.0)
+    assert row["p"] < 1e-12

@@ -142,7 +142,7 @@ def test_the_note_says_what_the_intervals_take_as_known() -> None:
     assert "given what the networks explain" in str(model.summary())
     model = FusionCox({}, structured="dose", cluster="clinic").fit(frame, y)
     assert "inference model, clusters of clinic" in str(model.summary())
-    assert "sandwich" in str(model.summary())
+    assert "intervals: from the sandwich covariance." in str(model.summary())
 
 
 def test_a_coefficient_that_runs_to_infinity_is_told() -> None:
