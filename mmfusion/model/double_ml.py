@@ -11,8 +11,8 @@ import pandas as pd
 from mmfusion.heads import CategoricalHead, GaussianHead
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
+from mmfusion.model.dealing import Folds, deal_taught
 from mmfusion.model.fit import Ready, fit_part
-from mmfusion.model.folds import Folds, deal_taught
 from mmfusion.structured import Layout, PartialEffect, partially_linear, partially_logistic
 
 __all__ = ["PartialQuestion"]

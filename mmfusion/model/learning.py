@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from mmfusion.model.linear import fit_linear
 from mmfusion.model.network import Beside, Network, Start
 from mmfusion.model.study import Sample, Study
 from mmfusion.objectives import Objective, WeightedObjectives
-from mmfusion.training import Rows, TrainingResult, TrainingSettings, train
+from mmfusion.training import Rows, TrainingResult, TrainingSettings, train, train_members
 
 __all__ = ["Prepared", "prepare_network"]
 
@@ -61,6 +62,19 @@ class Prepared:
             return fit_linear(module, head, rows, free=free)
         if module.cell is not None:
             check_batches(module.cell.coefficients.shape[0], len(rows.data), settings)
+        if self.folds:
+            self.network.multiply(len(self.folds))
+            result = train_members(
+                self.network.members,
+                head,
+                [(self._rows(train, at), self._rows(held, at)) for at, (train, held) in self.folds],
+                settings,
+                study.rng,
+                basis,
+                may_stay_untrained=self.beside.complete,
+            )
+            self.network.fit_cell(self.data, settings)
+            return result
         result = train(
             module,
             head,
@@ -74,6 +88,38 @@ class Prepared:
         )
         self.network.fit_cell(self.data, settings)
         return result
+
+    @cached_property
+    def folds(self) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+        """The folds of the study that can teach and judge this network, by their number."""
+        study, able = self.study, []
+        for at, fold in enumerate(study.folds):
+            targets = [self._rows(rows, at).target for rows in fold]
+            if all(len(target) and study.head.informative(target) for target in targets):
+                able.append((at, fold))
+        return able if len(able) > 1 else []
+
+    def _rows(self, rows: np.ndarray, fold: int) -> Rows:
+        return _present_rows(self.data, self.study.all, rows, self.beside.of_folds[fold])
+
+    def unseen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the outputs of members that did not see the row, (n, D), and of which rows, (n,).
+
+        Where the likelihood sees no constant each member's zero is arbitrary: it is moved to that
+        of the mean of all members.
+        """
+        study, subjects = self.study, self.study.all.subjects
+        found = np.zeros((len(study.all), len(study.head.deep_basis)))
+        known = np.zeros(len(study.all), dtype=bool)
+        labels = subjects.table(study.all.table).index
+        there = subjects.spread(self.data.present.any(1).cpu().numpy())
+        zeros = []
+        for (_, (_, held)), member in zip(self.folds, self.network.members, strict=True):
+            each = self.network.member_outputs(member, self.data, self.settings, labels)
+            each = subjects.spread(each)
+            zeros.append(0.0 if len(study.head.constants) else each[there].mean(0))
+            found[held], known[held] = each[held] - zeros[-1], there[held]
+        return found + np.mean(zeros, axis=0), known
 
     def _judging_rows(self) -> Rows | None:
         study = self.study
