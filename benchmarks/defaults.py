@@ -216,22 +216,26 @@ class TunedCox(BaseEstimator):
         self.l1_ratio = l1_ratio
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
-        path = self._path(None).fit(x, y)
+        for smallest in (1e-3, 1e-2, 5e-2, 0.1, 0.2):  # small penalties may not converge
+            try:
+                return self._fit(x, y, smallest)
+            except ArithmeticError:
+                continue
+        raise ArithmeticError("no penalty converges")
+
+    def _fit(self, x: np.ndarray, y: np.ndarray, smallest: float) -> Self:
+        path = self._path(n_alphas=ALPHAS, alpha_min_ratio=smallest).fit(x, y)
         total = np.zeros(len(path.alphas_))
         for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(x, y["event"]):
-            inner = self._path(path.alphas_).fit(x[train], y[train])
+            inner = self._path(alphas=path.alphas_).fit(x[train], y[train])
             for at, alpha in enumerate(path.alphas_):
-                risk = inner.predict(x[test], alpha=alpha)
-                total[at] += concordance_index(y[test], risk)
+                total[at] += concordance_index(y[test], inner.predict(x[test], alpha=alpha))
         best = float(path.alphas_[int(np.argmax(total))])
-        self.model_ = self._path([best], fit_baseline_model=True).fit(x, y)
+        self.model_ = self._path(alphas=[best], fit_baseline_model=True).fit(x, y)
         return self
 
-    def _path(self, alphas: Any, **more: Any) -> CoxnetSurvivalAnalysis:
-        ratio = {} if alphas is not None else {"n_alphas": ALPHAS, "alpha_min_ratio": 1e-3}
-        return CoxnetSurvivalAnalysis(
-            l1_ratio=self.l1_ratio, alphas=alphas, max_iter=20_000, tol=1e-6, **ratio, **more
-        )
+    def _path(self, **more: Any) -> CoxnetSurvivalAnalysis:
+        return CoxnetSurvivalAnalysis(l1_ratio=self.l1_ratio, max_iter=20_000, tol=1e-6, **more)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         return self.model_.predict(x)

@@ -101,6 +101,7 @@ def prepare_networks(plan: Plan, study: Study, beside: Beside) -> dict[str, Prep
             objectives=plan.objectives,
             start=plan.start,
             lenient=plan.teaches is not None,
+            tamed=plan.linear,
         )
         for name, (chosen, inner) in plan.strategy.networks(plan.modalities).items()
     }

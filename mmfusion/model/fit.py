@@ -275,16 +275,28 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     deep = pool.pooled(pool.standardised(etas), present, head)
     if unseen is not None:
         deep = _as_new(pool, head, unseen, deep)
-    linear = None if ready.linear is None else ready.linear.final(structured, design, study)
+    linear = _final_linear(ready)
     share = np.ones(len(head.grid))
     parts_kept = Deep(networks, pool, None if linear is None else linear.part, share)
     model = Model(head, structured, parts_kept, plan.settings, results, interrupted)
     parts_kept.share = share = _judged(ready, model, deep)
-    deep = share * deep + (0.0 if linear is None else linear.left_out)
+    deep = share * deep
+    shift = np.zeros_like(deep)
+    if linear is not None:
+        deep, shift = deep + linear.added, linear.shift
     offset_of_reported = structured.settle(design, deep, head, target)
-    eta = torch.from_numpy(structured.predictor(design, deep))
+    # The head learns its baseline, or its residual variance, beside predictors that are as far from
+    # the truth as those of new rows will be.
+    eta = torch.from_numpy(structured.predictor(design, deep) + shift)
     model.head = pool.finish(head, eta, target)
     return model, offset_of_reported
+
+
+def _final_linear(ready: Ready) -> LinearStart | None:
+    """Return the linear part of all rows."""
+    if ready.linear is None or not isinstance(ready.structured, Structured):
+        return None
+    return ready.linear.final(ready.structured, ready.design, ready.study)
 
 
 def _unseen(ready: Ready, names: Sequence[str], pool: Pool) -> OutOfFold:

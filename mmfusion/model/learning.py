@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData
 from mmfusion.model.auxiliary import sources, teachable
 from mmfusion.model.checks import check_batches, fit_modality
@@ -19,6 +20,9 @@ from mmfusion.objectives import Objective, WeightedObjectives
 from mmfusion.training import Rows, TrainingResult, TrainingSettings, train, train_members
 
 __all__ = ["Prepared", "prepare_network"]
+
+#: A network sees at least and at most so many components of a wide modality.
+CAPACITY = (8, 64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +149,7 @@ def prepare_network(
     start: Start | None = None,
     alone: bool = False,
     lenient: bool = False,
+    tamed: bool = False,
 ) -> Prepared:
     """Fit the preprocessing on the training rows and build the module, untrained.
 
@@ -164,6 +169,8 @@ def prepare_network(
     lenient : bool
         Whether auxiliary losses that the rows cannot teach are left out: of a part of the rows,
         when all rows could.
+    tamed : bool
+        Whether a modality that is too wide for the rows shows the network its leading components.
 
     Raises
     ------
@@ -198,7 +205,8 @@ def prepare_network(
         eta = beside.offset[torch.from_numpy(rows)][chosen]
         return head.relevance(eta, target.take(torch.nonzero(chosen)[:, 0]), values)
 
-    data = network.build(subjects, training, head, settings, beside, relevance, start)
+    capacity = _capacity(head, target) if tamed else None
+    data = network.build(subjects, training, head, settings, beside, relevance, start, capacity)
     judged = None
     if study.judges is not None and study.judging is None:
         study.judges.subjects.refuse_changes(network.modalities, study.judges.table)
@@ -218,6 +226,13 @@ def prepare_network(
             encoders = network.module.encoders.values()
             weighted = WeightedObjectives(able, known, encoders, alone=alone)
     return Prepared(network, study, settings, beside, data, judged, weighted)
+
+
+def _capacity(head: Head, target: Target) -> int:
+    """Return how many inputs of one modality some rows can carry: a tenth of the events."""
+    events = head.n_events(target)
+    count = int((target.weight > 0).sum()) if events is None else events
+    return int(np.clip(count // 10, *CAPACITY))
 
 
 def _present_rows(

@@ -173,8 +173,8 @@ class LinearPart:
         Returns
         -------
         part : LinearPart
-        left_out : ndarray, shape (n, K)
-            What it adds to the predictors of each row, as if the row had not been fitted.
+        shift : ndarray, shape (n, K)
+            How the predictors of each row would move had the row not been fitted.
         """
         basis, names = head.parameters.matrix, list(blocks)
 
@@ -197,7 +197,7 @@ class LinearPart:
             np.array([float(one.var(axis=0).sum()) for one in added]),
             found.fit.coef,
         )
-        return part, found.left_out @ basis.T
+        return part, found.shift @ basis.T
 
     def predictor(self, parts: Mapping[str, Any]) -> np.ndarray:
         """Return what the features of some subjects add to their predictors, (n, K)."""

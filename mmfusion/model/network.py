@@ -13,7 +13,14 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from mmfusion.encoders import Encoder, ReducedEncoder, build_encoder, build_reduced_encoder
+from mmfusion.encoders import (
+    ComponentsEncoder,
+    Encoder,
+    ReducedEncoder,
+    build_encoder,
+    build_reduced_encoder,
+    tames,
+)
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
@@ -166,6 +173,7 @@ class Network:
         beside: Beside,
         relevance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         start: Start | None = None,
+        capacity: int | None = None,
     ) -> MultimodalData:
         """Build the untrained module for the fitted modalities; return the subjects' tensors.
 
@@ -183,9 +191,13 @@ class Network:
             Of a mask of the training subjects and values of their features: how much each feature
             says of the outcome.
         start : Start, optional
+        capacity : int, optional
+            Inputs of one modality that the rows can carry; of more, the leading components.
         """
         device = make_fabric(settings.device, settings.precision).device
         self.encoders = self._build_encoders()
+        if capacity is not None and start is None and not self.strategy.reduces:
+            self._tame(capacity)
 
         def look() -> MultimodalData:
             return self.transform(
@@ -205,6 +217,13 @@ class Network:
         if start is not None:
             self._take_encoders(start)
         return look() if data is None else data
+
+    def _tame(self, capacity: int) -> None:
+        """Let the encoders of modalities that are too wide see their leading components."""
+        for name, modality in self.modalities.items():
+            if tames(modality, self.encoders[name]) > 2 * capacity:
+                modality.n_seen_ = capacity
+                self.encoders[name] = _build_encoder(modality, self.strategy)
 
     def _take_encoders(self, start: Start) -> None:
         for name, encoder in self.module.encoders.items():
@@ -308,6 +327,9 @@ class Network:
             for name, modality in self.modalities.items()
         }
         for name, encoder in self.encoders.items():
+            if fit_rows is not None and isinstance(encoder, ComponentsEncoder):
+                table = parts[name].take(torch.from_numpy(fit_rows))
+                encoder.fit_numbers(table.numeric[table.present])  # type: ignore[attr-defined]
             if not encoder.frozen or isinstance(parts[name], AbsentData):
                 continue
             parts[name] = features = frozen_features(encoder, parts[name], device, precision)

@@ -28,14 +28,14 @@ class LinearStart:
     Attributes
     ----------
     part : LinearPart
-    left_out : ndarray, shape (n_training, K)
-        What it adds to each training row, as if that had not been fitted.
+    shift : ndarray, shape (n_training, K)
+        How the predictors of each training row would move had the row not been fitted.
     blocks : dict of str to ndarray, each of shape (n, p_m)
         Standardised columns of all rows.
     """
 
     part: LinearPart
-    left_out: np.ndarray
+    shift: np.ndarray
     blocks: dict[str, np.ndarray]
 
     @classmethod
@@ -52,7 +52,7 @@ class LinearStart:
         """Fit some rows."""
         target = study.all.target.take(torch.from_numpy(rows))
         mine = {name: block[rows] for name, block in blocks.items()}
-        found, left_out = LinearPart.fit(
+        found, shift = LinearPart.fit(
             features,
             mine,
             study.head,
@@ -61,7 +61,7 @@ class LinearStart:
             lambda *asked: part.refit(study.head, *asked),
             start,
         )
-        return cls(found, left_out, blocks)
+        return cls(found, shift, blocks)
 
     def final(self, part: Structured, design: Design, study: Study) -> LinearStart:
         """Return the same of all rows."""
@@ -77,12 +77,19 @@ class LinearStart:
         Networks are trained beside the predictor that each of these would have had, had it not been
         fitted: a wide ridge leaves little of its own rows that a network could learn from.
         """
-        added = [self.blocks[name] @ coef for name, coef in self.part.coef.items()]
-        if added:
-            added = [np.asarray(sum(added)) @ self.part.basis.T]
-        eta = sum(added, design.predict(self.part.beside))
-        eta[rows] = design.take(rows).predict(self.part.beside) + self.left_out
+        eta = design.predict(self.part.beside)
+        if self.blocks:
+            eta = eta + self.added
+        eta[rows] += self.shift
         return torch.from_numpy(eta)
+
+    @property
+    def added(self) -> np.ndarray:
+        """What the linear part adds to the predictors of all rows, (n, K)."""
+        found = np.zeros((len(next(iter(self.blocks.values()), ())), self.part.basis.shape[1]))
+        for name, coef in self.part.coef.items():
+            found += self.blocks[name] @ coef
+        return found @ self.part.basis.T
 
 
 def start_linear(

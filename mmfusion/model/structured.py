@@ -321,7 +321,7 @@ def fit_formulas(
     more: tuple[str, ...] = (),
     may_hold: bool = False,
 ) -> StructuredFit:
-    """Fit the coefficients of formulas, and of `more` columns after them, of `terms`, in the design.
+    """Fit the coefficients of formulas, and of `more` columns, which `terms` penalise, after them.
 
     The constant of an interval in which no row is at risk has the value of the interval before it.
     With `may_hold`, in a fold or of the training rows, a coefficient that the rows do not identify

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,9 +17,9 @@ Array = NDArray[np.float64]
 #: Variances that a block of unit size adds to a predictor are looked for between these.
 LOWEST, HIGHEST = 1e-7, 1e4
 #: Largest change of a log variance in one step, and the change at which the search ends.
-MAX_STEP, TOL = 3.0, 1e-3
+MAX_STEP, TOL = 3.0, 1e-2
 #: A block of fewer degrees of freedom, whose variance still falls, is of no use.
-NOTHING = 1e-2
+NOTHING = 3e-2
 #: Weights below this share of the largest belong to rows that say nothing.
 TINY = 1e-10
 
@@ -70,8 +71,8 @@ class OverColumns:
         solved = linalg.solve_triangular(low, each * self.pull, lower=True)
         projected = self.gram - half.T @ half  # Z'PZ
         u = self.pull - half.T @ solved  # Z'Pz
-        edges = np.cumsum([0, *self.sizes])
-        parts = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        edges = itertools.pairwise(np.cumsum([0, *self.sizes]))
+        parts = [slice(a, b) for a, b in edges]
         moved = [projected[:, part] @ u[part] for part in parts]
         return Moments(
             float(2 * np.log(np.diag(low)).sum() + self.root),
@@ -189,7 +190,7 @@ def restricted_variances(
         value = sum(one.log_det for one in found)
         value += free * np.log(scale) if has_scale else quadratic
         pulled = sum(one.pulled for one in found) / scale
-        traces = sum(one.traces for one in found)
+        traces = np.sum([one.traces for one in found], axis=0)
         slope = 0.5 * tau * (traces - pulled)
         average = 0.5 * np.outer(tau, tau) * sum(one.average for one in found) / scale
         if has_scale:  # the profiled scale follows

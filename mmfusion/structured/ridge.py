@@ -23,8 +23,9 @@ Refit = Callable[[Design, tuple[TermColumns, ...], tuple[str, ...]], StructuredF
 
 #: Where the search for the variances starts: each block adds so much to the predictor's variance.
 START = 0.1
-#: The working weights follow the fit: so many rounds at most, or until log variances settle.
-ROUNDS, SETTLED = 8, 0.02
+#: The working weights follow the fit: so many rounds at most, each of so many steps, until the log
+#: variances settle.
+ROUNDS, STEPS, SETTLED = 20, 3, 0.03
 #: Directions of the rows with less than this share of the largest one's variance are none.
 RANK_TOL = 1e-12
 #: A row that is worth more than this share of itself to its own prediction is an outlier.
@@ -50,8 +51,8 @@ class RidgeFit:
         Effective degrees of freedom of each block.
     predictor : ndarray, shape (n, F)
         Of the rows that were fitted, without the design.
-    left_out : ndarray, shape (n, F)
-        What `predictor` of each row would be had it not been fitted, to first order.
+    shift : ndarray, shape (n, F)
+        How each row's whole predictor would move had the row not been fitted, to first order.
     """
 
     fit: StructuredFit
@@ -60,7 +61,7 @@ class RidgeFit:
     variances: Array
     edf: Array
     predictor: Array
-    left_out: Array
+    shift: Array
 
 
 def fit_ridge(
@@ -100,7 +101,10 @@ def fit_ridge(
     scaled = [block / unit for block, unit in zip(blocks, units, strict=True)]
     if not blocks:
         none, nothing = np.zeros(0), np.zeros((n, basis.shape[1]))
-        return RidgeFit(refit(design, (), ()), (), (), none, none, nothing, nothing)
+        found = refit(design, (), ())
+        eta = design.predict(found.coef) + offset
+        shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta)
+        return RidgeFit(found, (), (), none, none, nothing, shift)
     fixed = np.hstack([np.ones((n, 1)), *_row_columns(design)])
     tau = np.full(len(blocks), START) if start is None else start * np.square(units)
     p, added = design.n_columns, np.zeros((n, basis.shape[1]))
@@ -111,7 +115,13 @@ def fit_ridge(
         response = added - gradient / np.maximum(weight, 1e-10 * weight.max())
         before = tau
         tau, added = restricted_variances(
-            response, weight, fixed, scaled, tau, has_scale=likelihood.has_scale
+            response,
+            weight,
+            fixed,
+            scaled,
+            tau,
+            has_scale=likelihood.has_scale,
+            max_iter=50 if likelihood.has_scale else STEPS,
         )
         eta = fixed_part + added @ basis.T
         if likelihood.has_scale or np.abs(np.log(tau / before)).max() < SETTLED:
@@ -121,7 +131,6 @@ def fit_ridge(
     found = refit(whole, (term,), tuple(f"{LABEL}.{j}" for j in range(whole.n_columns - p)))
     added = directions @ found.coef[p:].reshape(basis.shape[1], -1).T
     eta = design.predict(found.coef[:p]) + added @ basis.T + offset
-    gradient, weight = likelihood.working(eta, basis)
     f = basis.shape[1]
     coef, variance, edf = _of_columns(scaled, tau, directions, found, p, f)
     return RidgeFit(
@@ -134,7 +143,7 @@ def fit_ridge(
         tau / np.square(units),
         edf,
         added,
-        added + _without_itself(whole, p, basis, np.asarray(found.bread), gradient, weight),
+        _without_itself(whole, likelihood, basis, np.asarray(found.bread), eta),
     )
 
 
@@ -191,19 +200,22 @@ def _of_columns(
 
 
 def _without_itself(
-    whole: Design, p: int, basis: Array, inverse: Array, gradient: Array, weight: Array
+    whole: Design, likelihood: Likelihood, basis: Array, inverse: Array, eta: Array
 ) -> Array:
-    """Return how the directions' part of each row's predictor moves where the row is left out.
+    """Return how the predictor of each row moves where the row is left out, (n, F).
 
     One Newton step of all coefficients from the fit of all rows, which is exact for least squares:
     ``V x g / (1 - h w)`` with the row's columns x, its leverage ``h = x'Vx``, gradient g and
     curvature w. Leverage across functions is neglected.
     """
+    gradient, weight = likelihood.working(eta, basis)
     moved = np.zeros_like(gradient)
     for f, column in enumerate(basis.T):
         along = np.broadcast_to(column / (column @ column), (whole.n_rows, len(column)))
         x = whole.scores(along)
-        each = (x @ inverse) * x
-        share = np.minimum(each.sum(1) * weight[:, f], LEVERAGE)
-        moved[:, f] = each[:, p:].sum(1) * gradient[:, f] / (1.0 - share)
+        if not likelihood.has_intercept:  # the baseline takes up a constant
+            x = x - (weight[:, f] @ x) / weight[:, f].sum()
+        leverage = np.einsum("ij,ij->i", x @ inverse, x)
+        share = np.minimum(leverage * weight[:, f], LEVERAGE)
+        moved[:, f] = leverage * gradient[:, f] / (1.0 - share)
     return moved
