@@ -60,6 +60,7 @@ class LinearStart:
             design.take(rows),
             lambda *asked: part.refit(study.head, *asked),
             start,
+            study.all.subjects.take(rows).owner,
         )
         return cls(found, shift, blocks)
 
