@@ -45,7 +45,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 
-from mmfusion import Genes, Image, Tabular
+from mmfusion import Genes, Tabular
 from mmfusion.datasets import fetch_deepsurv, fetch_houses
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.evaluation import survival_stratified_folds
@@ -306,7 +306,7 @@ def ours(cohort: Cohort, name: str, seed: int) -> Any:
     if name == NONE:
         return kind(**settings)
     if name == LINEAR:
-        return kind(cohort.modalities, epochs=1, learning_rate=1e-12, **settings)
+        return kind(cohort.modalities, n_members=0, **settings)
     if name == NETWORKS:
         return kind(cohort.modalities, linear=False, **settings)
     return (

@@ -20,6 +20,8 @@ from mmfusion.modalities import Tabular
 from mmfusion.model import folds as folds_module
 from mmfusion.survival import surv
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 QUICK: dict[str, Any] = {
     "epochs": 8,
     "batch_size": 128,

@@ -23,6 +23,8 @@ from mmfusion.survival import surv
 from mmfusion.training import Training
 from tests.estimators.common import cohort_for
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 DEEP = {"deep": Tabular(["z0", "z1", "z2"], hidden=(8,))}
 QUICK: dict[str, Any] = {
     "epochs": 30,
