@@ -117,9 +117,11 @@ class Plan:
         settings = estimator._settings()
         strategy = check_fusion(estimator.fusion)
         modalities = estimator._given_modalities(table, is_array)
+        head = estimator._make_head()
+        offers = bool(modalities) and strategy.takes_offset and head.has_information
         plan = cls(
             name=type(estimator).__name__,
-            head=estimator._make_head(),
+            head=head,
             modalities=modalities,
             strategy=strategy,
             formulas=estimator.structured,
@@ -136,7 +138,7 @@ class Plan:
             settings=settings,
             validation_fraction=estimator.validation_fraction,
             random_state=estimator.random_state,
-            linear=estimator.linear and bool(modalities) and strategy.takes_offset,
+            linear=estimator.linear and offers,
             n_members=estimator.n_members,
         )
         check_choice("head", estimator.head, HEADS)

@@ -113,6 +113,8 @@ class Study:
             Naming the column, the row or the parameter that is at fault.
         """
         head = plan.head
+        if len(table) < 2:
+            raise ValueError(f"{plan.name} needs 2 rows or more. Got n_samples = {len(table)}.")
         target = encode(head.fit_outcome, plan, table, y, sample_weight)
         subjects = Subjects.read(plan.subject, table)
         cluster = _cluster(plan.cluster, table, subjects)
