@@ -215,7 +215,8 @@ def _without_itself(
 
     One Newton step of all coefficients from the fit of all rows, which is exact for least squares:
     ``x' V x g / (1 - h w)`` with a row's columns x, its leverage ``h = x'Vx``, gradient g and
-    curvature w. Leverage across functions is neglected.
+    curvature w. Leverage across functions is neglected. Where rows are told apart perfectly the step
+    may go anywhere: a predictor stays between those of the fit.
     """
     gradient, weight = likelihood.working(eta, basis)
     moved = np.zeros_like(gradient)
@@ -233,5 +234,7 @@ def _without_itself(
             pulled = np.zeros((owner.max() + 1, x.shape[1]))
             np.add.at(pulled, owner, x * gradient[:, [f]])
             step = np.einsum("ij,ij->i", solved, pulled[owner])
-        moved[:, f] = step / (1.0 - share)
+        along_f = eta @ (column / (column @ column))
+        left_out = along_f + step / (1.0 - share)
+        moved[:, f] = np.clip(left_out, along_f.min(), along_f.max()) - along_f
     return moved

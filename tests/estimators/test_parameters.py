@@ -20,8 +20,6 @@ from mmfusion.estimators._parameters import training_settings
 from mmfusion.training import Training, TrainingSettings
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities
 
-pytestmark = pytest.mark.usefixtures("one_network")
-
 ALL = {**ESTIMATORS, "pretrainer": FusionPretrainer}
 MOVED = {
     "micro_batch_size": 8,
@@ -125,6 +123,7 @@ def test_nested_settings_of_none_are_set_on_the_defaults(kind: Any) -> None:
     assert pickle.loads(pickle.dumps(copy)).training.weight_decay == 0.5
 
 
+@pytest.mark.usefixtures("one_network")
 def test_nested_settings_in_a_search() -> None:
     frame, y = cohort_for("cox")
     name = "training__weight_decay"
