@@ -15,6 +15,8 @@ __all__ = ["UnjudgedWarning", "kept_share"]
 #: Gain of the deep predictor, in twice the log-likelihood of the judging rows, at which half of
 #: the best share is kept: see docs/classical.md.
 EVIDENCE = 4.0
+#: A share that gains less is none: one more parameter has to gain as much by chance (Akaike 1974).
+LEAST = 2.0
 
 
 class UnjudgedWarning(UserWarning):
@@ -29,7 +31,7 @@ def kept_share(
     The best share is itself an estimate, of few rows, that early stopping has looked at before. It
     is shrunk to 0 by ``G / (G + EVIDENCE)``, with the gain G in twice the log-likelihood of the
     judging rows: about the square of the share over its standard error, so that this is the
-    posterior mean of a normal share with a prior around 0.
+    posterior mean of a normal share with a prior around 0. Where G is below 2 it is 0.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ def kept_share(
             gain = int((target.weight > 0).sum()) * np.log(before / after)
         else:
             gain = head.total(target) * 2 * (before - after)
-        kept[group] = best[group] * gain / (gain + EVIDENCE)
+        if gain > LEAST:
+            kept[group] = best[group] * gain / (gain + EVIDENCE)
     return kept
 
 

@@ -190,6 +190,8 @@ class Study:
     def _deal(self, plan: Plan) -> Self:
         """Deal the folds of several networks, or the judging rows of one where there are few."""
         n_members = plan.members(len(self.all.subjects.of(np.arange(len(self.all)))))
+        if n_members == 0:
+            return self
         if plan.modalities and not plan.strategy.linear and n_members > 1:
             try:
                 return replace(self, folds=self._folds(n_members))

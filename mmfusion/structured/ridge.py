@@ -215,8 +215,8 @@ def _without_itself(
 
     One Newton step of all coefficients from the fit of all rows, which is exact for least squares:
     ``x' V x g / (1 - h w)`` with a row's columns x, its leverage ``h = x'Vx``, gradient g and
-    curvature w. Leverage across functions is neglected. Where rows are told apart perfectly the step
-    may go anywhere: a predictor stays between those of the fit.
+    curvature w. Leverage across functions is neglected. Where rows are told apart perfectly the
+    step may go anywhere: a predictor stays between those of the fit.
     """
     gradient, weight = likelihood.working(eta, basis)
     moved = np.zeros_like(gradient)
