@@ -28,6 +28,7 @@ from mmfusion.training.precision import single_precision
 from ._effects import Effects
 from ._fields import ModelParameters
 from ._fitted import Fitted
+from ._marginal import Marginal
 from ._parameters import training_settings
 from ._persistence import load_estimator, save_estimator
 from ._pretrained import Pretrained
@@ -37,7 +38,7 @@ __all__ = ["FusionEstimator"]
 
 
 @dataclass(eq=False, repr=False)
-class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelParameters):
+class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted, ModelParameters):
     """Base of the estimators; a subclass names its head and what it predicts.
 
     `ModelParameters` and `TrainingParameters` hold its parameters.
