@@ -87,8 +87,7 @@ class Mechanism:
             chance = expit(1.2 * steers)
         treated = rng.random(n) < chance
         if self.centres:
-            per = n // self.centres
-            frame["centre"] = np.arange(n) // max(per, 1)
+            frame["centre"] = np.arange(n) // (self.n // self.centres)
             count = int(frame["centre"].iloc[-1]) + 1
             prognosis = prognosis + 0.4 * rng.normal(size=count)[frame["centre"]]
             order = rng.permutation(count) < round(self.share * count)

@@ -39,8 +39,8 @@ inference : {"model", "robust", "cross_fit", "double_ml"}, default="model"
     not adjusted for the modalities, and the information of its likelihood (with
     ``orthogonalization=None``: beside the networks, taken as known). "robust": the same
     coefficients, and the sandwich. "cross_fit": adjusted, beside the predictor, with a
-    coefficient of its own, of networks that did not see the row, of five folds: the one to
-    report of a randomised treatment, at five more fits. "double_ml", of `FusionRegressor` and
+    coefficient of its own, of networks that did not see the row, averaged over three splits
+    into five folds, at fifteen more fits. "double_ml", of `FusionRegressor` and
     a `FusionClassifier` of two classes: see `treatment`.
 treatment : str, optional
     The term of the formula that ``inference="double_ml"`` is about: a number, or a factor of

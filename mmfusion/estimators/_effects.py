@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.inputs.table import check_frame
 from mmfusion.model import Inference, Model
+from mmfusion.model.confounding import Confounding
 from mmfusion.model.likelihood_ratio import likelihood_ratio
 from mmfusion.model.summary import Summary, summarize
 from mmfusion.structured import contrast_table, effects_test, smooth_effect
@@ -49,7 +50,22 @@ class Effects:
         reported = self._reported()
         table = reported.effects.copy()
         table.attrs["estimand"] = reported.estimand
+        if reported.confounding is not None:
+            table.attrs["warning"] = reported.confounding.warning
         return table
+
+    @property
+    def confounding_(self) -> Confounding:
+        """How far the effect of ``inference="double_ml"`` is to be believed.
+
+        ``table`` holds how well the models of treatment and outcome predict rows that they did not
+        see, what their residuals still share, and how strong a further confounder would have to be;
+        ``warning`` says in words where the effect may be confounded still.
+        """
+        found = self._reported().confounding
+        if found is None:
+            raise AttributeError("There is no confounding_ without inference='double_ml'.")
+        return found
 
     @property
     def covariance_(self) -> pd.DataFrame:

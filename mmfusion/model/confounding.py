@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from mmfusion.inputs.columns import column_kind, numeric_matrix
 from mmfusion.modalities import Modality
 
 __all__ = [
+    "Confounding",
     "Features",
     "Learned",
     "Left",
@@ -245,6 +246,78 @@ def robustness_value(coef: float, se: float, n: int, beyond: float = 0.0) -> flo
     """
     f = max(abs(coef) / se - beyond, 0.0) / np.sqrt(n)
     return float(0.5 * (np.sqrt(f**4 + 4 * f**2) - f**2))
+
+
+#: Partial R squared, with treatment and outcome both, for which the bias is told.
+OMITTED = (0.01, 0.05, 0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Confounding:
+    """How far an effect by double machine learning is to be believed.
+
+    Attributes
+    ----------
+    table : Series
+        Of both functions the out-of-fold loss, that of a constant, which share is explained and by
+        how many standard errors. Where the effect is one on a mean: the robustness value (the share
+        of what is left of treatment and outcome that a further confounder must explain to take the
+        effect away; to make its interval reach 0), and the bias by one of three strengths.
+    warning : str
+        Why the effect may be confounded still, in words; empty where nothing speaks for it.
+    """
+
+    table: pd.Series
+    warning: str
+
+    @classmethod
+    def of(
+        cls,
+        treatment: Learned,
+        outcome: Learned,
+        left: Left,
+        residuals: tuple[np.ndarray, np.ndarray] | None = None,
+        coef: float = np.nan,
+        se: float = np.nan,
+    ) -> Self:
+        """Return the diagnostics of an effect.
+
+        Parameters
+        ----------
+        treatment, outcome : Learned
+        left : Left
+        residuals : tuple of ndarray, shape (n,), optional
+            Of the outcome beside the effect, and of the treatment, where the effect is linear.
+        coef, se : float
+            The effect.
+        """
+        found: dict[str, Any] = {}
+        for name, one in (("treatment", treatment), ("outcome", outcome)):
+            found[f"{name}: {one.measure}"] = one.loss
+            found[f"{name}: {one.measure} of a constant"] = one.constant
+            found[f"{name}: explained"] = one.explained
+            found[f"{name}: z"] = one.z
+        if left.name:
+            found["left: feature"] = left.name
+            found["left: correlation with the treatment"] = left.treatment
+            found["left: correlation with the outcome"] = left.outcome
+        if residuals is not None:
+            n = len(residuals[0])
+            found["robustness value"] = robustness_value(coef, se, n)
+            found["robustness value of the interval"] = robustness_value(coef, se, n, 1.96)
+            for share in OMITTED:
+                found[f"bias if {share:.0%} is left out"] = omitted_bias(*residuals, share, share)
+        return cls(pd.Series(found, dtype=object), trust(treatment, outcome, left))
+
+    def state(self) -> dict[str, Any]:
+        """Return what saving writes."""
+        values = {k: v if isinstance(v, str) else float(v) for k, v in self.table.items()}
+        return {"table": values, "warning": self.warning}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Take back what `state` returned."""
+        return cls(pd.Series(dict(state["table"]), dtype=object), state["warning"])
 
 
 def trust(treatment: Learned, outcome: Learned, left: Left) -> str:

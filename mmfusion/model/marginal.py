@@ -19,7 +19,7 @@ from mmfusion.model.fit import prepare
 from mmfusion.model.folds import Folds, deal_taught, parts, quietly
 from mmfusion.model.marginal_table import HazardRatios, MarginalEffect, Propensities, tabulate
 from mmfusion.model.measured import Curves, Measured, measure
-from mmfusion.model.nuisance import Nuisance, treatment_head
+from mmfusion.model.nuisance import Nuisance, texts_of, treatment_head
 from mmfusion.model.plan import Plan
 from mmfusion.model.study import Sample, Study
 from mmfusion.structured import without_columns
@@ -109,12 +109,11 @@ class _Comparison:
 
     def _without(self) -> str | None:
         """Return the formula of the chance of treatment: the model's, without the treatment."""
-        formulas = self.plan.formulas
-        if formulas is None:
+        texts = texts_of(self.plan.formulas)
+        if not texts:
             return None
-        text = formulas if isinstance(formulas, str) else " + ".join(formulas.values())
         known = [name for name in self.study.all.table.columns if isinstance(name, str)]
-        return without_columns(text, [self.treatment], known)
+        return without_columns(" + ".join(texts), [self.treatment], known)
 
     @property
     def share(self) -> float:

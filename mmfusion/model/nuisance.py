@@ -12,7 +12,14 @@ from mmfusion.heads.base import Head, Target
 from mmfusion.model.fit import Ready, fit_part
 from mmfusion.structured import Layout
 
-__all__ = ["Nuisance", "treatment_head"]
+__all__ = ["Nuisance", "texts_of", "treatment_head"]
+
+
+def texts_of(formulas: str | Mapping[str, str] | None) -> list[str]:
+    """Return the texts of formulas."""
+    if formulas is None:
+        return []
+    return [formulas] if isinstance(formulas, str) else list(formulas.values())
 
 
 def treatment_head(values: np.ndarray, weight: np.ndarray | None = None) -> tuple[Head, Target]:

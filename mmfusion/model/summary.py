@@ -23,6 +23,8 @@ _INTERVALS = {
 #: Two decimals for statistics; estimates have four significant digits, whatever their scale.
 _TWO_DECIMALS = ("z", "t", "edf", "chi2")
 _LEAST_P = 1e-4
+#: The two functions of double machine learning.
+LEARNED = ("treatment", "outcome")
 
 
 class Summary:
@@ -125,6 +127,8 @@ def summarize(reported: Inference, name: str) -> Summary:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
     if deep_share > 0:
         notes.append(f"Effects are {reported.estimand}.")
+    if reported.confounding is not None:
+        notes += _confounding_notes(reported.confounding.table, reported.confounding.warning)
     if np.isfinite(fit.df_residual):
         notes.append(f"t has {fit.df_residual:.1f} degrees of freedom.")
     if fit.runaway:
@@ -147,6 +151,21 @@ def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
         table.insert(list(table.columns).index("exp(lower)"), "exp(coef)", ratio)
     names = {"lower": "lower 95%", "upper": "upper 95%"}
     return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
+
+
+def _confounding_notes(table: pd.Series, warning: str) -> list[str]:
+    """Say how well both functions were learned, and what would take the effect away."""
+    learned = [f"{table[f'{name}: explained']:.0%} of the {name}" for name in LEARNED]
+    notes = [f"In rows that they did not see, the models explain {' and '.join(learned)}."]
+    if "robustness value" in table:
+        notes.append(
+            f"A further confounder that explains {table['robustness value']:.1%} of what is left "
+            "of treatment and outcome takes the effect away; one that explains "
+            f"{table['robustness value of the interval']:.1%} makes its interval reach 0."
+        )
+    if warning:
+        notes.append(f"Warning: {warning}.")
+    return notes
 
 
 def _shown(formulas: Any) -> str:
