@@ -131,7 +131,6 @@ def confounding(kind: str, genes: np.ndarray) -> np.ndarray:
     return shapes[kind]()
 
 
-@cache
 def potential(mechanism: Mechanism) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a large sample in the control and in the treated arm, uncensored."""
     draws = (mechanism.draw(LARGE, np.random.default_rng([7, a]), a) for a in (0, 1))

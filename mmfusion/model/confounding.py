@@ -143,7 +143,7 @@ def input_features(
     crossed = numbers[:CROSSED]
     for i, first in enumerate(crossed):
         for j in range(i, len(crossed)):
-            names.append(f"{first} x {crossed[j]}")
+            names.append(f"{first} * {crossed[j]}")
             found.append(plain[:, i] * plain[:, j])
     if not found:
         return Features((), np.zeros((len(table), 0)))

@@ -313,7 +313,7 @@ def test_what_is_not_learned_is_flagged(shape: str) -> None:
         assert line["lower"] > 0.5
         assert "the models have not learned a confounder" in found.warning
         assert found.propensities.left.name in (
-            "a x a",
+            "a * a",
             *(f"a in its eighth {k}" for k in range(9)),
         )
         assert abs(balance["after"].iloc[0]) > 0.5
