@@ -229,13 +229,18 @@ class Structured:
         """
         return kept if self.orthogonalization is None else np.zeros_like(kept)
 
+    @property
+    def moves(self) -> np.ndarray:
+        """What the columns move the predictor by, the networks' share of them apart, (p,)."""
+        return self.final.coef - self.projection
+
     def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
         """Return the whole predictor of some rows, shape (n, K).
 
         A row with no modality present has a `deep` of zero: what is left is the design times the
         coefficients less what the projection took off the deep predictor of the others.
         """
-        return design.predict(self.final.coef - self.projection) + self.share * deep
+        return design.predict(self.moves) + self.share * deep
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.model.inference import Inference
+from mmfusion.model.structured import Structured
 
 __all__ = ["Summary", "summarize"]
 
@@ -92,12 +93,14 @@ def _html_table(table: pd.DataFrame) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def summarize(reported: Inference, name: str) -> Summary:
+def summarize(reported: Inference, part: Structured, name: str) -> Summary:
     """Return the report of a fitted model's formulas.
 
     Parameters
     ----------
     reported : Inference
+    part : Structured
+        What predicts.
     name : str
         Of the estimator.
     """
@@ -127,6 +130,13 @@ def summarize(reported: Inference, name: str) -> Summary:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
     if deep_share > 0:
         notes.append(f"Effects are {reported.estimand}.")
+    if part.projection.any():
+        tables.append(_formatted(_side_by_side(part, effects.index[~smooth])))
+        notes.append(
+            "Last table: the coefficients of the classical model, those that predictions move by "
+            "where a column changes and the modalities do not, and what of the column's effect the "
+            "networks carry."
+        )
     if reported.confounding is not None:
         notes += _confounding_notes(reported.confounding.table, reported.confounding.warning)
     if np.isfinite(fit.df_residual):
@@ -151,6 +161,17 @@ def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
         table.insert(list(table.columns).index("exp(lower)"), "exp(coef)", ratio)
     names = {"lower": "lower 95%", "upper": "upper 95%"}
     return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
+
+
+def _side_by_side(part: Structured, shown: pd.Index) -> pd.DataFrame:
+    """Return each parametric coefficient in the classical model and in the predictor."""
+    columns = {
+        "classical": part.reported.coef,
+        "predictor": part.moves,
+        "networks": part.projection,
+    }
+    table = pd.DataFrame(columns, index=part.layout.index(list(part.layout.names)))
+    return table[table.index.isin(shown)]
 
 
 def _confounding_notes(table: pd.Series, warning: str) -> list[str]:
