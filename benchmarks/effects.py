@@ -141,7 +141,7 @@ def potential(mechanism: Mechanism) -> tuple[pd.DataFrame, pd.DataFrame]:
 @cache
 def classical_truth(mechanism: Mechanism) -> float:
     """Return what the classical model's coefficient of treatment tends to."""
-    if mechanism.kind == "gaussian":
+    if mechanism.kind == "gaussian" or mechanism.effect == 0:
         return mechanism.effect
     n = 60_000
     frame = mechanism.draw(n, np.random.default_rng(11))
@@ -152,9 +152,11 @@ def classical_truth(mechanism: Mechanism) -> float:
 @cache
 def marginal_truth(mechanism: Mechanism) -> dict[str, float]:
     """Return the true value of each line of a table of marginal effects."""
-    control, treated = potential(mechanism)
     if mechanism.kind == "gaussian":
         return {"mean difference": mechanism.effect}
+    control, treated = potential(mechanism)
+    if mechanism.effect == 0:
+        treated = control
     if mechanism.kind == "logistic":
         low, high = (float(arm["y"].mean()) for arm in (control, treated))
         odds = high / (1 - high) / (low / (1 - low))

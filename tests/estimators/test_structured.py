@@ -275,8 +275,8 @@ def test_a_contrast_may_be_of_what_predictions_move_by(kind: str) -> None:
     carried = model.model_.structured.projection
     assert carried.any()
     text = str(model.summary())
-    header = next(line for line in text.splitlines() if "predictor  networks" in line)
-    assert header.split() == ["classical", "predictor", "networks"]
+    columns = ["classical", "predictor", "networks"]
+    header = next(line for line in text.splitlines() if line.split() == columns)
     lines = text.split(header)[1].splitlines()
     dose = next(line for line in lines if line.startswith("dose")).split()
     assert float(dose[2]) == pytest.approx(moved["estimate"].iloc[0], rel=1e-3)
