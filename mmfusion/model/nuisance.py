@@ -55,6 +55,12 @@ class Nuisance:
     def __init__(
         self, ready: Ready, head: Head, target: Target, formulas: str | Mapping[str, str] | None
     ) -> None:
+        strategy = ready.plan.strategy
+        if strategy.pool == "curves" and not head.mixes_curves:
+            raise ValueError(
+                f"LateFusion(combine={strategy.combine!r}) combines curves, which the chance of a "
+                "treatment has none of: use combine='risk' with propensity='learn'."
+            )
         self.study = ready.study.with_outcome(head, target)
         table = ready.study.all.table
         # Networks are kept whole (judged=False). The bias of an effect is the product of the two

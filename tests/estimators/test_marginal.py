@@ -21,7 +21,7 @@ from mmfusion.estimators import (
     FusionDiscreteTime,
     FusionRegressor,
 )
-from mmfusion.fusion import JointFusion
+from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.modalities import Tabular
 from mmfusion.model import folds as folds_module
 from mmfusion.survival import surv
@@ -374,6 +374,10 @@ def test_refusals_of_the_data() -> None:
         FusionRegressor({}, structured="arm", device="cpu").marginal_effect(
             frame, frame["y"], treatment="arm", horizon=1.0
         )
+    late = LateFusion("mean", dim=4, hidden=(), combine="survival")
+    mixed = FusionCox({"a": Tabular(["x"]), "b": Tabular(["w"])}, **(QUICK | {"fusion": late}))
+    with pytest.raises(ValueError, match="use combine='risk' with propensity='learn'"):
+        mixed.marginal_effect(frame, follow_up(frame), propensity="learn", **given)
     three = np.arange(240) % 3
     with pytest.raises(ValueError, match="the risk of the second of two classes"):
         FusionClassifier({}, structured="arm", device="cpu").marginal_effect(
