@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmfusion.modalities import Genes, Image, Points, Tabular
+    from mmfusion.modalities import Embedding, Genes, Image, Points, Tabular
     from mmfusion.survival import surv
 
 __version__ = "0.1.0"
-__all__ = ["Genes", "Image", "Points", "Tabular", "__version__", "surv"]
+__all__ = ["Embedding", "Genes", "Image", "Points", "Tabular", "__version__", "surv"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,10 @@ from mmfusion.encoders.build import (
     build_reduced_encoder,
     check_layers,
     has_own_width,
+    tames,
 )
 from mmfusion.encoders.cnn import SmallCNN
+from mmfusion.encoders.components import ComponentsEncoder
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
 from mmfusion.encoders.pointnet import PointNet
 from mmfusion.encoders.points import PointsEncoder
@@ -19,6 +21,7 @@ from mmfusion.encoders.vision_tokens import VisionTokenEncoder
 
 __all__ = [
     "TABLE_ENCODERS",
+    "ComponentsEncoder",
     "Encoder",
     "MLPEncoder",
     "ModuleTableEncoder",
@@ -36,4 +39,5 @@ __all__ = [
     "build_reduced_encoder",
     "check_layers",
     "has_own_width",
+    "tames",
 ]

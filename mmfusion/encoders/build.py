@@ -10,6 +10,7 @@ from torch import nn
 
 from mmfusion.encoders.backbones import make_backbone
 from mmfusion.encoders.base import Encoder
+from mmfusion.encoders.components import ComponentsEncoder
 from mmfusion.encoders.mlp import MLPEncoder, ModuleTableEncoder, SNNEncoder, TableEncoder
 from mmfusion.encoders.own import check_module
 from mmfusion.encoders.pointnet import PointNet
@@ -27,6 +28,7 @@ __all__ = [
     "build_reduced_encoder",
     "check_layers",
     "has_own_width",
+    "tames",
 ]
 
 #: Encoders of tables by name, called with n_numeric, cardinalities, width, hidden and dropout.
@@ -154,9 +156,13 @@ def _table_encoder(modality: Any, width: int | None) -> Encoder:
             f"The encoder parameter of {kind} must be one of {known} or a function from the number "
             f"of inputs to a torch.nn.Module. Got {encoder!r}.{did_you_mean(encoder, known)}"
         )
-    return TABLE_ENCODERS[encoder](
+    few = getattr(modality, "n_seen_", None)
+    if few is not None:
+        shape = (few, modality.cardinalities_)
+    made = TABLE_ENCODERS[encoder](
         *shape, width=width, hidden=tuple(modality.hidden), dropout=modality.dropout
     )
+    return made if few is None else ComponentsEncoder(made, modality.n_numeric_, few)
 
 
 def _image_encoder(modality: Any, width: int | None, tokens: bool) -> Encoder:
@@ -171,7 +177,7 @@ def _image_encoder(modality: Any, width: int | None, tokens: bool) -> Encoder:
         "mean": backbone.mean,
         "std": backbone.std,
         "freeze": None if as_pixels else modality.freeze,
-        "n_components": modality.n_components,
+        "n_components": _components(modality),
         "dropout": modality.dropout,
         "lr_scale": _lr_scale(modality),
     }
@@ -202,6 +208,24 @@ def _points_encoder(modality: Any, width: int | None) -> Encoder:
         jitter=modality.jitter,
         dropout=modality.dropout,
     )
+
+
+def _components(modality: Any) -> Any:
+    given = modality.n_components
+    return getattr(modality, "n_seen_", None) if given == "auto" else given
+
+
+def tames(modality: Any, encoder: Encoder) -> int:
+    """Return how many inputs a network would see of a modality, 0 where it must see all.
+
+    That is where the user says so (``n_components``), where a table's encoder reads columns as they
+    are, and where an image's is trained.
+    """
+    if getattr(modality, "n_components", "auto") != "auto":
+        return 0
+    if modality.kind == "table":
+        return modality.n_numeric_ if modality.encoder in ("mlp", "snn") else 0
+    return encoder.feature_width if encoder.frozen and modality.kind == "image" else 0
 
 
 def _lr_scale(modality: Any) -> float:

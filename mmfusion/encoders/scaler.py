@@ -18,6 +18,8 @@ __all__ = ["FeatureScaler"]
 
 #: In standard deviations: one image unlike all others does not rule a component.
 _CLIP = 5.0
+#: Of more rows and columns, the leading components are found by a randomised solver.
+LARGE = 1000
 
 
 class FeatureScaler(nn.Module):
@@ -90,9 +92,12 @@ class FeatureScaler(nn.Module):
                 f"({n_features}). Got {self.n_components}."
             )
         standard = ((values - self.mean.cpu()) * self.factor.cpu()).clamp(-_CLIP, _CLIP)
-        # Both solvers are exact; the covariance is the smaller matrix where rows are many.
+        # The covariance is the smaller matrix where rows are many; both solvers are exact, but take
+        # minutes of thousands of rows and columns.
         solver = "covariance_eigh" if n_rows > n_features else "full"
-        pca = PCA(self.n_components, svd_solver=solver).fit(standard.numpy())
+        if most > LARGE and isinstance(self.n_components, Integral):
+            solver = "randomized"
+        pca = PCA(self.n_components, svd_solver=solver, random_state=0).fit(standard.numpy())
         first = max(float(pca.explained_variance_[0]) ** 0.5, torch.finfo(torch.float32).tiny)
         loadings = torch.from_numpy(pca.components_.T.copy()) / first
         self.components = loadings.to(self.mean)

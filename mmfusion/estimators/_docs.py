@@ -23,6 +23,17 @@ structured : str or dict of str to str, optional
     (`mmfusion.structured.Formula`). With ``modalities={}`` it is the whole model: the classical
     one. With several parameters (classes but the first) a dict has a formula for each; a
     parameter that it leaves out is constant.
+linear : bool, default=True
+    Whether the modalities' features (numbers, indicators, categories, genes, features of a frozen
+    encoder) have a linear part: a ridge regression, fitted with the formula by restricted maximum
+    likelihood, a penalty a modality. Networks learn what both leave, and are kept as far as rows
+    that they did not see believe them. A trained image encoder offers no features.
+n_members : int or "auto", default="auto"
+    Networks that are averaged, each trained without a fold of its own: the epoch at which all
+    stop, and the share of them that is kept, are judged by all rows, each by the network that did
+    not see it. 1 is one network, judged by a part of the rows (`validation_fraction`). "auto" is 5
+    up to 3,000 subjects, else 1, and 1 with an `eval_set`, auxiliary losses, or inputs that are
+    chosen by the outcome.
 head : {"additive", "nonlinear"}, default="additive"
     Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
     it adds one interpretable number a row; or of the formula's columns too, which then may
@@ -97,8 +108,11 @@ random_state : int, RandomState instance or None, default=None
     The same number gives the same weights.
 modalities_ : dict of str to Modality
     Fitted on the training rows.
+linear_effects_ : DataFrame
+    Coefficients of the linear part, by modality and feature.
 network_ : torch.nn.Module
-    The trained network (with late fusion, one a modality), on the CPU.
+    The trained network (with late fusion, one a modality; of several members the first), on the
+    CPU.
 history_ : DataFrame
     A row an epoch: losses, validation score, learning rate, seconds.
 best_epoch_ : int

@@ -21,6 +21,8 @@ class ModelParameters:
     fusion: str | JointFusion | EarlyFusion | LateFusion = "concat"
     _: KW_ONLY
     structured: str | Mapping[str, str] | None = None
+    linear: bool = True
+    n_members: int | str = "auto"
     head: str = "additive"
     orthogonalization: str | None = "post_hoc"
     inference: str = "model"

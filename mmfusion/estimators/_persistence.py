@@ -98,7 +98,7 @@ def save_estimator(estimator: Any, folder: Path) -> None:
     weights = {
         f"{number}/{key}": value.detach().cpu().contiguous()
         for number, network in enumerate(networks.values())
-        for key, value in network.module.state_dict().items()
+        for key, value in network.weights().items()
     }
     _check_finite(weights)
     with _said_of(folder):

@@ -158,6 +158,24 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         return self.model_.deep.pool.shown()
 
     @property
+    def linear_effects_(self) -> pd.DataFrame:
+        """What the linear part makes of the modalities' features, a row a column.
+
+        Indexed by modality and feature (and by parameter, where there are several): ``coef`` and
+        its standard error ``se`` in units of what the modality hands on (of a column that the
+        modality standardises, a standard deviation), and ``coef per sd``. Coefficients are shrunk,
+        by a penalty a modality that was chosen by restricted maximum likelihood; standard errors
+        are Bayesian (Wood 2006). ``attrs["modalities"]`` has each modality's effective degrees of
+        freedom and its share of the linear part's variance. They are no effects to report of a
+        treatment: see `effects_`.
+        """
+        check_is_fitted(self)
+        linear = self.model_.deep.linear
+        if linear is None:
+            raise AttributeError("There is no linear part: the estimator was fitted without it.")
+        return linear.effects(self.model_.head.parameters.names)
+
+    @property
     def _head(self) -> Any:
         """What predicts from the predictors."""
         return self.model_.head

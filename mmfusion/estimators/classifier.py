@@ -27,15 +27,16 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
 
     Parameters
     ----------
-    {modalities, fusion, structured, head, orthogonalization, inference, id, cluster, auxiliary,
-    pretrained, pretrained_lr_scale, modality_dropout, epochs, batch_size,
+    {modalities, fusion, structured, linear, n_members, head, orthogonalization, inference, id,
+    cluster, auxiliary, pretrained, pretrained_lr_scale, modality_dropout, epochs, batch_size,
     learning_rate, patience, validation_fraction, training, device, verbose, random_state,
     treatment}
 
     Attributes
     ----------
-    {modalities_, network_, history_, best_epoch_, interrupted_, fusion_weights_, effects_,
-    covariance_, structured_weight_, deep_share_, n_features_in_, feature_names_in_}
+    {modalities_, linear_effects_, network_, history_, best_epoch_, interrupted_,
+    fusion_weights_, effects_, covariance_, structured_weight_, deep_share_, n_features_in_,
+    feature_names_in_}
     classes_ : ndarray, shape (n_classes,)
 
     Examples

@@ -33,8 +33,8 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
 
     Parameters
     ----------
-    {modalities, fusion, structured, head, orthogonalization, inference, id, cluster, auxiliary,
-    pretrained, pretrained_lr_scale, modality_dropout, epochs}
+    {modalities, fusion, structured, linear, n_members, head, orthogonalization, inference, id,
+    cluster, auxiliary, pretrained, pretrained_lr_scale, modality_dropout, epochs}
     batch_size : int or None, default=256
         Subjects of one step, who form each other's risk sets; each batch has its share of the
         events. None is the whole cohort: the exact partial likelihood.
@@ -46,8 +46,9 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
 
     Attributes
     ----------
-    {modalities_, network_, history_, best_epoch_, interrupted_, fusion_weights_, effects_,
-    covariance_, structured_weight_, deep_share_, n_features_in_, feature_names_in_}
+    {modalities_, linear_effects_, network_, history_, best_epoch_, interrupted_,
+    fusion_weights_, effects_, covariance_, structured_weight_, deep_share_, n_features_in_,
+    feature_names_in_}
     event_times_ : ndarray
         Distinct event times of the training rows, where the baseline hazard jumps.
 

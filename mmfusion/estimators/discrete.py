@@ -41,9 +41,9 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         one, a regression of grouped times whose intervals have a baseline each and share their
         effects, unless a term reads the time of the interval: ``"x + x:t"``, ``"tv(x)"``. With the
         losses of hazards ("logistic_hazard", "pc_hazard", "multisurv").
-    {head, orthogonalization, inference, id, cluster, auxiliary,
-    pretrained, pretrained_lr_scale, modality_dropout, epochs, batch_size,
-    learning_rate, patience, validation_fraction, training, device, verbose, random_state}
+    {linear, n_members, head, orthogonalization, inference, id, cluster, auxiliary, pretrained,
+    pretrained_lr_scale, modality_dropout, epochs, batch_size, learning_rate, patience,
+    validation_fraction, training, device, verbose, random_state}
     loss : str, default="logistic_hazard"
         ``"logistic_hazard"``: a logit a hazard, Nnet-survival (Brown 1975; Gensheimer & Narasimhan
         2019). ``"pmf"``: a softmax over intervals (Kvamme & Borgan 2021). ``"mtlr"``: multi-task
@@ -70,8 +70,9 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
 
     Attributes
     ----------
-    {modalities_, network_, history_, best_epoch_, interrupted_, fusion_weights_, effects_,
-    covariance_, structured_weight_, deep_share_, n_features_in_, feature_names_in_}
+    {modalities_, linear_effects_, network_, history_, best_epoch_, interrupted_,
+    fusion_weights_, effects_, covariance_, structured_weight_, deep_share_, n_features_in_,
+    feature_names_in_}
     cuts_ : ndarray, shape (n_intervals + 1,)
         Bounds of the intervals, from 0 on.
     causes_ : ndarray of int64

@@ -100,7 +100,11 @@ class TableFeatures(TransformerMixin, BaseEstimator):
             table.set_params(encoding="onehot")
         fitted: Any = table.fit(X)
         few = self.n_components
-        if isinstance(fitted, Genes) and fitted.n_components is None and fitted.n_numeric_ > few:
+        if (
+            isinstance(fitted, Genes)
+            and fitted.n_components in (None, "auto")
+            and fitted.n_numeric_ > few
+        ):
             most = min(few, int(fitted.present(X).sum()))
             fitted = fitted.set_params(n_components=most).fit(X)
         return fitted

@@ -94,6 +94,10 @@ class JointFusion(BaseEstimator):
 
     #: Whether there is no network, but a linear predictor that is fitted exactly.
     linear = False
+    #: Whether its predictor can be added to another model's.
+    takes_offset = True
+    #: Whether what networks see is chosen by the outcome.
+    learns_inputs = False
     #: Whether each modality is reduced to some features, which are learned first.
     reduces = False
     #: Whether modalities have embeddings that an auxiliary loss can compare.
@@ -181,6 +185,16 @@ class EarlyFusion(BaseEstimator):
     pool_folds = 0
     level = "embedding"
     width = None
+
+    @property
+    def takes_offset(self) -> bool:
+        """Whether its predictor can be added to another model's."""
+        return not self.linear
+
+    @property
+    def learns_inputs(self) -> bool:
+        """Whether what networks see is chosen by the outcome."""
+        return self.reduce == "features"
 
     @property
     def linear(self) -> bool:
@@ -278,8 +292,14 @@ class LateFusion(BaseEstimator):
         self.folds = folds
 
     linear = False
+    learns_inputs = False
     reduces = False
     embeds = True
+
+    @property
+    def takes_offset(self) -> bool:
+        """Whether its predictor can be added to another model's: a mixture of curves cannot."""
+        return self.pool != "curves"
 
     @property
     def pool(self) -> str:

@@ -208,6 +208,17 @@ class Head(ABC, Generic[T]):
             curvature = curvature[:, 0]
         return gradient.detach(), curvature.detach()
 
+    def curvature(self, eta: Tensor, target: T) -> Tensor:
+        """Return the second derivatives of the mean loss in each row's own predictors.
+
+        Where rows interact, those of a likelihood that is alike near the fit and whose rows do not.
+
+        Returns
+        -------
+        Tensor of float64, shape (n, K) or (n, K, K)
+        """
+        return self.derivatives(eta, target)[1]
+
     def information(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return the information of the mean loss about the coefficients of ``eta = design beta``.
 

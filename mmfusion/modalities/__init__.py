@@ -2,6 +2,7 @@
 
 from mmfusion.modalities._decoding import clear_image_cache, set_image_cache_limit
 from mmfusion.modalities.base import ImageData, Modality, ModalityData, MultimodalData, TableData
+from mmfusion.modalities.embedding import Embedding
 from mmfusion.modalities.genes import Genes
 from mmfusion.modalities.image import Image
 from mmfusion.modalities.infer import infer_modalities
@@ -9,6 +10,7 @@ from mmfusion.modalities.points import Points, PointsData
 from mmfusion.modalities.tabular import Tabular
 
 __all__ = [
+    "Embedding",
     "Genes",
     "Image",
     "ImageData",

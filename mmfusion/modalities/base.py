@@ -175,9 +175,16 @@ class Modality(BaseEstimator, ABC):
         Which encoders can read it.
     columns_ : list
         The columns of the frame it reads (after `fit`).
+    n_seen_ : int
+        The components that a network sees of it, where it is too wide for the rows of a fit.
     """
 
     kind: ClassVar[str]
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        text = super().__repr__(N_CHAR_MAX)
+        few = getattr(self, "n_seen_", None)
+        return text if few is None else f"{text}  # networks see {few} components"
 
     @abstractmethod
     def fit(self, frame: pd.DataFrame) -> Self:

@@ -58,10 +58,12 @@ class Genes(Modality):
         ``None``: no clipping, plain mean and standard deviation.
     top_variance : int or float, optional
         Keep the genes of largest spread: that many, or that share in (0, 1].
-    n_components : int or float, optional
+    n_components : int, float, "auto" or None, default="auto"
         Principal components instead of genes: that many, or as many as explain that share in
         (0, 1) of the variance. The largest loading of each is positive; all are divided by the
-        standard deviation of the first, so their relative size is kept (not whitened).
+        standard deviation of the first, so their relative size is kept (not whitened). "auto":
+        the linear part sees all genes, networks beside it the leading components where the rows
+        cannot carry more (a tenth of the events, 8 to 64). None: all genes, everywhere.
     encoder : {"mlp", "snn", "raw", "tokens"} or callable, default="snn"
         The network that reads it; "tokens" makes a token of each column, for attention. This and
         the two parameters below are only kept here.
@@ -118,7 +120,7 @@ class Genes(Modality):
         scale: bool = True,
         clip: float | None = 5.0,
         top_variance: int | float | None = None,
-        n_components: int | float | None = None,
+        n_components: int | float | str | None = "auto",
         encoder: Any = "snn",
         hidden: Sequence[int] = (64,),
         dropout: float = 0.25,
@@ -179,7 +181,7 @@ class Genes(Modality):
         self.pca_: Any = None
         self.component_scale_ = 1.0
         self.feature_labels_ = [str(label) for label in self.columns_]
-        if self.n_components is not None:
+        if self.n_components not in (None, "auto"):
             if len(keep) < len(labels):
                 values = values[:, keep]
             present = self._standardise(values, frame.index)
@@ -225,7 +227,8 @@ class Genes(Modality):
     def _check_parameters(self) -> None:
         _check_positive("clip", self.clip, whole=False)
         _check_positive("top_variance", self.top_variance, whole=True)
-        _check_positive("n_components", self.n_components, whole=True, below=1)
+        if not (isinstance(self.n_components, str) and self.n_components == "auto"):
+            _check_positive("n_components", self.n_components, whole=True, below=1)
 
     def _resolve(self, frame: pd.DataFrame) -> list[Hashable]:
         """Return the columns that the parameter means in this table."""

@@ -59,8 +59,10 @@ class Image(Modality):
         Where the encoder's first weights come from.
     freeze : None, "all" or int, default=None
         Which of the encoder's stages are not trained.
-    n_components : int or float, optional
-        Principal components of a frozen encoder's features.
+    n_components : int, float, "auto" or None, default="auto"
+        Principal components of a frozen encoder's features. "auto": the linear part sees all
+        features, networks beside it the leading components where the rows cannot carry more (a
+        tenth of the events, 8 to 64). None: all features.
     dropout : float, default=0.0
         The encoder's dropout.
     learning_rate_scale : float, optional
@@ -104,7 +106,7 @@ class Image(Modality):
         encoder: Any = "cnn",
         pretrained: bool | str | Path = False,
         freeze: str | int | None = None,
-        n_components: int | float | None = None,
+        n_components: int | float | str | None = "auto",
         dropout: float = 0.0,
         learning_rate_scale: float | None = None,
         root: str | Path | None = None,

@@ -17,6 +17,7 @@ from PIL import Image as PILImage
 from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.table import require_frame
 from mmfusion.modalities.base import Modality
+from mmfusion.modalities.embedding import Embedding
 from mmfusion.modalities.genes import Genes
 from mmfusion.modalities.image import Image
 from mmfusion.modalities.points import Points
@@ -37,6 +38,8 @@ _SUFFIXES = (
     ".tiff",
     ".webp",
 )
+#: Files of arrays.
+_VECTORS = (".npy", ".npz", ".pt", ".pth", ".h5", ".hdf5")
 _GENE = re.compile(
     r"(ENS[A-Z]*G\d+|cg\d{6,}|hsa-|genes?[_.]).*|.+_(rnaseq|rna|mrna|mirna|cnv|cna|mut|meth|rppa)",
     re.IGNORECASE,
@@ -54,7 +57,9 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
 
     In this order:
 
-    1. A column whose cells (the first 100 that are not missing) are all arrays or tensors of
+    1. A column whose cells (the first 100 that are not missing) are all arrays or tensors of one
+       dimension, or paths of ``.npy``, ``.npz``, ``.pt`` or ``.h5`` files, is one `Embedding`,
+       named like the column. Of the others, one whose cells are all arrays or tensors of
        floats of shape (k, 3) that cannot be images, since some number lies outside [0, 1], is one
        `Points`, named like the column. Of the others, one whose cells are mostly PIL images, arrays
        or tensors of at least two dimensions, paths that end like an image file's, or lists of
@@ -102,7 +107,9 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
             (genes if _GENE.fullmatch(str(label)) else numbers).append(label)
             continue
         column = frame.iloc[:, position]
-        if _holds_points(column):
+        if _holds_vectors(column):
+            others[label] = "embedding", Embedding(label)
+        elif _holds_points(column):
             others[label] = "points", Points(label)
         elif _holds_images(column):
             others[label] = "image", Image(label)
@@ -136,6 +143,19 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
             f"{shorten(frame.columns) or 'no columns'}. Name them with modalities=."
         )
     return modalities
+
+
+def _holds_vectors(column: pd.Series) -> bool:
+    cells = list(column.dropna().iloc[:_PEEK])
+    return bool(cells) and all(map(_is_vector, cells))
+
+
+def _is_vector(cell: Any) -> bool:
+    if isinstance(cell, str | os.PathLike):
+        return Path(cell).suffix.lower() in _VECTORS
+    if isinstance(cell, torch.Tensor):
+        return cell.ndim == 1 and cell.numel() > 1
+    return isinstance(cell, np.ndarray) and cell.ndim == 1 and cell.dtype.kind in "fiu"
 
 
 def _holds_points(column: pd.Series) -> bool:

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mmfusion.model.dealing import deal_taught
 from mmfusion.model.fit import Ready
-from mmfusion.model.folds import Part, deal_study, deal_taught, parts
+from mmfusion.model.folds import Part, deal_study, parts
 from mmfusion.model.structured import fit_formulas
 from mmfusion.structured import Design, Given, Layout, StructuredFit, Symmetric
 
@@ -76,8 +77,9 @@ def cross_fitted(ready: Ready, dealt: list[Part], seed: int) -> np.ndarray:
         Where Ctrl-C ended the training of one of them.
     """
     study, head = ready.study, ready.study.head
-    # Kept whole (judged=False): it gets a coefficient of its own, fitted to all rows.
-    plan = replace(ready.plan, judged=False, random_state=seed)
+    # The coefficient of its own, fitted to all rows, judges it: without a linear part it is kept
+    # whole (judged=False); beside one the share says what of the networks is added to that.
+    plan = replace(ready.plan, judged=ready.plan.linear, random_state=seed)
     deep = np.zeros((len(study.all), len(head.grid)))
     for part in dealt:
         model = ready.fit_part(plan, part)

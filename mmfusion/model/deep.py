@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,17 @@ import torch
 
 from mmfusion.heads.grid import Basis
 from mmfusion.modalities import Modality
+from mmfusion.modalities.base import ModalityData, MultimodalData
 from mmfusion.model.learning import Prepared, prepare_network
+from mmfusion.model.linear_part import LinearPart
 from mmfusion.model.network import Beside, Network
 from mmfusion.model.plan import Plan
 from mmfusion.model.pools import Pool
 from mmfusion.model.study import Study
-from mmfusion.training import InterruptedWarning, TrainingResult, TrainingSettings
+from mmfusion.training import InterruptedWarning, TrainingResult, TrainingSettings, make_fabric
+from mmfusion.training.precision import single_precision
 
-__all__ = ["Deep", "prepare_networks", "stack", "train_networks"]
+__all__ = ["Deep", "parts_of", "prepare_networks", "stack", "train_networks"]
 
 
 @dataclass(eq=False)
@@ -30,10 +33,15 @@ class Deep:
     ----------
     networks : dict of str to Network
     pool : Pool
+    linear : LinearPart or None
+    share : ndarray, shape (K,)
+        How much of the networks' pooled predictor is kept, of each predictor.
     """
 
     networks: dict[str, Network]
     pool: Pool
+    linear: LinearPart | None
+    share: np.ndarray
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -44,17 +52,39 @@ class Deep:
             for name, modality in network.modalities.items()
         }
 
-    def outputs(
+    def look(
         self,
         table: pd.DataFrame,
         settings: TrainingSettings,
         design: torch.Tensor | None = None,
         only: Collection[str] | None = None,
+    ) -> list[MultimodalData]:
+        """Return the tensors of some subjects that each network sees."""
+        with single_precision():
+            device = make_fabric(settings.device, settings.precision, fall_back=True).device
+            return [
+                network.transform(table, device, settings.precision, design, only=only)
+                for network in self.networks.values()
+            ]
+
+    def outputs(
+        self, looked: Sequence[MultimodalData], settings: TrainingSettings, rows: pd.Index
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return each network's outputs of some rows, (n, D), and which rows it sees, (n,)."""
+        """Return each network's outputs of some subjects, (n, D), and which it sees, (n,)."""
+        networks = self.networks.values()
         return [
-            network.outputs(table, settings, design, only) for network in self.networks.values()
+            network.outputs_of(data, settings, rows)
+            for network, data in zip(networks, looked, strict=True)
         ]
+
+    def linear_predictor(self, looked: Sequence[MultimodalData]) -> np.ndarray | float:
+        """Return what the linear part adds to the predictors of some subjects, (n, K)."""
+        return 0.0 if self.linear is None else self.linear.predictor(parts_of(looked))
+
+
+def parts_of(looked: Iterable[MultimodalData]) -> dict[str, ModalityData]:
+    """Return what each modality has of some subjects, of all networks' data."""
+    return {name: part for data in looked for name, part in data.parts.items()}
 
 
 def prepare_networks(plan: Plan, study: Study, beside: Beside) -> dict[str, Prepared]:
@@ -71,6 +101,7 @@ def prepare_networks(plan: Plan, study: Study, beside: Beside) -> dict[str, Prep
             objectives=plan.objectives,
             start=plan.start,
             lenient=plan.teaches is not None,
+            tamed=plan.linear,
         )
         for name, (chosen, inner) in plan.strategy.networks(plan.modalities).items()
     }

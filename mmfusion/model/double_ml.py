@@ -14,8 +14,8 @@ from mmfusion.model.confounding import (
     learned_mean,
     strongest_left,
 )
+from mmfusion.model.dealing import Folds, deal_taught
 from mmfusion.model.fit import Ready
-from mmfusion.model.folds import Folds, deal_taught
 from mmfusion.model.nuisance import Nuisance, texts_of, treatment_head
 from mmfusion.structured import (
     Layout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,14 +13,17 @@ import torch
 
 from mmfusion.heads.base import Head
 from mmfusion.model.checks import refuse_empty, refuse_silence
+from mmfusion.model.dealing import Folds
 from mmfusion.model.deep import Deep, prepare_networks, stack, train_networks
 from mmfusion.model.draws import Draws
-from mmfusion.model.folds import Folds, Part, deal_study, parts, quietly
+from mmfusion.model.folds import Part, deal_study, parts, quietly
 from mmfusion.model.late import check_entry, learn_pool, make_pool, out_of_fold
 from mmfusion.model.learning import Prepared
 from mmfusion.model.network import Beside
 from mmfusion.model.plan import Plan
 from mmfusion.model.pools import OutOfFold, Pool
+from mmfusion.model.share import UnjudgedWarning, kept_share
+from mmfusion.model.start import LinearStart, start_linear
 from mmfusion.model.structured import Constant, Structured, begin
 from mmfusion.model.study import Study
 from mmfusion.model.subjects import EACH_ROW, Subjects
@@ -62,6 +66,12 @@ class Model:
         subjects: Subjects = EACH_ROW,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the networks' predictors (n, M, K), NaN where absent, and presence (n, M)."""
+        return self.looked_at(table, only, subjects)[:2]
+
+    def looked_at(
+        self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return `members`, and what the linear part adds, (n, K)."""
         design = None
         if any(network.design_use.read for network in self.deep.networks.values()):
             subjects.refuse_design()
@@ -71,10 +81,12 @@ class Model:
             asked = {name: asked[name] for name in only}
         subjects.refuse_changes(asked, table)
         shown = subjects.table(table)
-        outputs = self.deep.outputs(shown, self.settings, design, only)
+        looked = self.deep.look(shown, self.settings, design, only)
+        outputs = self.deep.outputs(looked, self.settings, shown.index)
         base = self.structured.pool_base
         etas, present = stack(outputs, len(shown), base, self.head.deep_basis)
-        return subjects.spread(etas), subjects.spread(present)
+        added = self.deep.linear_predictor(looked) + np.zeros((len(shown), len(base)))
+        return subjects.spread(etas), subjects.spread(present), subjects.spread(added)
 
     def deep_predictor(
         self,
@@ -82,17 +94,23 @@ class Model:
         only: Collection[str] | None = None,
         subjects: Subjects = EACH_ROW,
     ) -> np.ndarray:
-        """Return the pooled predictor of the networks, (n, K); zero for rows without a modality.
+        """Return the predictor of linear part and networks, (n, K): what the modalities say.
 
         Raises
         ------
         ValueError
             For rows without a modality, where there is no formula to predict them from.
         """
-        etas, present = self.members(table, only, subjects)
+        etas, present, added = self.looked_at(table, only, subjects)
         if not self.structured.complete:
             asked = list(self.deep.modalities) if only is None else list(only)
             refuse_empty(table, np.asarray(present.any(1)), asked)
+        pool = self.deep.pool
+        return added + self.deep.share * pool.pooled(pool.standardised(etas), present, self.head)
+
+    def networks_predictor(self, table: pd.DataFrame, subjects: Subjects) -> np.ndarray:
+        """Return the pooled predictor of the networks alone, whole, (n, K)."""
+        etas, present = self.members(table, None, subjects)
         pool = self.deep.pool
         return pool.pooled(pool.standardised(etas), present, self.head)
 
@@ -134,6 +152,7 @@ class Ready:
         torch's random numbers.
     pool_parts : list of Part
         Folds that the pool of late fusion learns from.
+    linear : LinearStart or None
     """
 
     plan: Plan
@@ -144,6 +163,7 @@ class Ready:
     networks: dict[str, Prepared]
     draws: Draws
     pool_parts: list[Part]
+    linear: LinearStart | None
 
     @property
     def present(self) -> np.ndarray:
@@ -175,7 +195,7 @@ def prepare(plan: Plan, study: Study) -> Ready:
     """
     check_entry(plan.strategy, study.head, study.all.target)
     pool_folds: Folds = []
-    if plan.strategy.pool_folds and plan.modalities:
+    if plan.strategy.pool_folds and plan.modalities and not study.folds:
         pool_folds = deal_study(
             study, plan.strategy.pool_folds, "LateFusion('mean') or fewer folds"
         )
@@ -188,7 +208,9 @@ def prepare(plan: Plan, study: Study) -> Ready:
         refuse_silence(
             list(one.network.modalities), one.present, study.head, study.all.target, study.rows
         )
-    ready = Ready(plan, study, structured, design, beside, networks, draws, [])
+    linear, beside = start_linear(plan, study, structured, design, networks, beside)
+    networks = {name: replace(one, beside=beside) for name, one in networks.items()}
+    ready = Ready(plan, study, structured, design, beside, networks, draws, [], linear)
     names = list(ready.modalities)
     pool_parts = parts(study, names, ready.present, pool_folds, needs_any=not structured.complete)
     if not structured.complete:
@@ -207,12 +229,12 @@ def _beside(plan: Plan, study: Study, structured: Constant | Structured, design:
     reads = plan.design_use.read
     columns = structured.network_design(table) if reads else None
     if judges is None or study.judging is not None:
-        return Beside(offset, None, structured.complete, columns)
+        return Beside(offset, None, structured.begun, columns)
     judged = structured.network_offset(structured.design(judges.table))
     return Beside(
         offset,
         judged,
-        structured.complete,
+        structured.begun,
         columns,
         structured.network_design(judges.table) if reads else None,
     )
@@ -236,23 +258,68 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     head, target = study.head, study.all.target
     with ready.draws():
         results, interrupted = train_networks(ready.networks)
-    networks = {name: ready.networks[name].network for name in results}
-    etas, present = _members_of_all(ready, list(results))
-    folds = () if interrupted else ready.pool_parts
-    folded = out_of_fold(plan, study, folds, list(results), ready.fit_part)
-    pool = make_pool(plan.strategy, list(results), learns=folded.unseen is not None)
-    offset = torch.from_numpy(structured.pool_offset(design))
-    learn_pool(pool, head, study.all, etas, present, offset, folded.unseen)
+    names = list(results)
+    networks = {name: ready.networks[name].network for name in names}
+    etas, present = _members_of_all(ready, names)
+    offset = structured.pool_offset(ready.beside.offset)
+    if study.folds:
+        pool = make_pool(plan.strategy, names)
+        pool.look(study.all.subjects.once(etas), study.all.subjects.once(present), head)
+        unseen: OutOfFold | None = _unseen(ready, names, pool)
+    else:
+        folds = () if interrupted else ready.pool_parts
+        folded = out_of_fold(plan, study, folds, names, ready.fit_part)
+        unseen, interrupted = folded.unseen, interrupted or folded.interrupted
+        pool = make_pool(plan.strategy, names, learns=unseen is not None)
+    learn_pool(pool, head, study.all, etas, present, offset, unseen)
     deep = pool.pooled(pool.standardised(etas), present, head)
-    interrupted = interrupted or folded.interrupted
-    model = Model(head, structured, Deep(networks, pool), plan.settings, results, interrupted)
-    _judge(ready, model, deep)
+    if unseen is not None:
+        deep = _as_new(pool, head, unseen, deep)
+    linear = _final_linear(ready)
+    share = np.ones(len(head.grid))
+    parts_kept = Deep(networks, pool, None if linear is None else linear.part, share)
+    model = Model(head, structured, parts_kept, plan.settings, results, interrupted)
+    parts_kept.share = share = _judged(ready, model, deep)
+    deep = share * deep
+    shift = np.zeros_like(deep)
+    if linear is not None:
+        deep, shift = deep + linear.added, linear.shift
     offset_of_reported = structured.settle(design, deep, head, target)
-    if folded.unseen is not None and not structured.complete:
-        deep = _as_new(pool, head, folded.unseen, deep)
-    eta = torch.from_numpy(structured.predictor(design, deep))
+    # The head learns its baseline, or its residual variance, beside predictors that are as far from
+    # the truth as those of new rows will be.
+    eta = torch.from_numpy(structured.predictor(design, deep) + shift)
     model.head = pool.finish(head, eta, target)
     return model, offset_of_reported
+
+
+def _final_linear(ready: Ready) -> LinearStart | None:
+    """Return the linear part of all rows."""
+    if ready.linear is None or not isinstance(ready.structured, Structured):
+        return None
+    return ready.linear.final(ready.structured, ready.design, ready.study)
+
+
+def _unseen(ready: Ready, names: Sequence[str], pool: Pool) -> OutOfFold:
+    """Return what the members that did not see a row say of it, and what they are added to."""
+    study, head = ready.study, ready.study.head
+    found = [ready.networks[name].unseen() for name in names]
+    known, there = stack(found, len(study.all), ready.structured.pool_base, head.deep_basis)
+    offset = ready.structured.pool_offset(_fold_offset(ready))
+    return OutOfFold(pool.unit(known), there, offset)
+
+
+def _fold_offset(ready: Ready) -> torch.Tensor:
+    """Return the offset of each row from the model without its fold, (n, K).
+
+    Where the likelihood sees no constant, that of each model is arbitrary.
+    """
+    study, beside = ready.study, ready.beside
+    mean = 0 if len(study.head.constants) else 1
+    offset = torch.zeros_like(beside.offset)
+    for eta, (_, held) in zip(beside.of_folds, study.folds, strict=True):
+        rows = torch.from_numpy(held)
+        offset[rows] = eta[rows] - mean * eta.mean(0)
+    return offset
 
 
 def _members_of_all(ready: Ready, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -267,25 +334,54 @@ def _members_of_all(ready: Ready, names: Sequence[str]) -> tuple[np.ndarray, np.
     return stack(outputs, len(study.all), base, basis)
 
 
-def _judge(ready: Ready, model: Model, deep: np.ndarray) -> None:
-    """Let the judging rows say how much of the deep predictor is kept."""
+def _judged(ready: Ready, model: Model, deep: np.ndarray) -> np.ndarray:
+    """Return how much of the networks' predictor the judging rows let stand, (K,).
+
+    Of the deep predictor of all rows: where there are folds, of members that did not see the row.
+    """
     plan, study, beside = ready.plan, ready.study, ready.beside
-    judges = study.judges
-    if not (plan.judged and ready.networks):
-        return
+    judges, head, whole = study.judges, study.head, np.ones(len(study.head.grid))
+    if not (plan.judged and ready.networks and ready.structured.begun):
+        return whole
+    groups = np.asarray(head.deep_groups)
+    if study.folds:
+        at = _fold_offset(ready)
+        return kept_share(torch.from_numpy(deep), at, head, study.all.target, groups)[groups]
     if judges is None:
-        if plan.stops_early:
-            ready.structured.keep_nothing()
-        return
-    if not study.head.informative(judges.target):
-        return
+        alone = ready.structured.complete or ready.linear is not None
+        if alone and not plan.strategy.linear:
+            return _unjudged(whole, stops_early=plan.stops_early)
+        return whole
+    if not head.informative(judges.target):
+        return whole
     if study.judging is not None:
         held, offset = deep[study.judging], beside.offset[torch.from_numpy(study.judging)]
     else:
         assert beside.judged_offset is not None
-        held = model.deep_predictor(judges.table, subjects=judges.subjects)
         offset = beside.judged_offset
-    ready.structured.judge(held, offset, study.head, judges.target)
+        held = model.networks_predictor(judges.table, subjects=judges.subjects)
+    return kept_share(torch.from_numpy(held), offset, head, judges.target, groups)[groups]
+
+
+def _unjudged(whole: np.ndarray, *, stops_early: bool) -> np.ndarray:
+    """Warn that no rows say how far to believe the networks; leave them out, or keep them whole."""
+    if stops_early:
+        warnings.warn(
+            "There are too few rows, or events, to hold some out and judge the networks by them: "
+            "the model is without them. Give fit an eval_set, or say patience=None to keep the "
+            "networks unjudged.",
+            UnjudgedWarning,
+            stacklevel=4,
+        )
+        return np.zeros_like(whole)
+    warnings.warn(
+        "No rows judge the networks (patience=None, n_members=1): they are kept whole, and "
+        "predictions are as far apart as those of the training rows. Expect a calibration slope "
+        "below 1 on new rows.",
+        UnjudgedWarning,
+        stacklevel=4,
+    )
+    return whole
 
 
 def _as_new(pool: Pool, head: Head, unseen: OutOfFold, deep: np.ndarray) -> np.ndarray:

@@ -107,13 +107,13 @@ def out_of_fold(
             )
             return Folded(None, True)
         held = study.all.take(part.held)
-        found, there = model.members(held.table, subjects=held.subjects)
+        found, there, added = model.looked_at(held.table, None, held.subjects)
         members = np.array([list(names).index(name) for name in model.deep.networks])
         at = np.ix_(part.held, members)
         present[at] = there
         etas[at] = model.deep.pool.unit(found)
-        design = model.structured.design(held.table)
-        offset[part.held] = torch.from_numpy(model.structured.pool_offset(design))
+        network_offset = model.structured.network_offset(model.structured.design(held.table))
+        offset[part.held] = model.structured.pool_offset(network_offset + torch.from_numpy(added))
     return Folded(OutOfFold(etas, present, offset), False)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData
 from mmfusion.model.auxiliary import sources, teachable
 from mmfusion.model.checks import check_batches, fit_modality
@@ -15,9 +17,12 @@ from mmfusion.model.linear import fit_linear
 from mmfusion.model.network import Beside, Network, Start
 from mmfusion.model.study import Sample, Study
 from mmfusion.objectives import Objective, WeightedObjectives
-from mmfusion.training import Rows, TrainingResult, TrainingSettings, train
+from mmfusion.training import Rows, TrainingResult, TrainingSettings, train, train_members
 
 __all__ = ["Prepared", "prepare_network"]
+
+#: A network sees at least and at most so many components of a wide modality.
+CAPACITY = (8, 64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,19 @@ class Prepared:
             return fit_linear(module, head, rows, free=free)
         if module.cell is not None:
             check_batches(module.cell.coefficients.shape[0], len(rows.data), settings)
+        if self.folds:
+            self.network.multiply(len(self.folds))
+            result = train_members(
+                self.network.members,
+                head,
+                [(self._rows(train, at), self._rows(held, at)) for at, (train, held) in self.folds],
+                settings,
+                study.rng,
+                basis,
+                may_stay_untrained=self.beside.complete,
+            )
+            self.network.fit_cell(self.data, settings)
+            return result
         result = train(
             module,
             head,
@@ -74,6 +92,38 @@ class Prepared:
         )
         self.network.fit_cell(self.data, settings)
         return result
+
+    @cached_property
+    def folds(self) -> list[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+        """The folds of the study that can teach and judge this network, by their number."""
+        study, able = self.study, []
+        for at, fold in enumerate(study.folds):
+            targets = [self._rows(rows, at).target for rows in fold]
+            if all(len(target) and study.head.informative(target) for target in targets):
+                able.append((at, fold))
+        return able if len(able) > 1 else []
+
+    def _rows(self, rows: np.ndarray, fold: int) -> Rows:
+        return _present_rows(self.data, self.study.all, rows, self.beside.of_folds[fold])
+
+    def unseen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the outputs of members that did not see the row, (n, D), and of which rows, (n,).
+
+        Where the likelihood sees no constant each member's zero is arbitrary: it is moved to that
+        of the mean of all members.
+        """
+        study, subjects = self.study, self.study.all.subjects
+        found = np.zeros((len(study.all), len(study.head.deep_basis)))
+        known = np.zeros(len(study.all), dtype=bool)
+        labels = subjects.table(study.all.table).index
+        there = subjects.spread(self.data.present.any(1).cpu().numpy())
+        zeros = []
+        for (_, (_, held)), member in zip(self.folds, self.network.members, strict=True):
+            each = self.network.member_outputs(member, self.data, self.settings, labels)
+            each = subjects.spread(each)
+            zeros.append(0.0 if len(study.head.constants) else each[there].mean(0))
+            found[held], known[held] = each[held] - zeros[-1], there[held]
+        return found + np.mean(zeros, axis=0), known
 
     def _judging_rows(self) -> Rows | None:
         study = self.study
@@ -99,6 +149,7 @@ def prepare_network(
     start: Start | None = None,
     alone: bool = False,
     lenient: bool = False,
+    tamed: bool = False,
 ) -> Prepared:
     """Fit the preprocessing on the training rows and build the module, untrained.
 
@@ -118,6 +169,8 @@ def prepare_network(
     lenient : bool
         Whether auxiliary losses that the rows cannot teach are left out: of a part of the rows,
         when all rows could.
+    tamed : bool
+        Whether a modality that is too wide for the rows shows the network its leading components.
 
     Raises
     ------
@@ -152,7 +205,8 @@ def prepare_network(
         eta = beside.offset[torch.from_numpy(rows)][chosen]
         return head.relevance(eta, target.take(torch.nonzero(chosen)[:, 0]), values)
 
-    data = network.build(subjects, training, head, settings, beside, relevance, start)
+    capacity = _capacity(head, target) if tamed else None
+    data = network.build(subjects, training, head, settings, beside, relevance, start, capacity)
     judged = None
     if study.judges is not None and study.judging is None:
         study.judges.subjects.refuse_changes(network.modalities, study.judges.table)
@@ -172,6 +226,13 @@ def prepare_network(
             encoders = network.module.encoders.values()
             weighted = WeightedObjectives(able, known, encoders, alone=alone)
     return Prepared(network, study, settings, beside, data, judged, weighted)
+
+
+def _capacity(head: Head, target: Target) -> int:
+    """Return how many inputs of one modality some rows can carry: a tenth of the events."""
+    events = head.n_events(target)
+    count = int((target.weight > 0).sum()) if events is None else events
+    return int(np.clip(count // 10, *CAPACITY))
 
 
 def _present_rows(

@@ -50,7 +50,7 @@ def likelihood_ratio(
     target = encode(model.head.encode, plan, table, y, sample_weight)
     design = part.design(table)
     subjects = Subjects.read(plan.subject, table)
-    deep = part.share * model.deep_predictor(table, subjects=subjects)
+    deep = model.deep_predictor(table, subjects=subjects)
     offset = part.beside_reported(deep)
     likelihood = Likelihood(model.head, target)
     found = likelihood.log_likelihood(design.predict(reported.fit.coef) + offset)

@@ -15,8 +15,9 @@ from mmfusion.inputs.messages import name_rows, shorten
 from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.model.arms import Arms, Sampling, guard
 from mmfusion.model.confounding import input_features, learned_mean, strongest_left
+from mmfusion.model.dealing import Folds, deal_taught
 from mmfusion.model.fit import prepare
-from mmfusion.model.folds import Folds, deal_taught, parts, quietly
+from mmfusion.model.folds import parts, quietly
 from mmfusion.model.marginal_table import HazardRatios, MarginalEffect, Propensities, tabulate
 from mmfusion.model.measured import Curves, Measured, measure
 from mmfusion.model.nuisance import Nuisance, texts_of, treatment_head

@@ -13,7 +13,14 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from mmfusion.encoders import Encoder, ReducedEncoder, build_encoder, build_reduced_encoder
+from mmfusion.encoders import (
+    ComponentsEncoder,
+    Encoder,
+    ReducedEncoder,
+    build_encoder,
+    build_reduced_encoder,
+    tames,
+)
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
 from mmfusion.heads.base import Head
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
@@ -24,6 +31,9 @@ from mmfusion.training.inference import chunk_size
 from mmfusion.training.precision import single_precision
 
 __all__ = ["Beside", "DesignUse", "Network", "Start"]
+
+#: What the names of the weights of all members but the first begin with.
+MEMBER = "member"
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,8 @@ class Beside:
         own, and may turn out to add nothing.
     design, judged_design : Tensor or None
         The formula's columns of the subjects, where the networks read them.
+    of_folds : tuple of Tensor, each of shape (n, K)
+        The offset of all rows in each fold of the study, from a fit without the fold.
     """
 
     offset: torch.Tensor
@@ -98,6 +110,7 @@ class Beside:
     complete: bool = False
     design: torch.Tensor | None = None
     judged_design: torch.Tensor | None = None
+    of_folds: tuple[torch.Tensor, ...] = ()
 
 
 class Network:
@@ -116,12 +129,12 @@ class Network:
         Fitted.
     encoders : dict of str to Encoder
         Those of the module.
-    module : FusionNetwork
-        On the CPU between calls.
+    members : list of FusionNetwork
+        Modules of one shape, whose outputs are averaged; on the CPU between calls.
     """
 
     encoders: dict[str, Encoder]
-    module: FusionNetwork
+    members: list[FusionNetwork]
 
     def __init__(
         self,
@@ -133,6 +146,24 @@ class Network:
         self.strategy = strategy
         self.design_use = design_use
 
+    @property
+    def module(self) -> FusionNetwork:
+        """The first member."""
+        return self.members[0]
+
+    def multiply(self, n_members: int) -> None:
+        """Make so many members of the first one, all as it is now; what is frozen is shared."""
+        self.members = [self.module, *(_copy(self.module) for _ in range(n_members - 1))]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights of all members by name; what they share stands once."""
+        first = self.module.state_dict()
+        known = {value.data_ptr() for value in first.values() if value.numel()}
+        for number, member in enumerate(self.members[1:], start=1):
+            own = member.state_dict().items()
+            first |= {f"{MEMBER}{number}.{name}": v for name, v in own if v.data_ptr() not in known}
+        return first
+
     def build(
         self,
         subjects: pd.DataFrame,
@@ -142,6 +173,7 @@ class Network:
         beside: Beside,
         relevance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         start: Start | None = None,
+        capacity: int | None = None,
     ) -> MultimodalData:
         """Build the untrained module for the fitted modalities; return the subjects' tensors.
 
@@ -159,9 +191,13 @@ class Network:
             Of a mask of the training subjects and values of their features: how much each feature
             says of the outcome.
         start : Start, optional
+        capacity : int, optional
+            Inputs of one modality that the rows can carry; of more, the leading components.
         """
         device = make_fabric(settings.device, settings.precision).device
         self.encoders = self._build_encoders()
+        if capacity is not None and start is None and not self.strategy.reduces:
+            self._tame(capacity)
 
         def look() -> MultimodalData:
             return self.transform(
@@ -176,10 +212,18 @@ class Network:
         # The width of a reduced input is learned first.
         data = look() if self.strategy.reduces else None
         constant = len(head.constants) > 0 and not beside.complete
-        self.module = self._assemble(len(head.deep_basis), constant or self.strategy.linear)
+        bias = constant or self.strategy.linear
+        self.members = [self._assemble(len(head.deep_basis), bias)]
         if start is not None:
             self._take_encoders(start)
         return look() if data is None else data
+
+    def _tame(self, capacity: int) -> None:
+        """Let the encoders of modalities that are too wide see their leading components."""
+        for name, modality in self.modalities.items():
+            if tames(modality, self.encoders[name]) > 2 * capacity:
+                modality.n_seen_ = capacity
+                self.encoders[name] = _build_encoder(modality, self.strategy)
 
     def _take_encoders(self, start: Start) -> None:
         for name, encoder in self.module.encoders.items():
@@ -193,16 +237,15 @@ class Network:
         self.module.scale_encoders(start.lr_scale)
 
     def fit_cell(self, data: MultimodalData, settings: TrainingSettings) -> None:
-        """Make the module orthogonal to the design over all subjects that have a modality."""
+        """Make each member orthogonal to the design over all subjects that have a modality."""
         if self.module.cell is None:
             return
         data = data.take(torch.nonzero(data.present.any(1))[:, 0])
-        self.module.to(data.present.device)
-        latent = network_outputs(
-            self.module, data, settings.micro_batch_size, forward=self.module.latent
-        )
-        self.module.to("cpu")
-        self.module.cell.fit(latent.cpu(), data.design.cpu())  # type: ignore[union-attr]
+        for member in self.members:
+            member.to(data.present.device)
+            latent = network_outputs(member, data, settings.micro_batch_size, forward=member.latent)
+            member.to("cpu")
+            member.cell.fit(latent.cpu(), data.design.cpu())  # type: ignore[union-attr]
 
     def _build_encoders(self, trained: bool = False) -> dict[str, Encoder]:
         encoders: dict[str, Encoder] = {}
@@ -245,9 +288,19 @@ class Network:
                 prefix = f"encoders.{number}."  # how wide it is, is in its weights
                 mine = {k: v for k, v in weights.items() if k.startswith(prefix)}
                 encoder.load_state_dict({k.removeprefix(prefix): v for k, v in mine.items()})
-        network.module = network._assemble(len(head.deep_basis), "head.bias" in weights)
-        network.module.load_state_dict(dict(weights))
-        network.module.eval()
+        own: dict[int, dict[str, torch.Tensor]] = {0: {}}
+        for name, value in weights.items():
+            number = 0
+            if name.startswith(MEMBER):
+                head_of, _, name = name.partition(".")
+                number = int(head_of.removeprefix(MEMBER))
+            own.setdefault(number, {})[name] = value
+        first = network._assemble(len(head.deep_basis), "head.bias" in weights)
+        first.load_state_dict(own.pop(0))
+        network.members = [first.eval()]
+        network.multiply(1 + len(own))
+        for number, theirs in own.items():
+            network.members[number].load_state_dict(first.state_dict() | theirs)
         return network
 
     def transform(
@@ -274,6 +327,9 @@ class Network:
             for name, modality in self.modalities.items()
         }
         for name, encoder in self.encoders.items():
+            if fit_rows is not None and isinstance(encoder, ComponentsEncoder):
+                table = parts[name].take(torch.from_numpy(fit_rows))
+                encoder.fit_numbers(table.numeric[table.present])  # type: ignore[attr-defined]
             if not encoder.frozen or isinstance(parts[name], AbsentData):
                 continue
             parts[name] = features = frozen_features(encoder, parts[name], device, precision)
@@ -292,7 +348,7 @@ class Network:
     def embed(
         self, frame: pd.DataFrame, settings: TrainingSettings, names: Sequence[str]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """Return the embeddings of some modalities; `frame` needs the columns of no others.
+        """Return the first member's embeddings; `frame` needs the columns of no other modality.
 
         Returns
         -------
@@ -348,21 +404,35 @@ class Network:
         ValueError
             If the network says NaN or infinity of one that it sees: the first is named by `rows`.
         """
+        each = [self.member_outputs(member, data, settings, rows) for member in self.members]
+        return np.mean(each, axis=0), data.present.any(1).cpu().numpy()
+
+    def member_outputs(
+        self,
+        member: FusionNetwork,
+        data: MultimodalData,
+        settings: TrainingSettings,
+        rows: pd.Index,
+    ) -> np.ndarray:
+        """Return what one member says of subjects whose tensors are there, (n, D)."""
         fabric = make_fabric(settings.device, settings.precision, fall_back=True)
-        self.module.to(fabric.device)
+        member.to(fabric.device)
         try:
             with single_precision():
                 outputs = network_outputs(
-                    self.module,
-                    data.to(fabric.device),
-                    settings.micro_batch_size,
-                    settings.precision,
+                    member, data.to(fabric.device), settings.micro_batch_size, settings.precision
                 )
         finally:
-            self.module.to("cpu")
+            member.to("cpu")
         found, present = outputs.cpu().numpy(), data.present.any(1).cpu().numpy()
         refuse_no_numbers(found, present, rows, "network", list(self.modalities))
-        return found, present
+        return found
+
+
+def _copy(module: FusionNetwork) -> FusionNetwork:
+    """Return a copy that shares what is not trained."""
+    frozen = {id(p): p for p in module.parameters() if not p.requires_grad}
+    return copy.deepcopy(module, frozen)
 
 
 def _without_pretrained(modality: Modality) -> Modality:

@@ -24,6 +24,8 @@ from mmfusion.training import TrainingSettings
 __all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "Plan"]
 
 HEADS = ("additive", "nonlinear")
+#: Up to so many subjects, every one of them judges: so many networks, each without a fold.
+FEW, MEMBERS = 3000, 5
 INFERENCES = ("model", "robust", "cross_fit", "double_ml")
 ORTHOGONALIZATIONS = ("post_hoc", "online", "two_stage", None)
 
@@ -56,6 +58,10 @@ class Plan:
     settings : TrainingSettings
     validation_fraction : float
     random_state : int, RandomState or None
+    linear : bool
+        Whether the modalities' features have a linear part.
+    n_members : int or "auto"
+        Networks, each trained without a fold of its own; 1 is one network and judging rows.
     judged : bool
         Whether only that share of the deep predictor is kept that the judging rows believe.
     prepared : Layout or None
@@ -82,6 +88,8 @@ class Plan:
     settings: TrainingSettings
     validation_fraction: float
     random_state: Any
+    linear: bool = False
+    n_members: int | str = 1
     judged: bool = True
     prepared: Layout | None = None
     teaches: np.ndarray | None = None
@@ -127,6 +135,8 @@ class Plan:
             settings=settings,
             validation_fraction=estimator.validation_fraction,
             random_state=estimator.random_state,
+            linear=estimator.linear and bool(modalities) and strategy.takes_offset,
+            n_members=estimator.n_members,
         )
         check_choice("head", estimator.head, HEADS)
         plan._check()
@@ -216,6 +226,13 @@ class Plan:
             return DesignUse()
         return DesignUse(joins=self.joins_design, orthogonal=self.orthogonalization == "online")
 
+    def members(self, n_subjects: int) -> int:
+        """Return how many networks are trained, each without a fold of its own."""
+        single = self.strategy.learns_inputs or self.objectives or not self.strategy.takes_offset
+        if self.n_members == "auto":
+            return 1 if single or not self.linear or n_subjects > FEW else MEMBERS
+        return int(self.n_members)
+
     @property
     def stops_early(self) -> bool:
         """Whether judging rows end the training; a ridge is fitted at once, to all rows."""
@@ -245,6 +262,7 @@ class Plan:
             modality_dropout=dropout,
             objectives=tuple(o for o in self.objectives if o.fewest <= len(modalities)),
             settings=replace(self.settings, verbose=0, modality_dropout=dropout),
+            n_members=1,
             prepared=prepared,
             teaches=teaches,
         )

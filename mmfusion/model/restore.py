@@ -9,6 +9,7 @@ from mmfusion.model.deep import Deep
 from mmfusion.model.fit import Model
 from mmfusion.model.inference import Inference
 from mmfusion.model.late import POOLS
+from mmfusion.model.linear_part import LinearPart
 from mmfusion.model.network import Network
 from mmfusion.model.plan import Plan
 from mmfusion.model.structured import Constant, Structured
@@ -23,6 +24,8 @@ def state_of(model: Model, inference: Inference | None) -> dict[str, Any]:
     return {
         "head": model.head.state(),
         "pool": {"kind": kind, **pool.state()},
+        "share": model.deep.share,
+        "linear": None if model.deep.linear is None else model.deep.linear.state(),
         "structured": model.structured.state(),
         "inference": None if inference is None else inference.state(),
     }
@@ -45,7 +48,7 @@ def model_of(
     if "base" in state["structured"]:
         part = Constant(state["structured"]["base"])
     else:
-        part = Structured.from_state(state["structured"])
+        part = Structured.from_state(state["structured"], len(state["share"]))
     names = list(state["models"])
     kept = dict(state["pool"])
     pool = POOLS[kept.pop("kind")](names)
@@ -59,7 +62,9 @@ def model_of(
         for (name, modalities), fusion in zip(state["models"].items(), fusions, strict=True)
     }
     interrupted = bool(state["fitted"].get("interrupted_", False))
-    model = Model(head, part, Deep(networks, pool), plan.settings, {}, interrupted)
+    linear = None if state["linear"] is None else LinearPart.from_state(state["linear"])
+    deep = Deep(networks, pool, linear, state["share"])
+    model = Model(head, part, deep, plan.settings, {}, interrupted)
     if state["inference"] is None:
         return model, None
     assert isinstance(part, Structured)

@@ -15,7 +15,6 @@ from torch import Tensor
 from mmfusion.heads.base import Head, Target
 from mmfusion.inputs.rounding import is_constant
 from mmfusion.model.plan import Plan
-from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.study import Study
 from mmfusion.structured import (
     Block,
@@ -25,6 +24,7 @@ from mmfusion.structured import (
     Likelihood,
     SeparationWarning,
     StructuredFit,
+    TermColumns,
     fit_identified,
     project,
 )
@@ -38,11 +38,12 @@ class Constant:
     Attributes
     ----------
     base : ndarray, shape (K,)
-    share : ndarray of ones, shape (1,)
     """
 
-    #: Whether there is a model by itself, without the networks.
+    #: Whether rows without a modality can be predicted: there is a formula.
     complete = False
+    #: Whether the networks start beside a fitted model, to which they may turn out to add nothing.
+    begun = False
     n_network_columns = 0
     layout: Layout | None = None
     #: The columns of the table that formulas read.
@@ -56,9 +57,9 @@ class Constant:
         """Return what the networks' predictor is added to, shape (n, K)."""
         return torch.from_numpy(np.tile(self.base, (design.n_rows, 1)))
 
-    def pool_offset(self, design: Design) -> np.ndarray:
+    def pool_offset(self, offset: Tensor) -> Tensor:
         """Return what a pool of predictors is added to: they hold the constant already."""
-        return np.zeros((design.n_rows, design.n_predictors))
+        return torch.zeros_like(offset)
 
     def design(self, table: pd.DataFrame) -> Design:
         """Return a design without columns."""
@@ -66,12 +67,6 @@ class Constant:
 
     def network_design(self, table: pd.DataFrame) -> None:
         """Return no columns that networks read."""
-
-    def judge(self, *_: Any) -> None:
-        """Keep the networks whole: there is no model that they would add to."""
-
-    def keep_nothing(self) -> None:
-        """Keep the networks whole."""
 
     def settle(self, design: Design, deep: np.ndarray, *_: Any) -> np.ndarray:
         """Learn nothing more; return the zeros that nothing is fitted beside."""
@@ -87,7 +82,7 @@ class Constant:
 
 
 class Structured:
-    """Formulas, their exact fit, and how much of the deep predictor stands beside them.
+    """Formulas and their exact fit; without any, the constants of the model.
 
     Attributes
     ----------
@@ -106,28 +101,35 @@ class Structured:
     projection : ndarray, shape (p,)
         Coefficients of what is taken off the deep predictor: of each row its own design times
         these, so that no prediction depends on other rows.
-    share : ndarray, shape (K,)
-        Share of the trained deep predictor that is kept, for each predictor.
     variances : ndarray, shape (2,)
         Shares of the variance over the rows: the structured and the deep predictor's.
     started_on_all : bool
         Whether the classical model is that of all rows.
+    complete : bool
+        Whether a formula was given, which predicts rows without a modality.
     of_part : bool
         Whether the formulas were fixed on more rows than are fitted here, which may lack some of
         their levels.
     """
 
-    complete = True
+    begun = True
     start: StructuredFit
     final: StructuredFit
     reported: StructuredFit
     projection: np.ndarray
     variances: np.ndarray
 
-    def __init__(self, layout: Layout, orthogonalization: str | None, n_predictors: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        orthogonalization: str | None,
+        n_predictors: int,
+        *,
+        complete: bool = True,
+    ) -> None:
         self.layout = layout
         self.orthogonalization = orthogonalization
-        self.share = np.ones(n_predictors)
+        self.complete = complete
         self.pool_base = np.zeros(n_predictors)
         self.started_on_all = self.of_part = False
 
@@ -144,9 +146,9 @@ class Structured:
         """Return what the networks' predictor is added to: the classical model's, shape (n, K)."""
         return torch.from_numpy(design.predict(self.start.coef))
 
-    def pool_offset(self, design: Design) -> np.ndarray:
-        """Return what a pool of predictors is added to, shape (n, K)."""
-        return design.predict(self.start.coef)
+    def pool_offset(self, offset: Tensor) -> Tensor:
+        """Return what a pool of predictors is added to, shape (n, K): the networks' offset."""
+        return offset
 
     def network_design(self, table: pd.DataFrame) -> Tensor:
         """Return the formula's columns as networks see them: standardised, without constants."""
@@ -163,22 +165,6 @@ class Structured:
         """Learn what `network_design` takes off the columns."""
         self.center = columns.mean(0)
         self.spread = np.where(is_constant(columns), 0.0, columns.std(0))
-
-    def judge(self, deep: np.ndarray, offset: Tensor, head: Head, target: Target) -> None:
-        """Keep of the deep predictor what the judging rows believe."""
-        groups = np.asarray(head.deep_groups)
-        self.share = kept_share(torch.from_numpy(deep), offset, head, target, groups)[groups]
-
-    def keep_nothing(self) -> None:
-        """Leave the networks out: there were no rows to show that they help."""
-        self.share = np.zeros_like(self.share)
-        warnings.warn(
-            "There are too few rows, or events, to hold some out and judge the networks by them: "
-            "the model is its structured part alone. Give fit an eval_set, or say patience=None to "
-            "keep the networks unjudged.",
-            UnjudgedWarning,
-            stacklevel=4,
-        )
 
     def settle(
         self,
@@ -200,7 +186,6 @@ class Structured:
         ndarray, shape (n, K)
             What the reported coefficients were fitted beside: see `beside_reported`.
         """
-        deep = self.share * deep
         self.projection = np.zeros(design.n_columns)
         whole = head, target, design
 
@@ -234,35 +219,49 @@ class Structured:
         """What the columns move the predictor by, the networks' share of them apart, (p,)."""
         return self.final.coef - self.projection
 
+    def refit(
+        self,
+        head: Head,
+        design: Design,
+        target: Target,
+        terms: tuple[TermColumns, ...] = (),
+        more: tuple[str, ...] = (),
+    ) -> StructuredFit:
+        """Fit the coefficients of a part of the rows with those of further columns."""
+        return fit_formulas(
+            self.layout, head, target, design, terms=terms, more=more, may_hold=True
+        )
+
     def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
         """Return the whole predictor of some rows, shape (n, K).
 
         A row with no modality present has a `deep` of zero: what is left is the design times the
         coefficients less what the projection took off the deep predictor of the others.
         """
-        return design.predict(self.moves) + self.share * deep
+        return design.predict(self.moves) + deep
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays."""
         return {
             "layout": self.layout.state(),
             "orthogonalization": self.orthogonalization,
+            "complete": self.complete,
             "start": self.start.state(),
             "final": self.final.state(),
             "reported": None if self.reported is self.final else self.reported.state(),
             "arrays": {
                 name: getattr(self, name)
-                for name in ("projection", "share", "variances", "center", "spread")
+                for name in ("projection", "variances", "center", "spread")
                 if hasattr(self, name)
             },
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
+    def from_state(cls, state: Mapping[str, Any], n_predictors: int) -> Self:
         """Return the fitted part that `state` described."""
         arrays = state["arrays"]
         layout = Layout.from_state(state["layout"])
-        part = cls(layout, state["orthogonalization"], len(arrays["share"]))
+        part = cls(layout, state["orthogonalization"], n_predictors, complete=state["complete"])
         for name in ("start", "final", "reported"):
             if state[name] is not None:
                 setattr(part, name, StructuredFit.from_state(state[name], layout.terms))
@@ -288,11 +287,13 @@ def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
     only the constant model, and a design without columns.
     """
     head, table = study.head, study.all.table
-    if plan.formulas is None:
+    given = plan.formulas is not None
+    if not given and not plan.linear:
         constant = Constant(head.initial(study.training).numpy())
         return constant, constant.design(table)
-    layout = plan.prepared or Layout(plan.formulas).fit(table, head)
-    part = Structured(layout, plan.orthogonalization, len(head.grid))
+    layout = plan.prepared or Layout(plan.formulas or "1").fit(table, head)
+    orthogonalization = plan.orthogonalization if given else None
+    part = Structured(layout, orthogonalization, len(head.grid), complete=given)
     design = part.design(table)
     if plan.design_use.read:
         study.all.subjects.refuse_design()
@@ -321,10 +322,11 @@ def fit_formulas(
     design: Design,
     *,
     offset: np.ndarray | None = None,
+    terms: tuple[TermColumns, ...] = (),
     more: tuple[str, ...] = (),
     may_hold: bool = False,
 ) -> StructuredFit:
-    """Fit the coefficients of formulas, and of `more` columns after them in the design.
+    """Fit the coefficients of formulas, and of `more` columns, which `terms` penalise, after them.
 
     The constant of an interval in which no row is at risk has the value of the interval before it.
     With `may_hold`, in a fold or of the training rows, a coefficient that the rows do not identify
@@ -334,10 +336,11 @@ def fit_formulas(
     n_constants = len(layout.constants)
     holds = np.full(len(names), may_hold)
     holds[:n_constants] = True
+    holds[len(layout.names) :] = False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit, held = fit_identified(
-            Likelihood(head, target), design, layout.terms, offset, names, holds
+            Likelihood(head, target), design, (*layout.terms, *terms), offset, names, holds
         )
     for warning in caught:
         # A baseline constant without end is no separation: where all who are left have the event,

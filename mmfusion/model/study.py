@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 
 from mmfusion.heads.base import Head, Target
 from mmfusion.inputs.messages import name_rows
+from mmfusion.model.dealing import Folds, deal_taught
 from mmfusion.model.plan import Plan
 from mmfusion.model.roles import role_column
 from mmfusion.model.subjects import Subjects, warn_of_episodes
@@ -67,6 +68,8 @@ class Study:
     judging : ndarray of int or None
         Where these are among all rows; None where they have a table of their own (``eval_set``).
     cluster : ndarray of int, shape (n,), or None
+    folds : sequence of pairs of ndarray of int
+        Training and held-out rows of each member, where all rows are trained on and judge.
     seeds : RandomState
         Draws the seeds of folds.
     rng : Generator
@@ -81,6 +84,7 @@ class Study:
     cluster: np.ndarray | None
     seeds: np.random.RandomState
     rng: np.random.Generator
+    folds: Sequence[tuple[np.ndarray, np.ndarray]] = ()
 
     @classmethod
     def read(
@@ -181,6 +185,22 @@ class Study:
         return replace(self, head=head, all=replace(self.all, target=target))
 
     def _deal(self, plan: Plan) -> Self:
+        """Deal the folds of several networks, or the judging rows of one where there are few."""
+        n_members = plan.members(len(self.all.subjects.of(np.arange(len(self.all)))))
+        if plan.modalities and not plan.strategy.linear and n_members > 1:
+            try:
+                return replace(self, folds=self._folds(n_members))
+            except ValueError:  # too few rows, or events
+                pass
+        return self._deal_judges(plan)
+
+    def _folds(self, n_folds: int) -> Folds:
+        head, target = self.head, self.all.target
+        labels, required = head.stratify(target), head.required(target)
+        seed = int(self.rng.integers(2**31 - 1))
+        return deal_taught(labels, required, self.groups, n_folds, seed, "", self.unit)
+
+    def _deal_judges(self, plan: Plan) -> Self:
         """Cut judging rows from the table, where something is to be stopped and enough are left."""
         if not (plan.modalities and plan.stops_early):
             return self

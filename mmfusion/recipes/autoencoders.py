@@ -10,6 +10,7 @@ from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Reconstruction
 from mmfusion.recipes._check import unprojected
+from mmfusion.recipes._published import PUBLISHED
 
 __all__ = ["concat_ae", "cross_ae"]
 
@@ -113,4 +114,4 @@ def _autoencoder(
         "auxiliary": [objective],
         "epochs": 100 + pretrain_epochs,
     }
-    return FusionCox(modalities, **settings | params)
+    return FusionCox(modalities, **PUBLISHED | settings | params)

@@ -10,6 +10,7 @@ from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Similarity
 from mmfusion.recipes._check import unprojected
+from mmfusion.recipes._published import PUBLISHED
 
 __all__ = ["cheerla_gevaert", "multi_surv"]
 
@@ -62,7 +63,7 @@ def cheerla_gevaert(
         "modality_dropout": 0.25,
         "batch_size": 64,
     }
-    return FusionCox(modalities, **settings | params)
+    return FusionCox(modalities, **PUBLISHED | settings | params)
 
 
 def multi_surv(
@@ -112,4 +113,4 @@ def multi_surv(
         "scheme": "equidistant",
         "batch_size": 128,
     }
-    return FusionDiscreteTime(modalities, **settings | params)
+    return FusionDiscreteTime(modalities, **PUBLISHED | settings | params)

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from mmfusion.estimators import FusionRegressor
 from mmfusion.modalities import Image, Modality
 from mmfusion.recipes._components import Components
+from mmfusion.recipes._published import PUBLISHED
 from mmfusion.recipes.transfer import ImageFeatures
 
 __all__ = ["jean_transfer", "law_two_stage"]
@@ -52,7 +53,7 @@ def law_two_stage(
     'two_stage'
     """
     settings: dict[str, Any] = {"head": head, "orthogonalization": "two_stage"}
-    return FusionRegressor(modalities, structured=structured, **settings | params)
+    return FusionRegressor(modalities, structured=structured, **PUBLISHED | settings | params)
 
 
 def jean_transfer(

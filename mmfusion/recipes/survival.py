@@ -10,6 +10,7 @@ from mmfusion.fusion import EarlyFusion, JointFusion
 from mmfusion.modalities import Image, Modality
 from mmfusion.objectives import Correlation
 from mmfusion.recipes._check import check_kinds
+from mmfusion.recipes._published import PUBLISHED
 
 __all__ = ["cph", "deep_conv_surv", "deep_corr_surv", "deep_surv"]
 
@@ -38,7 +39,7 @@ def cph(structured: str, **params: Any) -> FusionCox:
     ['treatment', 'age']
     """
     settings: dict[str, Any] = {"modalities": {}, "structured": structured}
-    return FusionCox(**settings | params)
+    return FusionCox(**PUBLISHED | settings | params)
 
 
 def deep_surv(
@@ -85,7 +86,7 @@ def deep_surv(
         "patience": 50,
         "learning_rate": 1e-2,
     }
-    return FusionCox(modalities, **settings | params)
+    return FusionCox(modalities, **PUBLISHED | settings | params)
 
 
 def deep_conv_surv(image: Image, **params: Any) -> FusionCox:
@@ -120,7 +121,7 @@ def deep_conv_surv(image: Image, **params: Any) -> FusionCox:
         "modalities": {"image": image},
         "fusion": JointFusion("concat", dim=32, hidden=()),
     }
-    return FusionCox(**settings | params)
+    return FusionCox(**PUBLISHED | settings | params)
 
 
 def deep_corr_surv(
@@ -164,4 +165,4 @@ def deep_corr_surv(
         "auxiliary": [Correlation(weight=(1.0, 0.0), pretrain_epochs=pretrain_epochs)],
         "epochs": 100 + pretrain_epochs,
     }
-    return FusionCox(modalities, **settings | params)
+    return FusionCox(modalities, **PUBLISHED | settings | params)

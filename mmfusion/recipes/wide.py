@@ -8,6 +8,7 @@ from typing import Any
 from mmfusion.estimators import FusionClassifier, FusionCox
 from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Modality
+from mmfusion.recipes._published import PUBLISHED
 
 __all__ = ["poelsterl_wide_deep", "wide_and_deep"]
 
@@ -48,7 +49,7 @@ def wide_and_deep(
         "fusion": JointFusion("concat", hidden=(128, 64, 32)),
         "orthogonalization": None,
     }
-    return FusionClassifier(modalities, structured=structured, **settings | params)
+    return FusionClassifier(modalities, structured=structured, **PUBLISHED | settings | params)
 
 
 def poelsterl_wide_deep(
@@ -89,4 +90,4 @@ def poelsterl_wide_deep(
         "fusion": JointFusion("concat", hidden=()),
         "orthogonalization": None,
     }
-    return FusionCox(modalities, structured=structured, **settings | params)
+    return FusionCox(modalities, structured=structured, **PUBLISHED | settings | params)

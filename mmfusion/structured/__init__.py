@@ -17,6 +17,7 @@ from mmfusion.structured.held import fit_identified
 from mmfusion.structured.layout import Layout
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
+from mmfusion.structured.ridge import RidgeFit, fit_ridge
 from mmfusion.structured.rows import Dense, Indicator
 from mmfusion.structured.symmetric import Symmetric
 
@@ -31,6 +32,7 @@ __all__ = [
     "Layout",
     "Likelihood",
     "PartialEffect",
+    "RidgeFit",
     "SeparationWarning",
     "StructuredFit",
     "Symmetric",
@@ -41,6 +43,7 @@ __all__ = [
     "effects_table",
     "effects_test",
     "fit_identified",
+    "fit_ridge",
     "fit_structured",
     "partially_linear",
     "partially_logistic",

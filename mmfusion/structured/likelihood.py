@@ -140,6 +140,19 @@ class Likelihood:
                 step = max(PIECE // k, 1)
         return gradient, information
 
+    def working(self, eta: Array, basis: Array) -> tuple[Array, Array]:
+        """Return gradient and curvature along a basis (K, F) of the predictors, each (n, F).
+
+        The curvature is the diagonal one of each function, as of rows that do not interact.
+        """
+        curvature = self._head.curvature(self._tensor(eta), self._target).numpy()
+        if curvature.ndim == 2:
+            weight = curvature @ basis**2
+        else:
+            weight = np.einsum("kf,nkl,lf->nf", basis, curvature, basis)
+        unit = self._total * self._unit
+        return self.gradient(eta) @ basis, np.maximum(weight * unit, 0.0)
+
     def scores(self, eta: Array, design: Design | Array) -> Array:
         """Return each row's share of the gradient in the coefficients, shape (n, p)."""
         design = as_design(design, self.shape[1])

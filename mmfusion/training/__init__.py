@@ -11,6 +11,7 @@ from mmfusion.training.trainer import (
     TrainingDivergedError,
     TrainingResult,
     train,
+    train_members,
 )
 from mmfusion.training.two_pass import two_pass_backward
 
@@ -30,5 +31,6 @@ __all__ = [
     "network_outputs",
     "split_validation",
     "train",
+    "train_members",
     "two_pass_backward",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,13 @@ from mmfusion.training.schedule import warmup_cosine
 from mmfusion.training.settings import TrainingSettings
 from mmfusion.training.two_pass import two_pass_backward
 
-__all__ = ["InterruptedWarning", "TrainingDivergedError", "TrainingResult", "train"]
+__all__ = [
+    "InterruptedWarning",
+    "TrainingDivergedError",
+    "TrainingResult",
+    "train",
+    "train_members",
+]
 
 
 class InterruptedWarning(UserWarning):
@@ -118,10 +124,114 @@ def train(
     loop = _Loop(
         network, head, rows, settings, rng, validation, basis, objectives, may_stay_untrained
     )
+    return _run([loop], settings)
+
+
+def train_members(
+    networks: Sequence[nn.Module],
+    head: Head,
+    parts: Sequence[tuple[Rows, Rows]],
+    settings: TrainingSettings,
+    rng: np.random.Generator,
+    basis: Tensor | None = None,
+    *,
+    may_stay_untrained: bool = False,
+) -> TrainingResult:
+    """Train several networks, each without a fold of its own, all for the same number of epochs.
+
+    All take an epoch in turn. The weights that are kept are those of the epoch with the lowest
+    mean validation loss, in which all rows have a voice: each is judged by the one network that
+    did not see it. One small validation part decides by its noise where training stops.
+
+    Parameters
+    ----------
+    networks : sequence of FusionNetwork
+    head, settings, rng, basis, may_stay_untrained
+        As for `train`.
+    parts : sequence of pairs of Rows
+        What each network is trained on, and what it is judged by.
+
+    Returns
+    -------
+    TrainingResult
+        Its history has means over the networks.
+    """
+    loops = [
+        _Loop(network, head, rows, settings, rng, held, basis, None, may_stay_untrained)
+        for network, (rows, held) in zip(networks, parts, strict=True)
+    ]
+    return _run(loops, settings)
+
+
+def _run(loops: Sequence[_Loop], settings: TrainingSettings) -> TrainingResult:
+    """Take epochs in turn until the mean validation loss rises, and leave the best weights."""
+    callbacks = _callbacks(settings)
+    state = TrainingState(loops[0].network, settings.epochs)
+    best = _Best()
+    interrupted = False
+    begun: list[Callback] = []
+    first = loops[0].pretrain_epochs
+    may_stay = loops[0].may_stay_untrained
+
+    def kept() -> list[nn.Module]:
+        return [loop.kept_module() for loop in loops]
+
     try:
-        return loop.run()
+        for loop in loops:
+            loop.network.train()
+        for callback in callbacks:
+            begun.append(callback)
+            callback.on_fit_begin(state)
+        if may_stay and not first:
+            best.consider(0, _mean([loop.validate(0) for loop in loops], loops)["val_loss"], kept())
+        for epoch in range(1, settings.epochs + 1):
+            started = time.perf_counter()
+            record: dict[str, Any] = {"epoch": epoch, "loss": math.nan}
+            record |= _mean([loop.epoch(epoch) for loop in loops])
+            record["learning_rate"] = loops[0].learning_rate
+            record |= _mean([loop.validate(epoch) for loop in loops], loops)
+            record["seconds"] = time.perf_counter() - started
+            # Pretraining leaves the output layer alone: its last epoch has untrained outputs.
+            judged = epoch > first or (epoch == first and may_stay)
+            best.consider(epoch, record.get("val_loss") if judged else None, kept())
+            state.history.append(record)
+            state.record = record
+            for callback in callbacks:
+                callback.on_epoch_end(state)
+            if state.stop or best.waited(epoch) >= (settings.patience or math.inf):
+                break
+    except KeyboardInterrupt:
+        if not state.history:  # nothing was learned that could be kept
+            raise
+        interrupted = True
+        warnings.warn(
+            f"Training was interrupted in epoch {len(state.history) + 1}; "
+            f"the weights of epoch {best.epoch} are kept.",
+            InterruptedWarning,
+            stacklevel=4,
+        )
     finally:
-        network.to("cpu")
+        for callback in begun:
+            callback.on_fit_end(state)
+        for loop in loops:
+            loop.network.to("cpu")
+    best.restore([loop.network for loop in loops])
+    return TrainingResult(pd.DataFrame(state.history), best.epoch, interrupted)
+
+
+def _mean(found: list[dict[str, float]], loops: Sequence[_Loop] = ()) -> dict[str, float]:
+    """Return the mean of each number; of validation losses by what their rows count."""
+    if len(found) == 1:
+        return found[0]
+    weights = [1.0] * len(found)
+    if loops and found[0]:
+        weights = [loop.head.total(loop.validation.target) for loop in loops]  # type: ignore[union-attr]
+    total: dict[str, tuple[float, float]] = {}
+    for record, weight in zip(found, weights, strict=True):
+        for name, value in record.items():
+            before, so_far = total.get(name, (0.0, 0.0))
+            total[name] = before + weight * value, so_far + weight
+    return {name: value / max(weight, 1e-300) for name, (value, weight) in total.items()}
 
 
 class _Loop:
@@ -176,51 +286,9 @@ class _Loop:
         self.step_number = 0
         self.average = None if settings.ema is None else WeightAverage(network, settings.ema)
 
-    def run(self) -> TrainingResult:
-        settings = self.settings
-        callbacks = _callbacks(settings)
-        state = TrainingState(self.network, settings.epochs)
-        best = _Best()
-        interrupted = False
-        begun: list[Callback] = []
-        self.network.train()
-        try:
-            for callback in callbacks:
-                begun.append(callback)
-                callback.on_fit_begin(state)
-            first = self.pretrain_epochs
-            if self.may_stay_untrained and not first:
-                best.consider(0, self.validate(0)["val_loss"], self.kept_module())
-            for epoch in range(1, settings.epochs + 1):
-                started = time.perf_counter()
-                record: dict[str, Any] = {"epoch": epoch, "loss": math.nan, **self.epoch(epoch)}
-                record["learning_rate"] = self.optimizer.param_groups[0]["lr"] / self.scales[0]
-                record.update(self.validate(epoch))
-                record["seconds"] = time.perf_counter() - started
-                # Pretraining leaves the output layer alone: its last epoch has untrained outputs.
-                judged = epoch > first or (epoch == first and self.may_stay_untrained)
-                best.consider(epoch, record.get("val_loss") if judged else None, self.kept_module())
-                state.history.append(record)
-                state.record = record
-                for callback in callbacks:
-                    callback.on_epoch_end(state)
-                if state.stop or best.waited(epoch) >= (settings.patience or math.inf):
-                    break
-        except KeyboardInterrupt:
-            if not state.history:  # nothing was learned that could be kept
-                raise
-            interrupted = True
-            warnings.warn(
-                f"Training was interrupted in epoch {len(state.history) + 1}; "
-                f"the weights of epoch {best.epoch} are kept.",
-                InterruptedWarning,
-                stacklevel=4,
-            )
-        finally:
-            for callback in begun:
-                callback.on_fit_end(state)
-        best.restore(self.network)
-        return TrainingResult(pd.DataFrame(state.history), best.epoch, interrupted)
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"] / self.scales[0])
 
     @property
     def pretrain_epochs(self) -> int:
@@ -343,21 +411,24 @@ class _Best:
     def __init__(self) -> None:
         self.epoch = 0
         self.loss = math.inf
-        self.weights: dict[str, Tensor] | None = None
+        self.weights: list[dict[str, Tensor]] = []
 
-    def consider(self, epoch: int, loss: float | None, module: nn.Module) -> None:
+    def consider(self, epoch: int, loss: float | None, modules: Sequence[nn.Module]) -> None:
         if loss is None or loss < self.loss:
-            # A copy also without a loss: Ctrl-C leaves the module in the midst of the next epoch.
-            weights = {name: value.clone() for name, value in module.state_dict().items()}
-            self.epoch, self.weights = epoch, weights
+            # A copy also without a loss: Ctrl-C leaves modules in the midst of the next epoch.
+            self.epoch = epoch
+            self.weights = [
+                {name: value.clone() for name, value in module.state_dict().items()}
+                for module in modules
+            ]
             self.loss = math.inf if loss is None else loss
 
     def waited(self, epoch: int) -> int:
         return epoch - self.epoch
 
-    def restore(self, network: nn.Module) -> None:
-        if self.weights is not None:
-            network.load_state_dict(self.weights)
+    def restore(self, networks: Sequence[nn.Module]) -> None:
+        for network, weights in zip(networks, self.weights, strict=False):
+            network.load_state_dict(weights)
 
 
 def _adamw(trained: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.AdamW:

@@ -17,7 +17,7 @@ from sklearn.model_selection import KFold
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.modalities import Tabular
-from mmfusion.model import folds as folds_module
+from mmfusion.model import dealing as folds_module
 from mmfusion.model.confounding import omitted_bias, robustness_value
 from mmfusion.survival import surv
 

@@ -13,7 +13,7 @@ from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime,
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.heads import GaussianHead
 from mmfusion.modalities import Tabular
-from mmfusion.model.folds import deal_taught
+from mmfusion.model.dealing import deal_taught
 from mmfusion.objectives import Correlation, Similarity
 from mmfusion.survival import check_survival, surv
 from mmfusion.training import Callback, Training

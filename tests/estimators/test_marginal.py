@@ -23,7 +23,7 @@ from mmfusion.estimators import (
 )
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.modalities import Tabular
-from mmfusion.model import folds as folds_module
+from mmfusion.model import dealing as folds_module
 from mmfusion.survival import surv
 
 QUICK: dict[str, Any] = {

@@ -215,6 +215,15 @@ class CoxHead(Head[CoxTarget]):
     def gradient(self, eta: Tensor, target: CoxTarget) -> Tensor:
         return cox_gradient(eta, target.plan, self.ties)
 
+    def curvature(self, eta: Tensor, target: CoxTarget) -> Tensor:
+        """Return each row's cumulative hazard, the curvature of the mean loss where it is Poisson.
+
+        With the baseline hazard given, the rows' likelihood is that of Poisson counts (Holford
+        1980; Whitehead 1980): the gradient is the cumulative hazard less the event.
+        """
+        counts = target.weight * target.event / max(self.total(target), 1e-300)
+        return self.gradient(eta, target) + counts[:, None]
+
     def information(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:
         """Return the information of the mean loss about the coefficients of `design`, (p, p)."""
         return cox_information(eta, target.plan, design, self.ties)

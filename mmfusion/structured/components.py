@@ -1,0 +1,233 @@
+"""Variances of several ridge penalties by restricted maximum likelihood, in the smaller space."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+__all__ = ["restricted_variances"]
+
+Array = NDArray[np.float64]
+
+#: Variances that a block of unit size adds to a predictor are looked for between these.
+LOWEST, HIGHEST = 1e-7, 1e4
+#: Largest change of a log variance in one step, and the change at which the search ends.
+MAX_STEP, TOL = 3.0, 1e-2
+#: A block of fewer degrees of freedom, whose variance still falls, is of no use.
+NOTHING = 3e-2
+#: Weights below this share of the largest belong to rows that say nothing.
+TINY = 1e-10
+
+
+class Moments(NamedTuple):
+    """What the restricted likelihood of ``z = X b + sum_m Z_m u_m + e`` is made of, at some tau.
+
+    With ``V = W^-1 + sum_m tau_m Z_m Z_m'`` and the P of REML, ``P z = V^-1 (z - X b)``.
+    """
+
+    log_det: float  #: of V W and of X'V^-1 X
+    quadratic: float  #: z'Pz
+    pulled: Array  #: z'P Z_m Z_m' P z, (M,)
+    traces: Array  #: tr(P Z_m Z_m'), (M,)
+    average: Array  #: z'P Z_m Z_m' P Z_l Z_l' P z, (M, M)
+
+
+class Space(Protocol):
+    """Where the algebra is done: over the columns or over the rows."""
+
+    def at(self, tau: Array) -> Moments:
+        """Return the moments at the variances tau, (M,)."""
+
+    def predicted(self, tau: Array) -> Array:
+        """Return the best linear unbiased prediction of ``sum_m Z_m u_m``, (n,)."""
+
+
+class OverColumns:
+    """The algebra in the p columns of all blocks, after one pass over the rows."""
+
+    def __init__(self, z: Array, weight: Array, fixed: Array, blocks: Sequence[Array]) -> None:
+        self.sizes = [block.shape[1] for block in blocks]
+        self.values = values = np.hstack(blocks)
+        weighted = values * weight[:, None]
+        inner, root = _orthonormal(fixed, weight)
+        crossed = inner.T @ (values * np.sqrt(weight)[:, None])
+        rest = z * np.sqrt(weight)
+        own = inner.T @ rest
+        self.gram = values.T @ weighted - crossed.T @ crossed
+        self.pull = weighted.T @ z - crossed.T @ own
+        self.total = float(rest @ rest - own @ own)
+        self.root = root
+
+    def at(self, tau: Array) -> Moments:
+        each = np.sqrt(np.repeat(tau, self.sizes))
+        inner = np.eye(len(each)) + each[:, None] * self.gram * each
+        low = linalg.cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
+        half = linalg.solve_triangular(low, each[:, None] * self.gram, lower=True)
+        solved = linalg.solve_triangular(low, each * self.pull, lower=True)
+        projected = self.gram - half.T @ half  # Z'PZ
+        u = self.pull - half.T @ solved  # Z'Pz
+        edges = itertools.pairwise(np.cumsum([0, *self.sizes]))
+        parts = [slice(a, b) for a, b in edges]
+        moved = [projected[:, part] @ u[part] for part in parts]
+        return Moments(
+            float(2 * np.log(np.diag(low)).sum() + self.root),
+            float(self.total - solved @ solved),
+            np.array([u[part] @ u[part] for part in parts]),
+            np.array([np.trace(projected[part, part]) for part in parts]),
+            np.array([[u[left] @ there[left] for there in moved] for left in parts]),
+        )
+
+    def predicted(self, tau: Array) -> Array:
+        each = np.repeat(tau, self.sizes)
+        inner = np.eye(len(each)) + self.gram * each
+        return np.asarray(self.values @ (each * np.linalg.solve(inner, self.pull)))
+
+
+class OverRows:
+    """The algebra in the n rows, where these are fewer than the columns."""
+
+    def __init__(self, z: Array, weight: Array, fixed: Array, kernels: Sequence[Array]) -> None:
+        self.half = np.sqrt(weight)
+        self.z, self.kernels = z, kernels
+        self.inner, self.root = _orthonormal(fixed, weight)
+
+    def at(self, tau: Array) -> Moments:
+        projected, log_det = self._projected(tau)
+        u = projected @ self.z
+        moved = [kernel @ u for kernel in self.kernels]
+        after = [projected @ one for one in moved]
+        return Moments(
+            log_det,
+            float(self.z @ u),
+            np.array([u @ one for one in moved]),
+            np.array([np.vdot(projected, kernel) for kernel in self.kernels]),
+            np.array([[left @ right for right in after] for left in moved]),
+        )
+
+    def _projected(self, tau: Array) -> tuple[Array, float]:
+        """Return P, and the log determinant of the moments."""
+        inner = self.half[:, None] * self._total(tau) * self.half
+        inner[np.diag_indices(len(inner))] += 1.0
+        low, _ = linalg.lapack.dpotrf(inner, lower=True, overwrite_a=True)
+        log_det = 2 * np.log(np.diag(low)).sum()
+        inverse, _ = linalg.lapack.dpotri(low, lower=True, overwrite_c=True)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        across = inverse @ self.inner
+        gram = self.inner.T @ across
+        inverse -= across @ np.linalg.solve(gram, across.T)
+        inverse *= self.half[:, None]
+        inverse *= self.half
+        return inverse, float(log_det + self.root + np.linalg.slogdet(gram)[1])
+
+    def _total(self, tau: Array) -> Array:
+        return np.asarray(sum(t * kernel for t, kernel in zip(tau, self.kernels, strict=True)))
+
+    def predicted(self, tau: Array) -> Array:
+        return np.asarray(self._total(tau) @ (self._projected(tau)[0] @ self.z))
+
+
+def _orthonormal(fixed: Array, weight: Array) -> tuple[Array, float]:
+    """Return an orthonormal basis of ``W^1/2 X`` and the log determinant of X'WX in its span."""
+    basis, sizes, _ = np.linalg.svd(fixed * np.sqrt(weight)[:, None], full_matrices=False)
+    kept = sizes > 1e-9 * sizes.max(initial=0.0)
+    return basis[:, kept], float(2 * np.log(sizes[kept]).sum())
+
+
+def restricted_variances(
+    response: Array,
+    weight: Array,
+    fixed: Array,
+    blocks: Sequence[Array],
+    start: Array,
+    *,
+    has_scale: bool = False,
+    max_iter: int = 50,
+) -> tuple[Array, Array]:
+    """Return the variances tau_m of ``z_f = X b_f + sum_m Z_m u_mf + e_f`` by REML.
+
+    Newton's method in their logarithms with the average information (Gilmour, Thompson & Cullis
+    1995, Biometrics 51:1440-1450), a step halved until the restricted likelihood rises. The
+    functions f share the variances. A variance that is of no use ends at the lowest one.
+
+    Parameters
+    ----------
+    response, weight : ndarray, shape (n, F)
+        Working responses and the inverse variances of their errors.
+    fixed : ndarray, shape (n, q)
+    blocks : sequence of ndarray, each of shape (n, p_m)
+        Scaled so that a variance of 1 adds about 1 to that of a row.
+    start : ndarray, shape (M,)
+    has_scale : bool
+        Whether errors have a further factor of variance, which the result is relative to.
+
+    Returns
+    -------
+    tau : ndarray, shape (M,)
+    fitted : ndarray, shape (n, F)
+        ``X b + sum_m Z_m u_m`` at these.
+    """
+    n, width = len(response), sum(block.shape[1] for block in blocks)
+    spaces: list[Space] = []
+    kernels = [block @ block.T for block in blocks] if width > n else []
+    free = 0
+    for z, w in zip(response.T, weight.T, strict=True):
+        w = np.where(w > TINY * w.max(), w, 0.0)
+        free += int((w > 0).sum()) - fixed.shape[1]
+        spaces.append(
+            OverRows(z, w, fixed, kernels) if kernels else OverColumns(z, w, fixed, blocks)
+        )
+
+    def look(log_tau: Array) -> tuple[float, Array, Array, Array]:
+        tau = np.exp(log_tau)
+        found = [space.at(tau) for space in spaces]
+        quadratic = sum(one.quadratic for one in found)
+        scale = max(quadratic / max(free, 1), 1e-300) if has_scale else 1.0
+        value = sum(one.log_det for one in found)
+        value += free * np.log(scale) if has_scale else quadratic
+        pulled = sum(one.pulled for one in found) / scale
+        traces = np.sum([one.traces for one in found], axis=0)
+        slope = 0.5 * tau * (traces - pulled)
+        average = 0.5 * np.outer(tau, tau) * sum(one.average for one in found) / scale
+        if has_scale:  # the profiled scale follows
+            own = 0.5 * tau * pulled
+            average = average - np.outer(own, own) * 2 / max(free, 1)
+        return 0.5 * float(value), slope, average, traces
+
+    low, high = np.log(LOWEST), np.log(HIGHEST)
+    log_tau = np.clip(np.log(start), low, high)
+    value, slope, average, traces = look(log_tau)
+    for _ in range(max_iter):
+        useless = (slope > 0) & (np.exp(log_tau) * traces < NOTHING)
+        log_tau = np.where(useless, low, log_tau)
+        moving = ~(((log_tau <= low) & (slope > 0)) | ((log_tau >= high) & (slope < 0)))
+        if not moving.any():
+            break
+        values, axes = np.linalg.eigh(average[np.ix_(moving, moving)])
+        values = np.maximum(values, 1e-2 * max(values.max(), 1e-8))
+        step = np.zeros_like(log_tau)
+        step[moving] = -axes @ ((axes.T @ slope[moving]) / values)
+        step *= min(1.0, MAX_STEP / max(np.abs(step).max(), 1e-300))
+        for _ in range(10):
+            new = np.clip(log_tau + step, low, high)
+            found = look(new)
+            if found[0] <= value + 1e-9 * (1 + abs(value)):
+                break
+            step = step / 2
+        else:
+            break
+        change, gain = np.abs(new - log_tau).max(), value - found[0]
+        log_tau, (value, slope, average, traces) = new, found
+        if change < TOL or gain < 1e-6:
+            break
+    fitted = np.empty_like(response)
+    for f, space in enumerate(spaces):
+        random = space.predicted(np.exp(log_tau))
+        root = np.sqrt(weight[:, f])
+        rest = root * (response[:, f] - random)
+        fitted[:, f] = random + fixed @ np.linalg.lstsq(fixed * root[:, None], rest, rcond=None)[0]
+    return np.exp(log_tau), fitted

@@ -1,0 +1,221 @@
+"""Wide blocks of columns beside a design: a ridge penalty each, chosen by REML, fitted exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfusion.structured.blocks import Block
+from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.components import restricted_variances
+from mmfusion.structured.design import Design
+from mmfusion.structured.fit import StructuredFit
+from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.rows import Dense
+
+__all__ = ["RidgeFit", "fit_ridge"]
+
+Array = NDArray[np.float64]
+Refit = Callable[[Design, tuple[TermColumns, ...], tuple[str, ...]], StructuredFit]
+
+#: Where the search for the variances starts: each block adds so much to the predictor's variance.
+START = 0.1
+#: The working weights follow the fit: so many rounds at most, each of so many steps, until the log
+#: variances settle.
+ROUNDS, STEPS, SETTLED = 20, 3, 0.03
+#: Directions of the rows with less than this share of the largest one's variance are none.
+RANK_TOL = 1e-12
+#: A row that is worth more than this share of itself to its own prediction is an outlier.
+LEVERAGE = 0.95
+#: Label of the joint term in the fit.
+LABEL = "(modalities)"
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeFit:
+    """Coefficients of blocks of columns, each block with a ridge penalty of its own.
+
+    Attributes
+    ----------
+    fit : StructuredFit
+        Of the design's coefficients, beside the blocks.
+    coef, se : tuple of ndarray, one a block, each of shape (p_m, F)
+        Coefficients and their Bayesian standard errors.
+    variances : ndarray, shape (M,)
+        Of a block's coefficients, relative to the residual variance where there is one: 1 over
+        the penalty.
+    edf : ndarray, shape (M,)
+        Effective degrees of freedom of each block.
+    predictor : ndarray, shape (n, F)
+        Of the rows that were fitted, without the design.
+    shift : ndarray, shape (n, F)
+        How each row's whole predictor would move had the row not been fitted, to first order.
+    """
+
+    fit: StructuredFit
+    coef: tuple[Array, ...]
+    se: tuple[Array, ...]
+    variances: Array
+    edf: Array
+    predictor: Array
+    shift: Array
+
+
+def fit_ridge(
+    likelihood: Likelihood,
+    design: Design,
+    blocks: Sequence[Array],
+    basis: Array,
+    refit: Refit,
+    offset: Array | None = None,
+    start: Array | None = None,
+) -> RidgeFit:
+    r"""Fit ``eta = X beta + sum_m Z_m U_m C' + offset`` with ridge penalties on the U.
+
+    The penalised likelihood subtracts ``sum_m |U_m|^2 / (2 tau_m)``. The tau maximise the
+    restricted likelihood of the working linear model at the fit (Breslow & Clayton 1993, JASA
+    88:9-25; `mmfusion.structured.components`). At these the coefficients are exact: all blocks
+    together have as many directions as rows or columns, whichever are fewer, and Newton's method
+    finds their coefficients with those of the design.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    design : Design
+    blocks : sequence of ndarray, each of shape (n, p_m)
+        Standardised columns.
+    basis : ndarray, shape (K, F)
+        C: what a coefficient of a column moves.
+    refit : callable (Design, terms, names) -> StructuredFit
+        Fits the design with further columns, which these terms penalise.
+    offset : ndarray, shape (n, K), optional
+    start : ndarray, shape (M,), optional
+        Variances to start from: those of a fit of almost the same rows.
+    """
+    n, k = likelihood.shape
+    offset = np.zeros((n, k)) if offset is None else offset
+    units = [np.sqrt(block.shape[1]) for block in blocks]
+    scaled = [block / unit for block, unit in zip(blocks, units, strict=True)]
+    if not blocks:
+        none, nothing = np.zeros(0), np.zeros((n, basis.shape[1]))
+        found = refit(design, (), ())
+        eta = design.predict(found.coef) + offset
+        shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta)
+        return RidgeFit(found, (), (), none, none, nothing, shift)
+    fixed = np.hstack([np.ones((n, 1)), *_row_columns(design)])
+    tau = np.full(len(blocks), START) if start is None else start * np.square(units)
+    p, added = design.n_columns, np.zeros((n, basis.shape[1]))
+    found = refit(design, (), ())
+    eta = fixed_part = design.predict(found.coef) + offset
+    for _ in range(ROUNDS):
+        gradient, weight = likelihood.working(eta, basis)
+        response = added - gradient / np.maximum(weight, 1e-10 * weight.max())
+        before = tau
+        tau, added = restricted_variances(
+            response,
+            weight,
+            fixed,
+            scaled,
+            tau,
+            has_scale=likelihood.has_scale,
+            max_iter=50 if likelihood.has_scale else STEPS,
+        )
+        eta = fixed_part + added @ basis.T
+        if likelihood.has_scale or np.abs(np.log(tau / before)).max() < SETTLED:
+            break
+    directions = _directions(scaled, tau)
+    whole, term = _beside(design, directions, basis)
+    found = refit(whole, (term,), tuple(f"{LABEL}.{j}" for j in range(whole.n_columns - p)))
+    added = directions @ found.coef[p:].reshape(basis.shape[1], -1).T
+    eta = design.predict(found.coef[:p]) + added @ basis.T + offset
+    f = basis.shape[1]
+    coef, variance, edf = _of_columns(scaled, tau, directions, found, p, f)
+    return RidgeFit(
+        found.leading(p),
+        tuple(c / unit for c, unit in zip(coef, units, strict=True)),
+        tuple(
+            np.sqrt(np.maximum(v, 0.0) * found.scale) / unit
+            for v, unit in zip(variance, units, strict=True)
+        ),
+        tau / np.square(units),
+        edf,
+        added,
+        _without_itself(whole, likelihood, basis, np.asarray(found.bread), eta),
+    )
+
+
+def _row_columns(design: Design) -> list[Array]:
+    return [block.rows.dense() for block in design.blocks if isinstance(block, Block)]
+
+
+def _directions(scaled: Sequence[Array], tau: Array) -> Array:
+    """Return L with ``L L' = sum_m tau_m Z_m Z_m'``, of as few columns as that has directions."""
+    n, width = len(scaled[0]), sum(block.shape[1] for block in scaled)
+    if width <= n:
+        return np.hstack([np.sqrt(t) * z for t, z in zip(tau, scaled, strict=True)])
+    total = sum(t * (z @ z.T) for t, z in zip(tau, scaled, strict=True))
+    sizes, axes = np.linalg.eigh(total)
+    kept = sizes > RANK_TOL * sizes[-1]
+    return np.asarray(axes[:, kept] * np.sqrt(sizes[kept]))
+
+
+def _beside(design: Design, directions: Array, basis: Array) -> tuple[Design, TermColumns]:
+    """Return a design with directions beside it, and their penalty: that of a variance of 1."""
+    p, f, r = design.n_columns, basis.shape[1], directions.shape[1]
+    columns = np.arange(p, p + f * r).reshape(f, r)
+    block = Block(Dense(directions), basis, columns)
+    whole = replace(design, n_columns=p + f * r, blocks=(*design.blocks, block), apart=None)
+    term = TermColumns(LABEL, slice(p, p + f * r), "random", (np.ones(f * r),), sp=(1.0,))
+    return whole, term
+
+
+def _own(found: StructuredFit, p: int, f: int, r: int) -> Array:
+    """Return the inverse penalised information of the directions, shape (f, r, f, r)."""
+    return np.asarray(found.bread)[p:, p:].reshape(f, r, f, r)
+
+
+def _of_columns(
+    scaled: Sequence[Array], tau: Array, directions: Array, found: StructuredFit, p: int, f: int
+) -> tuple[list[Array], list[Array], Array]:
+    """Return coefficients and variances of each block's columns, and its degrees of freedom.
+
+    With ``L = directions``, ``u = A theta`` and ``A = D Z' L (L'L)^-1``; what A does not reach has
+    its prior variance still.
+    """
+    r = directions.shape[1]
+    theta, own = found.coef[p:].reshape(f, r), _own(found, p, f, r)
+    inverse = np.linalg.pinv(directions, rcond=1e-9).T
+    coef, variance, edf = [], [], np.zeros(len(scaled))
+    for number, (t, z) in enumerate(zip(tau, scaled, strict=True)):
+        back = t * (z.T @ inverse)  # A
+        coef.append(back @ theta.T)
+        known = np.einsum("jr,jr->j", back, back)
+        each = [np.einsum("jr,jr->j", back @ own[g, :, g], back) for g in range(f)]
+        variance.append(np.stack([t - known + one for one in each], axis=1))
+        edf[number] = sum(float((known - one).sum()) for one in each) / t
+    return coef, variance, edf
+
+
+def _without_itself(
+    whole: Design, likelihood: Likelihood, basis: Array, inverse: Array, eta: Array
+) -> Array:
+    """Return how the predictor of each row moves where the row is left out, (n, F).
+
+    One Newton step of all coefficients from the fit of all rows, which is exact for least squares:
+    ``V x g / (1 - h w)`` with the row's columns x, its leverage ``h = x'Vx``, gradient g and
+    curvature w. Leverage across functions is neglected.
+    """
+    gradient, weight = likelihood.working(eta, basis)
+    moved = np.zeros_like(gradient)
+    for f, column in enumerate(basis.T):
+        along = np.broadcast_to(column / (column @ column), (whole.n_rows, len(column)))
+        x = whole.scores(along)
+        if not likelihood.has_intercept:  # the baseline takes up a constant
+            x = x - (weight[:, f] @ x) / weight[:, f].sum()
+        leverage = np.einsum("ij,ij->i", x @ inverse, x)
+        share = np.minimum(leverage * weight[:, f], LEVERAGE)
+        moved[:, f] = leverage * gradient[:, f] / (1.0 - share)
+    return moved
