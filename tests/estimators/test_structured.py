@@ -14,7 +14,7 @@ from lifelines import CoxPHFitter
 from scipy import stats
 from sklearn.base import clone
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.modalities import Genes, Tabular
 from mmfusion.model import Model, Plan, Study
@@ -401,13 +401,56 @@ def test_constants_of_the_cross_fitted_networks_say_nothing(
     assert next(shifts, None) is None
 
 
-def test_a_row_with_nothing_present_gets_its_structured_prediction() -> None:
-    frame, y = draw(400)
-    model = FusionCox(DEEP, structured="dose + sex", **QUICK).fit(frame, y)
-    empty = frame.copy()
-    empty[["z0", "z1", "z2"]] = np.nan
-    classical = FusionCox({}, structured="dose + sex").fit(frame, y)
-    assert np.corrcoef(model.predict(empty), classical.predict(frame))[0, 1] > 0.99
+@pytest.mark.parametrize("how", ["post_hoc", "online", "two_stage", None])
+@pytest.mark.parametrize("kind", ["cox", "discrete", "classifier", "regressor"])
+def test_rows_with_nothing_present_are_the_classical_models(
+    tmp_path: Path, kind: str, how: str | None
+) -> None:
+    # With the baseline learned beside the networks their calibration slope was up to 1.31.
+    frame, outcome = draw(300)
+    frame["ward"] = np.arange(300) % 2
+    frame["other"] = np.nan
+    estimator: Any = {
+        "cox": FusionCox,
+        "discrete": FusionDiscreteTime,
+        "classifier": FusionClassifier,
+        "regressor": FusionRegressor,
+    }[kind]
+    y: Any = {"classifier": outcome["event"], "regressor": np.log(outcome["time"])}.get(
+        kind, outcome
+    )
+    own: dict[str, Any] = {"cox": {"strata": "ward"}, "discrete": {"cuts": [0.5, 1, 2, 4]}}.get(
+        kind, {}
+    )
+    settings = QUICK | own | {"structured": "dose + sex", "patience": None}
+    model = estimator(DEEP, orthogonalization=how, **settings).fit(frame, y)
+    classical = estimator({}, structured="dose + sex", **own).fit(frame, y)
+    assert model.deep_share_ > 0.05
+    mixed = frame.copy()
+    mixed.loc[::3, ["z0", "z1", "z2"]] = np.nan
+    gone = np.arange(300) % 3 == 0
+
+    def told(of: Any, rows: pd.DataFrame, **asked: Any) -> np.ndarray:
+        if kind == "classifier":
+            return of.predict_proba(rows, **asked)
+        if kind == "regressor":
+            return of.predict(rows, **asked)[:, None]
+        curves = of.predict_survival_function(rows, [0.3, 1.0, 2.0], **asked)
+        areas = of.predict_restricted_mean(rows, 2.0, **asked)
+        return np.column_stack([curves, areas, of.predict_quantile(rows, 0.2, **asked)])
+
+    expected = told(classical, frame)
+    np.testing.assert_allclose(told(model, frame, modalities=[]), expected, rtol=1e-6)
+    np.testing.assert_allclose(told(model, mixed)[gone], expected[gone], rtol=1e-6)
+    np.testing.assert_array_equal(told(model, mixed)[~gone], told(model, frame)[~gone])
+    assert np.abs(told(model, frame) - expected).max() > 0.01
+    model.save(tmp_path / "model")
+    again = estimator.load(tmp_path / "model")
+    np.testing.assert_array_equal(told(again, mixed), told(model, mixed))
+    if kind == "cox":  # on one scale with the others: its mean is 0 over the training rows
+        risk = model.predict(frame, modalities=[])
+        np.testing.assert_allclose(np.diff(risk), np.diff(classical.predict(frame)), atol=1e-7)
+        assert risk.mean() == pytest.approx(0, abs=0.05)
 
 
 @pytest.mark.parametrize(
