@@ -59,7 +59,7 @@ treatment : str, optional
     all else says of the outcome and of the treatment (Chernozhukov et al. 2018, eq. 4.4; of
     two classes Liu, Zhang & Zhou 2021); the other rows of ``effects_`` are those of "model".
     No other term and no modality may read the treatment's column; modalities that are inferred
-    leave it out.
+    leave it out. ``confounding_`` says how far the effect is to be believed.
 id : column name, optional
     Rows that share a value of this column of `X` are one subject (start-stop rows, visits):
     they stay together in batches, in the validation part and in folds, and the subject's image

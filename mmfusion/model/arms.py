@@ -42,10 +42,13 @@ class Sampling:
     treated : ndarray of bool, shape (n,)
     cluster : ndarray of int, shape (n,), or None
         Rows of a cluster count as one, weighed as the rows they are.
+    estimated : int
+        Numbers that were estimated in each arm: its mean; after `guard` the slope too.
     """
 
     treated: np.ndarray
     cluster: np.ndarray | None
+    estimated: int = 1
 
     @cached_property
     def _by_arm(self) -> bool:
@@ -56,20 +59,20 @@ class Sampling:
 
     @cached_property
     def _inflation(self) -> np.ndarray:
-        """Factor of each independent unit for the means that were estimated, the root of n/(n-1).
+        """Factor of each independent unit for what was estimated, for a mean the root of n/(n-1).
 
         In each arm, so that the unadjusted difference has Welch's variance.
         """
         if self.cluster is None:
             sizes = np.bincount(self.treated, minlength=2)
-            return np.sqrt(sizes / (sizes - 1))[self.treated.astype(int)]
+            return np.sqrt(sizes / (sizes - self.estimated))[self.treated.astype(int)]
         n_clusters = int(self.cluster.max()) + 1
         if not self._by_arm:
-            return np.full(n_clusters, np.sqrt(n_clusters / (n_clusters - 1)))
+            return np.full(n_clusters, np.sqrt(n_clusters / (n_clusters - self.estimated)))
         arm = np.zeros(n_clusters, dtype=int)
         arm[self.cluster] = self.treated
         sizes = np.bincount(arm, minlength=2)
-        return np.sqrt(sizes / np.maximum(sizes - 1, 1))[arm]
+        return np.sqrt(sizes / np.maximum(sizes - self.estimated, 1))[arm]
 
     @property
     def df(self) -> int:

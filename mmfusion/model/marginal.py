@@ -260,12 +260,13 @@ def marginal_effect(
     check_number("level", level, 0, 1, open_ends="low and high")
     comparison = _Comparison(plan, table, y, **asked)
     found, plain = comparison.find(), comparison.plain()
-    values = found.values
+    values, sampling = found.values, comparison.sampling
     if comparison.of_treatment is None:
-        values = np.stack([guard(one, plain, comparison.sampling) for one in values])
+        values = np.stack([guard(one, plain, sampling) for one in values])
+        sampling = replace(sampling, estimated=2)
     return tabulate(
         comparison.measured,
-        Arms(values, comparison.sampling),
+        Arms(values, sampling),
         Arms(plain[None], comparison.sampling),
         comparison.hazards(y, found.prognosis),
         comparison.propensities(found),
