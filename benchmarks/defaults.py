@@ -306,7 +306,7 @@ def ours(cohort: Cohort, name: str, seed: int) -> Any:
     if name == NONE:
         return kind(**settings)
     if name == LINEAR:
-        return kind(cohort.modalities, epochs=1, learning_rate=1e-12, **settings)
+        return kind(cohort.modalities, n_members=0, **settings)
     if name == NETWORKS:
         return kind(cohort.modalities, linear=False, **settings)
     return (

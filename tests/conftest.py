@@ -64,3 +64,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let estimators have, by default, one network and no linear part: tests of the network."""
+    from mmfusion import estimators
+
+    for name in estimators.__all__:
+        defaults = getattr(estimators, name).__init__.__kwdefaults__
+        if defaults and "n_members" in defaults:
+            monkeypatch.setitem(defaults, "linear", False)
+            monkeypatch.setitem(defaults, "n_members", 1)

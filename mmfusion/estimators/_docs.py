@@ -31,9 +31,9 @@ linear : bool, default=True
 n_members : int or "auto", default="auto"
     Networks that are averaged, each trained without a fold of its own: the epoch at which all
     stop, and the share of them that is kept, are judged by all rows, each by the network that did
-    not see it. 1 is one network, judged by a part of the rows (`validation_fraction`). "auto" is 5
-    up to 3,000 subjects, else 1, and 1 with an `eval_set`, auxiliary losses, or inputs that are
-    chosen by the outcome.
+    not see it. 1 is one network, judged by a part of the rows (`validation_fraction`); 0 is none:
+    linear part and formula alone. "auto" is 5 up to 3,000 subjects, else 1, and 1 with an
+    `eval_set`, auxiliary losses, or inputs that are chosen by the outcome.
 head : {"additive", "nonlinear"}, default="additive"
     Beside a formula, what the networks' predictor is made of: of the modalities alone, so that
     it adds one interpretable number a row; or of the formula's columns too, which then may

@@ -90,6 +90,10 @@ def classical_models(
     models: dict[str, Any] = {}
     if getattr(base, "structured", None) is not None:
         models["formula alone"] = restrict(base, {})
+    if modalities and getattr(base, "linear", False):
+        models["linear part alone"] = restrict(base, modalities).set_params(
+            n_members=0, fusion="concat"
+        )
     tables = {name: m for name, m in modalities.items() if m.kind == "table"}
     if not tables:
         return models

@@ -84,6 +84,8 @@ class Head(ABC, Generic[T]):
 
     #: Whether a row's loss depends on the predictors of other rows (a Cox model's risk sets).
     interacts: bool = False
+    #: Whether coefficients of a design have an information, so that they are fitted exactly.
+    has_information: bool = True
     #: Whether the outcome has a residual variance, estimated beside the predictors.
     has_dispersion: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.

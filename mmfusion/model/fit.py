@@ -34,6 +34,9 @@ from mmfusion.training.precision import single_precision
 
 __all__ = ["Model", "Ready", "fit", "fit_part", "prepare"]
 
+#: What a network that is left out says of its training.
+UNTRAINED = TrainingResult(pd.DataFrame(), best_epoch=0, interrupted=False)
+
 
 @dataclass(eq=False)
 class Model:
@@ -284,8 +287,11 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     """
     plan, study, structured, design = ready.plan, ready.study, ready.structured, ready.design
     head, target = study.head, study.all.target
-    with ready.draws():
-        results, interrupted = train_networks(ready.networks)
+    if plan.n_members == 0:
+        results, interrupted = {name: UNTRAINED for name in ready.networks}, False
+    else:
+        with ready.draws():
+            results, interrupted = train_networks(ready.networks)
     names = list(results)
     networks = {name: ready.networks[name].network for name in names}
     etas, present = _members_of_all(ready, names)
@@ -373,6 +379,8 @@ def _judged(ready: Ready, model: Model, deep: np.ndarray) -> np.ndarray:
     """
     plan, study, beside = ready.plan, ready.study, ready.beside
     judges, head, whole = study.judges, study.head, np.ones(len(study.head.grid))
+    if plan.n_members == 0:
+        return np.zeros_like(whole)
     if not (plan.judged and ready.networks and ready.structured.begun):
         return whole
     groups = np.asarray(head.deep_groups)

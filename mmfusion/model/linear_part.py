@@ -167,6 +167,7 @@ class LinearPart:
         design: Design,
         refit: Refit,
         start: np.ndarray | None = None,
+        owner: np.ndarray | None = None,
     ) -> tuple[Self, np.ndarray]:
         """Fit the coefficients of blocks with those of a design.
 
@@ -174,7 +175,7 @@ class LinearPart:
         -------
         part : LinearPart
         shift : ndarray, shape (n, K)
-            How the predictors of each row would move had the row not been fitted.
+            How the predictors of each row would move had its subject not been fitted.
         """
         basis, names = head.parameters.matrix, list(blocks)
 
@@ -184,7 +185,13 @@ class LinearPart:
             return refit(whole, target, terms, more)
 
         found: RidgeFit = fit_ridge(
-            Likelihood(head, target), design, list(blocks.values()), basis, again, start=start
+            Likelihood(head, target),
+            design,
+            list(blocks.values()),
+            basis,
+            again,
+            start=start,
+            owner=owner,
         )
         added = [blocks[name] @ found.coef[at] for at, name in enumerate(names)]
         part = cls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -116,9 +117,11 @@ class Plan:
         settings = estimator._settings()
         strategy = check_fusion(estimator.fusion)
         modalities = estimator._given_modalities(table, is_array)
+        head = estimator._make_head()
+        offers = bool(modalities) and strategy.takes_offset and head.has_information
         plan = cls(
             name=type(estimator).__name__,
-            head=estimator._make_head(),
+            head=head,
             modalities=modalities,
             strategy=strategy,
             formulas=estimator.structured,
@@ -135,7 +138,7 @@ class Plan:
             settings=settings,
             validation_fraction=estimator.validation_fraction,
             random_state=estimator.random_state,
-            linear=estimator.linear and bool(modalities) and strategy.takes_offset,
+            linear=estimator.linear and offers,
             n_members=estimator.n_members,
         )
         check_choice("head", estimator.head, HEADS)
@@ -144,6 +147,7 @@ class Plan:
 
     def _check(self) -> None:
         check_choice("inference", self.inference, INFERENCES)
+        self._check_members()
         if self.orthogonalization not in ORTHOGONALIZATIONS:
             raise ValueError(
                 f"The orthogonalization parameter must be one of {ORTHOGONALIZATIONS}. "
@@ -157,6 +161,19 @@ class Plan:
             check_widths(self.strategy, self.modalities)
             if isinstance(self.modality_dropout, Mapping):
                 check_names("modality_dropout", self.modality_dropout, self.modalities)
+
+    def _check_members(self) -> None:
+        n = self.n_members
+        if n != "auto" and (isinstance(n, bool) or not isinstance(n, Integral) or int(n) < 0):
+            raise ValueError(
+                "The n_members parameter must be a number of networks, 0 or more, or 'auto'. "
+                f"Got {n!r}."
+            )
+        if n == 0 and self.modalities and not self.linear and self.formulas is None:
+            raise ValueError(
+                "The n_members parameter may be 0 only beside a linear part (linear=True) or a "
+                "formula (structured=): without networks nothing else is left."
+            )
 
     def _check_formulas(self) -> None:
         given = self.formulas

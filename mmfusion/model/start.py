@@ -32,11 +32,14 @@ class LinearStart:
         How the predictors of each training row would move had the row not been fitted.
     blocks : dict of str to ndarray, each of shape (n, p_m)
         Standardised columns of all rows.
+    n_rows : int
+        n.
     """
 
     part: LinearPart
     shift: np.ndarray
     blocks: dict[str, np.ndarray]
+    n_rows: int
 
     @classmethod
     def of(
@@ -60,8 +63,9 @@ class LinearStart:
             design.take(rows),
             lambda *asked: part.refit(study.head, *asked),
             start,
+            study.all.subjects.take(rows).owner,
         )
-        return cls(found, shift, blocks)
+        return cls(found, shift, blocks, design.n_rows)
 
     def final(self, part: Structured, design: Design, study: Study) -> LinearStart:
         """Return the same of all rows."""
@@ -77,19 +81,16 @@ class LinearStart:
         Networks are trained beside the predictor that each of these would have had, had it not been
         fitted: a wide ridge leaves little of its own rows that a network could learn from.
         """
-        eta = design.predict(self.part.beside)
-        if self.blocks:
-            eta = eta + self.added
+        eta = design.predict(self.part.beside) + self.added
         eta[rows] += self.shift
         return torch.from_numpy(eta)
 
     @property
     def added(self) -> np.ndarray:
         """What the linear part adds to the predictors of all rows, (n, K)."""
-        found = np.zeros((len(next(iter(self.blocks.values()), ())), self.part.basis.shape[1]))
-        for name, coef in self.part.coef.items():
-            found += self.blocks[name] @ coef
-        return found @ self.part.basis.T
+        found = [self.blocks[name] @ coef for name, coef in self.part.coef.items()]
+        basis = self.part.basis
+        return np.asarray(sum(found, np.zeros((self.n_rows, basis.shape[1]))) @ basis.T)
 
 
 def start_linear(

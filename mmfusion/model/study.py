@@ -19,6 +19,7 @@ from mmfusion.model.plan import Plan
 from mmfusion.model.roles import role_column
 from mmfusion.model.subjects import Subjects, warn_of_episodes
 from mmfusion.training import MIN_VALIDATION_ROWS, split_validation
+from mmfusion.training.batches import largest_of_groups
 
 __all__ = ["Sample", "Study"]
 
@@ -112,6 +113,8 @@ class Study:
             Naming the column, the row or the parameter that is at fault.
         """
         head = plan.head
+        if len(table) < 2:
+            raise ValueError(f"{plan.name} needs 2 rows or more. Got n_samples = {len(table)}.")
         target = encode(head.fit_outcome, plan, table, y, sample_weight)
         subjects = Subjects.read(plan.subject, table)
         cluster = _cluster(plan.cluster, table, subjects)
@@ -195,10 +198,20 @@ class Study:
         return self._deal_judges(plan)
 
     def _folds(self, n_folds: int) -> Folds:
-        head, target = self.head, self.all.target
+        """Deal subjects, or clusters, into folds; each fold teaches classes, causes and events."""
+        head, target, subjects = self.head, self.all.target, self.all.subjects
         labels, required = head.stratify(target), head.required(target)
         seed = int(self.rng.integers(2**31 - 1))
-        return deal_taught(labels, required, self.groups, n_folds, seed, "", self.unit)
+        owner = subjects.owner
+        if owner is None or self.cluster is not None:
+            return deal_taught(labels, required, self.groups, n_folds, seed, "", self.unit)
+        labels = largest_of_groups(labels, owner)
+        required = {
+            n: largest_of_groups(rows.astype(int), owner) > 0 for n, rows in required.items()
+        }
+        dealt = deal_taught(labels, required, None, n_folds, seed, "", self.unit)
+        rows = np.arange(len(owner))
+        return [tuple(rows[np.isin(owner, part)] for part in fold) for fold in dealt]  # type: ignore[misc]
 
     def _deal_judges(self, plan: Plan) -> Self:
         """Cut judging rows from the table, where something is to be stopped and enough are left."""

@@ -14,8 +14,10 @@ __all__ = ["restricted_variances"]
 
 Array = NDArray[np.float64]
 
-#: Variances that a block of unit size adds to a predictor are looked for between these.
-LOWEST, HIGHEST = 1e-7, 1e4
+#: Variances that a block of unit size adds to a predictor are looked for between these; relative to
+#: a residual variance there is hardly an upper end, of a log hazard or logit there is: nothing makes
+#: patients differ by more, and rows that can be told apart perfectly would go there.
+LOWEST, HIGHEST, HIGHEST_RELATIVE = 1e-7, 25.0, 1e8
 #: Largest change of a log variance in one step, and the change at which the search ends.
 MAX_STEP, TOL = 3.0, 1e-2
 #: A block of fewer degrees of freedom, whose variance still falls, is of no use.
@@ -198,7 +200,7 @@ def restricted_variances(
             average = average - np.outer(own, own) * 2 / max(free, 1)
         return 0.5 * float(value), slope, average, traces
 
-    low, high = np.log(LOWEST), np.log(HIGHEST)
+    low, high = np.log(LOWEST), np.log(HIGHEST_RELATIVE if has_scale else HIGHEST)
     log_tau = np.clip(np.log(start), low, high)
     value, slope, average, traces = look(log_tau)
     for _ in range(max_iter):

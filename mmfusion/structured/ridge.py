@@ -28,7 +28,7 @@ START = 0.1
 ROUNDS, STEPS, SETTLED = 20, 3, 0.03
 #: Directions of the rows with less than this share of the largest one's variance are none.
 RANK_TOL = 1e-12
-#: A row that is worth more than this share of itself to its own prediction is an outlier.
+#: A row that counts for more than this share of its own prediction is taken as one of this share.
 LEVERAGE = 0.95
 #: Label of the joint term in the fit.
 LABEL = "(modalities)"
@@ -72,6 +72,7 @@ def fit_ridge(
     refit: Refit,
     offset: Array | None = None,
     start: Array | None = None,
+    owner: NDArray[np.intp] | None = None,
 ) -> RidgeFit:
     r"""Fit ``eta = X beta + sum_m Z_m U_m C' + offset`` with ridge penalties on the U.
 
@@ -94,7 +95,10 @@ def fit_ridge(
     offset : ndarray, shape (n, K), optional
     start : ndarray, shape (M,), optional
         Variances to start from: those of a fit of almost the same rows.
+    owner : ndarray of int, shape (n,), optional
+        The subject of each row, numbered from 0; by default each row is its own.
     """
+    owner = np.arange(likelihood.shape[0]) if owner is None else owner
     n, k = likelihood.shape
     offset = np.zeros((n, k)) if offset is None else offset
     units = [np.sqrt(block.shape[1]) for block in blocks]
@@ -103,7 +107,7 @@ def fit_ridge(
         none, nothing = np.zeros(0), np.zeros((n, basis.shape[1]))
         found = refit(design, (), ())
         eta = design.predict(found.coef) + offset
-        shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta)
+        shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta, owner)
         return RidgeFit(found, (), (), none, none, nothing, shift)
     fixed = np.hstack([np.ones((n, 1)), *_row_columns(design)])
     tau = np.full(len(blocks), START) if start is None else start * np.square(units)
@@ -143,7 +147,7 @@ def fit_ridge(
         tau / np.square(units),
         edf,
         added,
-        _without_itself(whole, likelihood, basis, np.asarray(found.bread), eta),
+        _without_itself(whole, likelihood, basis, np.asarray(found.bread), eta, owner),
     )
 
 
@@ -200,12 +204,17 @@ def _of_columns(
 
 
 def _without_itself(
-    whole: Design, likelihood: Likelihood, basis: Array, inverse: Array, eta: Array
+    whole: Design,
+    likelihood: Likelihood,
+    basis: Array,
+    inverse: Array,
+    eta: Array,
+    owner: NDArray[np.intp],
 ) -> Array:
-    """Return how the predictor of each row moves where the row is left out, (n, F).
+    """Return how the predictor of each row moves where its subject is left out, (n, F).
 
     One Newton step of all coefficients from the fit of all rows, which is exact for least squares:
-    ``V x g / (1 - h w)`` with the row's columns x, its leverage ``h = x'Vx``, gradient g and
+    ``x' V x g / (1 - h w)`` with a row's columns x, its leverage ``h = x'Vx``, gradient g and
     curvature w. Leverage across functions is neglected.
     """
     gradient, weight = likelihood.working(eta, basis)
@@ -215,7 +224,14 @@ def _without_itself(
         x = whole.scores(along)
         if not likelihood.has_intercept:  # the baseline takes up a constant
             x = x - (weight[:, f] @ x) / weight[:, f].sum()
-        leverage = np.einsum("ij,ij->i", x @ inverse, x)
-        share = np.minimum(leverage * weight[:, f], LEVERAGE)
-        moved[:, f] = leverage * gradient[:, f] / (1.0 - share)
+        solved = x @ inverse
+        leverage = np.einsum("ij,ij->i", solved, x)
+        share = np.minimum(np.bincount(owner, leverage * weight[:, f])[owner], LEVERAGE)
+        if owner[-1] == len(owner) - 1:  # a row is a subject
+            step = leverage * gradient[:, f]
+        else:
+            pulled = np.zeros((owner.max() + 1, x.shape[1]))
+            np.add.at(pulled, owner, x * gradient[:, [f]])
+            step = np.einsum("ij,ij->i", solved, pulled[owner])
+        moved[:, f] = step / (1.0 - share)
     return moved

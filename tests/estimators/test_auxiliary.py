@@ -24,6 +24,8 @@ from mmfusion.objectives import (
 from mmfusion.training import Training
 from tests.estimators.common import cohort_for, make_model, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 LOSSES = {
     "similarity": Similarity(),
     "variance_ratio": Similarity(kind="variance_ratio"),

@@ -11,6 +11,8 @@ from mmfusion.estimators import FusionCox
 from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 def draw(n: int = 300, crossing: bool = False) -> tuple[pd.DataFrame, np.ndarray]:
     """Return a table whose hazards are proportional in dose, or whose effect turns its sign."""

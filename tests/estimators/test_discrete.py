@@ -18,6 +18,8 @@ from mmfusion.metrics import concordance_index, evaluation_times, integrated_bri
 from mmfusion.modalities import Tabular
 from mmfusion.survival import kaplan_meier, surv
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 def small(loss: str = "logistic_hazard", **params: Any) -> FusionDiscreteTime:
     """Return a linear model of one table, trained a while."""

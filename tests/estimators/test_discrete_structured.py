@@ -16,6 +16,8 @@ from mmfusion.fusion import LateFusion
 from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 CUTS = [0.2, 0.5, 1.0, 1.5]
 
 

@@ -21,6 +21,8 @@ from mmfusion.model import dealing as folds_module
 from mmfusion.model.confounding import omitted_bias, robustness_value
 from mmfusion.survival import surv
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 QUICK: dict[str, Any] = {
     "epochs": 8,
     "batch_size": 128,

@@ -20,6 +20,8 @@ from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
 from mmfusion.modalities import Genes, Image, Tabular
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 GENES = [f"gene_{i}" for i in range(10)]
 STRATEGIES = {
     "pca": EarlyFusion("pca", 4, hidden=(6,)),

@@ -23,6 +23,8 @@ from mmfusion.survival import surv
 from mmfusion.training import Callback, Training, TrainingDivergedError, TrainingState, trainer
 from tests.estimators.common import ESTIMATORS, FUSIONS, cohort_for, make_model, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.network_.state_dict().items()}

@@ -18,6 +18,8 @@ from mmfusion.estimators import FusionPretrainer
 from mmfusion.training import Callback, Training, TrainingDivergedError, TrainingState
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 class Fails(Callback):
     """Raises an error in the epoch; None is before the first."""

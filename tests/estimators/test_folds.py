@@ -18,6 +18,8 @@ from mmfusion.objectives import Correlation, Similarity
 from mmfusion.survival import check_survival, surv
 from mmfusion.training import Callback, Training
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 QUICK: dict[str, Any] = {"epochs": 1, "device": "cpu", "random_state": 0}
 INPUTS = {"a": Tabular(["a"], hidden=()), "b": Tabular(["b"], hidden=())}
 STACK = LateFusion("stack", dim=4, hidden=(), folds=4)

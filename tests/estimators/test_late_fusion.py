@@ -31,6 +31,8 @@ from mmfusion.model.subjects import EACH_ROW
 from mmfusion.training import Callback, Training
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 HOWS = ["mean", "weighted", "stack"]
 SMALL = {"dim": 6, "hidden": (4,), "folds": 3}
 

@@ -17,6 +17,8 @@ from mmfusion.modalities import Genes, Image, Tabular
 from mmfusion.training import network_outputs, split_validation
 from tests.estimators.common import FUSIONS, cohort_for, make_model, modalities, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 GENES = [f"gene_{i}" for i in range(10)]
 
 

@@ -20,6 +20,8 @@ from mmfusion.estimators._parameters import training_settings
 from mmfusion.training import Training, TrainingSettings
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, modalities
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 ALL = {**ESTIMATORS, "pretrainer": FusionPretrainer}
 MOVED = {
     "micro_batch_size": 8,

@@ -15,6 +15,8 @@ from mmfusion.estimators import FusionCox
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.training import Training
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 QUICK: dict[str, Any] = {"epochs": 2, "device": "cpu", "random_state": 0, "patience": None}
 SMALL: dict[str, Any] = {"hidden": (8, 8), "n_points": 20}
 

@@ -25,6 +25,8 @@ from mmfusion.objectives import Contrastive, Correlation, Reconstruction, Simila
 from mmfusion.survival import surv
 from tests.estimators.common import cohort_for, make_model, modalities, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 def pretrainer(objectives: Any = None, **params: Any) -> FusionPretrainer:
     given = {"modalities": modalities(), "dim": 6, "epochs": 2, "batch_size": 16}

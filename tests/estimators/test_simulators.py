@@ -14,6 +14,8 @@ from mmfusion.estimators import FusionCox
 from mmfusion.fusion import JointFusion, LateFusion
 from mmfusion.metrics import concordance_index
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 def c_index(train: Bunch, test: Bunch, fusion: Any, seed: int = 0) -> float:
     tables = {name: Tabular(columns) for name, columns in train.columns.items()}

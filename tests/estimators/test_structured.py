@@ -23,6 +23,8 @@ from mmfusion.survival import surv
 from mmfusion.training import Training
 from tests.estimators.common import cohort_for
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 DEEP = {"deep": Tabular(["z0", "z1", "z2"], hidden=(8,))}
 QUICK: dict[str, Any] = {
     "epochs": 30,
@@ -96,7 +98,7 @@ def test_projection_is_exact(kind: str) -> None:
     model.fit(frame, y)
     fitted = model.model_
     part, design = fitted.structured, fitted.structured.design(frame)
-    deep = part.share * fitted.deep_predictor(frame)
+    deep = fitted.deep_predictor(frame)
     rest = deep - design.predict(part.projection)
     likelihood = Likelihood(fitted.head, fitted.head.encode(y))
     assert deep.std() > 0.01
@@ -537,7 +539,7 @@ def test_an_eval_set_without_events_takes_nothing_from_the_network() -> None:
     held, its = frame[:20], surv(y["time"][:20], np.zeros(20, dtype=bool))
     with pytest.warns(UserWarning, match="holds no events"):
         model = FusionCox(DEEP, structured="dose", **QUICK).fit(frame, y, eval_set=(held, its))
-    assert model.model_.structured.share.tolist() == [1.0]
+    assert model.model_.deep.share.tolist() == [1.0]
     assert model.deep_share_ > 0.05
 
 

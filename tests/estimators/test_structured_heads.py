@@ -17,6 +17,8 @@ from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
 from mmfusion.training import Training
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 QUICK: dict[str, Any] = {
     "epochs": 30,
     "batch_size": 64,

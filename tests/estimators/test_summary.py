@@ -12,6 +12,8 @@ import pytest
 from mmfusion import Tabular
 from mmfusion.estimators import FusionCox, FusionRegressor
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 def draw(n: int = 300) -> tuple[pd.DataFrame, Any]:
     rng = np.random.default_rng(0)

@@ -25,6 +25,8 @@ QUICK: dict[str, Any] = {
     "device": "cpu",
     "random_state": 0,
     "training": Training(ema=None),
+    "linear": False,
+    "n_members": 1,
 }
 
 

@@ -111,6 +111,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         self.scheme = scheme
         self.interpolation: Interpolation = interpolation or own or "constant_density"
         self.interacts = self.likelihood.interacts
+        self.has_information = not self.interacts
         self.ratio = self.likelihood.ratio
 
     @property
