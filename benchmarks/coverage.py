@@ -179,7 +179,8 @@ def unseen(model: Any, frame: pd.DataFrame, y: Any) -> np.ndarray:
     plan = Plan.of(model, frame)
     ready = prepare(plan, Study.read(plan, frame, y))
     question: Any = Question.of(ready)
-    deep = cross_fitted(ready, question.parts, question.seed)
+    seed, parts = question.splits[0]
+    deep = cross_fitted(ready, parts, seed)
     fit, _ = beside_unseen(ready, ready.structured.layout, ready.design, deep)
     return deep[:, 0] * (fit.coef[-1] if fit.names[-1] == "(deep)" else 0.0)
 

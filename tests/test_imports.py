@@ -69,9 +69,10 @@ WITHIN = {
         {"folds", "learning", "structured"},
         {"deep", "late"},
         {"fit"},
+        {"confounding", "measured", "nuisance"},
         {"cross_fit", "double_ml"},
-        {"inference"},
-        {"likelihood_ratio", "restore", "summary"},
+        {"inference", "marginal_table"},
+        {"likelihood_ratio", "marginal", "restore", "summary"},
     ],
 }
 

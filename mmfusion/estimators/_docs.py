@@ -50,8 +50,8 @@ inference : {"model", "robust", "cross_fit", "double_ml"}, default="model"
     not adjusted for the modalities, and the information of its likelihood (with
     ``orthogonalization=None``: beside the networks, taken as known). "robust": the same
     coefficients, and the sandwich. "cross_fit": adjusted, beside the predictor, with a
-    coefficient of its own, of networks that did not see the row, of five folds: the one to
-    report of a randomised treatment, at five more fits. "double_ml", of `FusionRegressor` and
+    coefficient of its own, of networks that did not see the row, averaged over three splits
+    into five folds, at fifteen more fits. "double_ml", of `FusionRegressor` and
     a `FusionClassifier` of two classes: see `treatment`.
 treatment : str, optional
     The term of the formula that ``inference="double_ml"`` is about: a number, or a factor of
@@ -59,7 +59,7 @@ treatment : str, optional
     all else says of the outcome and of the treatment (Chernozhukov et al. 2018, eq. 4.4; of
     two classes Liu, Zhang & Zhou 2021); the other rows of ``effects_`` are those of "model".
     No other term and no modality may read the treatment's column; modalities that are inferred
-    leave it out.
+    leave it out. ``confounding_`` says how far the effect is to be believed.
 id : column name, optional
     Rows that share a value of this column of `X` are one subject (start-stop rows, visits):
     they stay together in batches, in the validation part and in folds, and the subject's image

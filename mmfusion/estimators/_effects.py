@@ -12,7 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.inputs.table import check_frame
 from mmfusion.model import Inference, Model
+from mmfusion.model.confounding import Confounding
 from mmfusion.model.likelihood_ratio import likelihood_ratio
+from mmfusion.model.structured import Structured
 from mmfusion.model.summary import Summary, summarize
 from mmfusion.structured import contrast_table, effects_test, smooth_effect
 
@@ -33,6 +35,11 @@ class Effects:
             )
         return self.inference_
 
+    def _structured_part(self) -> Structured:
+        part = self.model_.structured
+        assert isinstance(part, Structured)  # it has been asked for effects
+        return part
+
     @property
     def effects_(self) -> pd.DataFrame:
         """Effects of the structured terms; ``effects_.attrs["estimand"]`` says which they are.
@@ -49,7 +56,22 @@ class Effects:
         reported = self._reported()
         table = reported.effects.copy()
         table.attrs["estimand"] = reported.estimand
+        if reported.confounding is not None:
+            table.attrs["warning"] = reported.confounding.warning
         return table
+
+    @property
+    def confounding_(self) -> Confounding:
+        """How far the effect of ``inference="double_ml"`` is to be believed.
+
+        ``table`` holds how well the models of treatment and outcome predict rows that they did not
+        see, what their residuals still share, and how strong a further confounder would have to be;
+        ``warning`` says in words where the effect may be confounded still.
+        """
+        found = self._reported().confounding
+        if found is None:
+            raise AttributeError("There is no confounding_ without inference='double_ml'.")
+        return found
 
     @property
     def covariance_(self) -> pd.DataFrame:
@@ -117,7 +139,11 @@ class Effects:
         return table
 
     def contrast(
-        self, X: pd.DataFrame, reference: pd.DataFrame, level: float = 0.95
+        self,
+        X: pd.DataFrame,
+        reference: pd.DataFrame,
+        level: float = 0.95,
+        of: str = "effects",
     ) -> pd.DataFrame:
         """Compare profiles: the structured predictor of some rows less that of a reference.
 
@@ -128,6 +154,10 @@ class Effects:
         reference : DataFrame, shape (1, p) or (m, p)
             One row for all, or one for each.
         level : float, default=0.95
+        of : {"effects", "predictor"}
+            "effects": by the coefficients that ``effects_`` reports. "predictor": by those that
+            `predict` moves by where the columns change and the modalities do not, which are smaller
+            where the networks carry something of the columns; they have no standard errors.
 
         Returns
         -------
@@ -141,6 +171,7 @@ class Effects:
             If `reference` has neither one row nor as many as `X`, or a column is missing.
         """
         reported = self._reported()
+        check_choice("of", of, ("effects", "predictor"))
         if len(reference) not in (1, len(X)):
             raise ValueError(
                 f"The reference must have one row or as many as X ({len(X)}). "
@@ -153,9 +184,13 @@ class Effects:
         index = X.index
         if len(parameters) > 1:
             index = pd.MultiIndex.from_product([X.index, parameters], names=[None, "parameter"])
-        table = contrast_table(
-            reported.fit, rows - base, level=level, covariance=reported.covariance
-        ).set_axis(index)
+        if of == "predictor":
+            moved = (rows - base) @ self._structured_part().moves
+            table = pd.DataFrame({"estimate": moved}, index=index)
+        else:
+            table = contrast_table(
+                reported.fit, rows - base, level=level, covariance=reported.covariance
+            ).set_axis(index)
         if reported.fit.ratio is not None:
             table.insert(1, "exp(estimate)", np.exp(table["estimate"]))
         return table
@@ -210,6 +245,8 @@ class Effects:
         Summary
             ``print`` shows text, a notebook HTML. Coefficients, their standard errors, 95 %
             intervals (and those of ``exp(coef)`` where it is a ratio) and tests; smooth and random
-            terms in a table of their own. ``effects_`` has the numbers unrounded.
+            terms in a table of their own. Where networks carry something of the columns, a further
+            table has the classical coefficients beside those that predictions move by.
+            ``effects_`` has the numbers unrounded.
         """
-        return summarize(self._reported(), type(self).__name__)
+        return summarize(self._reported(), self._structured_part(), type(self).__name__)

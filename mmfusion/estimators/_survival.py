@@ -91,10 +91,24 @@ class SurvivalPredictions:
     ) -> pd.DataFrame:
         check_is_fitted(self)
         times = self._default_times() if times is None else _check_times(times)
-        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
-        head: Any = self._head  # type: ignore[attr-defined]
-        values = getattr(head, curve)(eta, times, **options, **self._curve_context(frame))
+        frame, values = self._of_heads(curve, X, times, modalities, **options)
         return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
+
+    def _of_heads(
+        self, what: str, X: Any, given: Any, modalities: Any, **options: Any
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return the checked table, and what its rows' heads predict.
+
+        A row without a modality has the classical model's, whose baseline is another.
+        """
+        frame, eta, absent = self._predicted(X, modalities)  # type: ignore[attr-defined]
+        model: Any = self.model_  # type: ignore[attr-defined]
+        context = self._curve_context(frame)
+        values: np.ndarray = getattr(model.head, what)(eta, given, **options, **context)
+        if absent.any():
+            own = {name: c if c is None else c[absent] for name, c in context.items()}
+            values[absent] = getattr(model.alone, what)(eta[absent], given, **options, **own)
+        return frame, values
 
     def predict_median(
         self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
@@ -164,9 +178,7 @@ class SurvivalPredictions:
         return self._times("restricted_mean", X, horizon, modalities)
 
     def _times(self, what: str, X: Any, given: float, modalities: Any) -> np.ndarray:
-        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
-        head: Any = self._head  # type: ignore[attr-defined]
-        return getattr(head, what)(eta, given, **self._curve_context(frame))
+        return self._of_heads(what, X, given, modalities)[1]
 
     def score(
         self,

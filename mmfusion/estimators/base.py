@@ -28,6 +28,7 @@ from mmfusion.training.precision import single_precision
 from ._effects import Effects
 from ._fields import ModelParameters
 from ._fitted import Fitted
+from ._marginal import Marginal
 from ._parameters import training_settings
 from ._persistence import load_estimator, save_estimator
 from ._pretrained import Pretrained
@@ -37,7 +38,7 @@ __all__ = ["FusionEstimator"]
 
 
 @dataclass(eq=False, repr=False)
-class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelParameters):
+class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted, ModelParameters):
     """Base of the estimators; a subclass names its head and what it predicts.
 
     `ModelParameters` and `TrainingParameters` hold its parameters.
@@ -187,6 +188,12 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         Only `modalities`, if given, are looked at: the others are absent in every row, and `X` may
         lack their columns.
         """
+        return self._predicted(X, modalities)[:2]
+
+    def _predicted(
+        self, X: Any, modalities: Collection[str] | None = None
+    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+        """Return `_predictors`, and which rows the classical model predicts, bool, (n,)."""
         check_is_fitted(self)
         asked = self._check_asked(modalities)
         if asked is not None:
@@ -195,7 +202,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         subjects = Subjects.read(self.id, table, complete=False)
         model = replace(self.model_, settings=self._settings())
         with single_precision():
-            return table, model.predictor(table, asked, subjects)
+            return table, *model.predicted(table, asked, subjects)
 
     def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
         """Return the columns that a prediction from these modalities needs."""

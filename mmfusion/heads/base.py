@@ -96,6 +96,8 @@ class Head(ABC, Generic[T]):
     mixes_curves: bool = False
     #: How a treatment that the networks' inputs confound enters the mean ("linear", "logistic").
     partial: Literal["linear", "logistic"] | None = None
+    #: What two arms of a study are compared by: curves, the risk of the second class, a mean.
+    marginal: Literal["survival", "risk", "mean"] | None = None
 
     @property
     @abstractmethod

@@ -205,6 +205,10 @@ class CategoricalHead(Head[CategoricalTarget]):
     def partial(self) -> Literal["logistic"] | None:  # type: ignore[override]
         return "logistic" if self._binary else None
 
+    @property
+    def marginal(self) -> Literal["risk"] | None:  # type: ignore[override]
+        return "risk" if self._binary else None
+
     def partial_rows(self, target: CategoricalTarget) -> np.ndarray:
         """Return the rows of the first class: the treatment is learned from them."""
         return target.code.cpu().numpy() == 0

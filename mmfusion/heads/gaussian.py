@@ -49,6 +49,7 @@ class GaussianHead(Head[GaussianTarget]):
 
     has_dispersion = True
     partial = "linear"
+    marginal = "mean"
 
     @property
     def grid(self) -> Grid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,24 +12,30 @@ from mmfusion.model.dealing import deal_taught
 from mmfusion.model.fit import Ready
 from mmfusion.model.folds import Part, deal_study, parts
 from mmfusion.model.structured import fit_formulas
-from mmfusion.structured import Design, Given, Layout, StructuredFit
+from mmfusion.structured import Design, Given, Layout, StructuredFit, Symmetric
 
-__all__ = ["beside_unseen", "cross_fitted", "deal_parts"]
+__all__ = ["SPLITS", "averaged", "beside_unseen", "cross_fitted", "deal_parts"]
 
 #: Parts of the rows.
 FOLDS = 5
+#: Splits of the rows into folds, whose answers are averaged: networks of one split are one draw.
+SPLITS = 3
 
 
-def deal_parts(ready: Ready, seed: int) -> list[Part]:
-    """Deal the folds of cross-fitting, before anything is trained.
+def deal_parts(ready: Ready, seeds: Sequence[int]) -> list[list[Part]]:
+    """Deal the folds of cross-fitting, a split of the rows a seed, before anything is trained.
 
     Raises
     ------
     ValueError
         Where there are too few rows, or clusters, of anything.
     """
-    study = ready.study
     _warn_of_shared_columns(ready)
+    return [_deal_split(ready, seed) for seed in seeds]
+
+
+def _deal_split(ready: Ready, seed: int) -> list[Part]:
+    study = ready.study
     folds = deal_study(study, FOLDS, "inference='model'", seed)
     within = ready.plan.strategy.pool_folds
     head, target, groups = study.head, study.all.target, study.groups
@@ -109,6 +116,29 @@ def beside_unseen(
     of_part = ready.plan.prepared is not None
     fit = fit_formulas(layout, study.head, study.all.target, design, more=more, may_hold=of_part)
     return fit, design
+
+
+def averaged(
+    fits: Sequence[StructuredFit], covariances: Sequence[Symmetric]
+) -> tuple[StructuredFit, Symmetric]:
+    """Return the mean of the coefficients over splits of the rows, and its covariance.
+
+    That is the mean of theirs and the covariance between them (Chernozhukov et al. 2018, section
+    3.4, definition 3.3). Likelihood, scale and information are the means of theirs or the first's.
+    """
+    first = fits[0]
+    coefs = np.stack([fit.coef for fit in fits])
+    apart = coefs - coefs.mean(axis=0)
+    within = np.mean([covariance.dense() for covariance in covariances], axis=0)
+    fit = replace(
+        first,
+        coef=coefs.mean(axis=0),
+        scale=float(np.mean([fit.scale for fit in fits])),
+        log_likelihood=float(np.mean([fit.log_likelihood for fit in fits])),
+        converged=all(fit.converged for fit in fits),
+        runaway=tuple(dict.fromkeys(name for fit in fits for name in fit.runaway)),
+    )
+    return fit, Symmetric.of(within + apart.T @ apart / len(fits))
 
 
 def with_given(design: Design, values: np.ndarray) -> Design:

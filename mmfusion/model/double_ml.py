@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
-from mmfusion.heads import CategoricalHead, GaussianHead
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities import Modality
+from mmfusion.model.confounding import (
+    Confounding,
+    input_features,
+    learned_mean,
+    strongest_left,
+)
 from mmfusion.model.dealing import Folds, deal_taught
-from mmfusion.model.fit import Ready, fit_part
-from mmfusion.structured import Layout, PartialEffect, partially_linear, partially_logistic
+from mmfusion.model.fit import Ready
+from mmfusion.model.nuisance import Nuisance, texts_of, treatment_head
+from mmfusion.structured import (
+    Layout,
+    PartialEffect,
+    partially_linear,
+    partially_logistic,
+    without_columns,
+)
 
 __all__ = ["PartialQuestion"]
 
@@ -85,10 +95,16 @@ class PartialQuestion:
             )
             for seed in self.seeds
         ]
-        self.without = _without(plan.formulas, plan.treatment, study.all.table)
+        self.response, self.weight = head.response(target), target.weight.numpy()
+        self.learns = head.partial_rows(target)
+        self.own = next(t.variables for t in layout.terms if t.label == plan.treatment)
+        known = [name for name in study.all.table.columns if isinstance(name, str)]
+        without = without_columns(" + ".join(texts_of(plan.formulas)), self.own, known)
+        self.of_outcome = Nuisance(ready, head, target, without)
+        self.of_treatment = Nuisance(ready, *treatment_head(self.treatment, self.weight), without)
 
-    def effect(self) -> PartialEffect:
-        """Return the treatment's effect.
+    def effect(self) -> tuple[PartialEffect, Confounding]:
+        """Return the treatment's effect, and how far it is to be believed.
 
         Raises
         ------
@@ -96,54 +112,54 @@ class PartialQuestion:
             Where Ctrl-C ended the training of a nuisance function.
         """
         splits = zip(self.splits, self.seeds, strict=True)
-        return PartialEffect.mean([self._of_split(folds, seed) for folds, seed in splits])
+        means = [self._means(folds, seed) for folds, seed in splits]
+        effect = PartialEffect.mean([self._effect(*of) for of in means])
+        return effect, self._confounding(effect, *np.mean(means, axis=0))
 
-    def _of_split(self, folds: Folds, seed: int) -> PartialEffect:
-        study = self.ready.study
-        head, target = study.head, study.all.target
-        n = len(study.all)
-        outcome_mean, treatment_mean = np.zeros(n), np.zeros(n)
-        learns = head.partial_rows(target)
-        kind = CategoricalHead() if self.binary else GaussianHead()
-        values = (self.treatment == self.high).astype(int) if self.binary else self.treatment
-        of_treatment = kind.fit_outcome(values, target.weight.numpy())
+    def _means(self, folds: Folds, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a split's models expect of outcome and treatment of each row, each (n,)."""
+        outcome, treatment = np.zeros((2, len(self.treatment)))
         for train, held in folds:
-            outcome_mean[held] = self._nuisance(head, target, train, held, seed)
-            level = self._nuisance(kind, of_treatment, train[learns[train]], held, seed)
-            treatment_mean[held] = (
-                self.low + (self.high - self.low) * level if self.binary else level
-            )
-        response, weight = head.response(target), target.weight.numpy()
-        if head.partial == "logistic":
-            return partially_logistic(
-                response == 1, outcome_mean, self.treatment, treatment_mean, weight
-            )
-        return partially_linear(response - outcome_mean, self.treatment - treatment_mean, weight)
+            outcome[held] = self.of_outcome.expectation(train, held, seed)
+            treatment[held] = self.of_treatment.expectation(train[self.learns[train]], held, seed)
+        if self.binary:
+            treatment = self.low + (self.high - self.low) * treatment
+        return outcome, treatment
 
-    def _nuisance(
-        self, head: Head, target: Target, rows: np.ndarray, held: np.ndarray, seed: int
-    ) -> np.ndarray:
-        """Return the mean of an outcome of the held rows, learned from other rows."""
-        ready, table = self.ready, self.ready.study.all.table
-        # Networks are kept whole (judged=False). The bias of the effect is the product of the two
-        # functions' errors: noise cancels in it, but shrinkage of both functions towards their
-        # means adds up, with the sign of the confounding. Levels and knots are those of all rows
-        # (prepared=), so that a fold knows levels that only the held rows have.
-        plan = replace(
-            ready.plan,
-            head=head,
-            formulas=self.without,
-            inference="model",
-            treatment=None,
-            judged=False,
-            random_state=seed,
-            settings=replace(ready.plan.settings, verbose=0),
-            prepared=Layout(self.without).fit(table, head),
-        )
-        study = ready.study.with_outcome(head, target).part(plan, rows)
-        model = fit_part(plan, study)
-        rest = ready.study.all.take(held)
-        return model.head.expectation(model.predictor(rest.table, subjects=rest.subjects))
+    def _effect(self, outcome: np.ndarray, treatment: np.ndarray) -> PartialEffect:
+        response, weight = self.response, self.weight
+        if self.ready.study.head.partial == "logistic":
+            return partially_logistic(response == 1, outcome, self.treatment, treatment, weight)
+        return partially_linear(response - outcome, self.treatment - treatment, weight)
+
+    def _confounding(
+        self, effect: PartialEffect, outcome: np.ndarray, treatment: np.ndarray
+    ) -> Confounding:
+        """Return the diagnostics, of means over the splits."""
+        ready, weight = self.ready, self.weight
+        linear = ready.study.head.partial == "linear"
+        rows, d = self.learns, self.treatment
+        values, mean = d[rows], treatment[rows]
+        if self.binary:
+            values, mean = ((v - self.low) / (self.high - self.low) for v in (values, mean))
+        of_treatment = learned_mean(values, mean, self.binary, weight[rows])
+        of_outcome = learned_mean(self.response, outcome, not linear, weight)
+        left_of_treatment = np.where(rows, d - treatment, 0.0)
+        left_of_outcome = self.response - outcome
+        # What the effect itself makes of the outcome is no sign of a confounder.
+        size = max(float(left_of_treatment @ left_of_treatment), 1e-300)
+        slope = left_of_treatment @ left_of_outcome / size
+        left_of_outcome = left_of_outcome - slope * left_of_treatment
+        others = [name for name in ready.structured.columns if name not in self.own]
+        features = input_features(ready.study.all.table, others, ready.modalities)
+        left = strongest_left(features, left_of_treatment, left_of_outcome)
+        if not linear:
+            return Confounding.of(of_treatment, of_outcome, left)
+        cluster = ready.study.cluster
+        variance, _ = effect.covariance(np.zeros((len(d), 0)), cluster)
+        residuals = (left_of_outcome, left_of_treatment)
+        se = float(np.sqrt(variance))
+        return Confounding.of(of_treatment, of_outcome, left, residuals, effect.coef, se)
 
 
 def find_treatment(treatment: str, layout: Layout, modalities: Mapping[str, Modality]) -> int:
@@ -194,13 +210,6 @@ def find_treatment(treatment: str, layout: Layout, modalities: Mapping[str, Moda
 
 def _split_seeds(seed: int) -> list[int]:
     return np.random.default_rng(seed).integers(2**31 - 1, size=SPLITS).tolist()
-
-
-def _without(formula: object, treatment: str, table: pd.DataFrame) -> str:
-    """Return the formula without the treatment: the intercept remains."""
-    factors = [treatment] if treatment in table.columns else treatment.split(":")
-    quoted = [f"`{name}`" if name in table.columns else name for name in factors]
-    return f"{formula} - {':'.join(quoted)} + 1"
 
 
 def _labels(head: Head, target: Target, treatment: np.ndarray) -> np.ndarray:

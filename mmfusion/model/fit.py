@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,9 @@ class Model:
         Of each network.
     interrupted : bool
         Whether Ctrl-C ended the fit.
+    alone : Head or None
+        What predicts of the classical model's predictors, with a baseline of its own, for rows
+        without a modality; None where there are no networks, or no formula.
     """
 
     head: Any
@@ -61,6 +65,7 @@ class Model:
     settings: TrainingSettings
     results: Mapping[str, TrainingResult]
     interrupted: bool
+    alone: Any = None
 
     def members(
         self,
@@ -104,12 +109,19 @@ class Model:
         ValueError
             For rows without a modality, where there is no formula to predict them from.
         """
+        return self._deep(table, only, subjects)[0]
+
+    def _deep(
+        self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `deep_predictor`, and which rows have no modality, (n,)."""
         etas, present, added = self.looked_at(table, only, subjects)
         if not self.structured.complete:
             asked = list(self.deep.modalities) if only is None else list(only)
             refuse_empty(table, np.asarray(present.any(1)), asked)
         pool = self.deep.pool
-        return added + self.deep.share * pool.pooled(pool.standardised(etas), present, self.head)
+        pooled = pool.pooled(pool.standardised(etas), present, self.head)
+        return added + self.deep.share * pooled, ~np.asarray(present.any(1))
 
     def networks_predictor(self, table: pd.DataFrame, subjects: Subjects) -> np.ndarray:
         """Return the pooled predictor of the networks alone, whole, (n, K)."""
@@ -123,7 +135,16 @@ class Model:
         only: Collection[str] | None = None,
         subjects: Subjects = EACH_ROW,
     ) -> np.ndarray:
-        """Return the predictors of some rows, float64 of shape (n, K).
+        """Return the predictors of some rows, float64 of shape (n, K); see `predicted`."""
+        return self.predicted(table, only, subjects)[0]
+
+    def predicted(
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the predictors of some rows, (n, K), and which of them are of `alone`, (n,).
 
         Parameters
         ----------
@@ -133,8 +154,15 @@ class Model:
         subjects : Subjects
             Whose rows they are.
         """
-        deep = self.deep_predictor(table, only, subjects)
-        return self.structured.predictor(self.structured.design(table), deep)
+        deep, absent = self._deep(table, only, subjects)
+        design = self.structured.design(table)
+        eta = self.structured.predictor(design, deep)
+        if self.alone is None:
+            return eta, np.zeros(len(eta), dtype=bool)
+        if absent.any():
+            assert isinstance(self.structured, Structured)
+            eta[absent] = self.structured.predictor_alone(design)[absent]
+        return eta, absent
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,8 +321,12 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     offset_of_reported = structured.settle(design, deep, head, target)
     # The head learns its baseline, or its residual variance, beside predictors that are as far from
     # the truth as those of new rows will be.
-    eta = torch.from_numpy(structured.predictor(design, deep) + shift)
-    model.head = pool.finish(head, eta, target)
+    eta = structured.predictor(design, deep) + shift
+    structured.stand_alone(design, eta, head)
+    if isinstance(structured, Structured) and structured.complete and names:
+        model.alone = copy.copy(head)
+        model.alone.finish(torch.from_numpy(structured.predictor_alone(design)), target)
+    model.head = pool.finish(head, torch.from_numpy(eta), target)
     return model, offset_of_reported
 
 

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from mmfusion.model.cross_fit import beside_unseen, cross_fitted, deal_parts
+from mmfusion.model.confounding import Confounding
+from mmfusion.model.cross_fit import SPLITS, averaged, beside_unseen, cross_fitted, deal_parts
 from mmfusion.model.double_ml import PartialQuestion
 from mmfusion.model.fit import Model, Ready
 from mmfusion.model.folds import Part
@@ -51,6 +52,8 @@ class Inference:
         Shares of the predictor's variance: the structured and the deep part's.
     interrupted : bool
         Whether Ctrl-C ended it.
+    confounding : Confounding or None
+        Of "double_ml", how far the effect is to be believed.
     """
 
     layout: Layout
@@ -63,6 +66,7 @@ class Inference:
     n_events: int | None
     variances: np.ndarray
     interrupted: bool = False
+    confounding: Confounding | None = None
 
     @property
     def estimand(self) -> str:
@@ -86,6 +90,7 @@ class Inference:
         return {
             **{n: getattr(self, n) for n in ("how", "orthogonalization", "cluster")},
             **{n: getattr(self, n) for n in ("n_events", "variances")},
+            "confounding": None if self.confounding is None else self.confounding.state(),
             "covariance": self.covariance.state(),
             "fit": self.fit.state(),
             "effects": {
@@ -104,7 +109,9 @@ class Inference:
         effects = pd.DataFrame(table["values"], columns=table["columns"])
         effects.index = layout.index(table["names"])
         rebuilt = {"fit": fit, "covariance": covariance, "effects": effects, "layout": layout}
-        return cls(**{**state, **rebuilt})
+        found = state["confounding"]
+        told = None if found is None else Confounding.from_state(found)
+        return cls(**{**state, **rebuilt, "confounding": told})
 
 
 class Question(ABC):
@@ -256,29 +263,41 @@ class Robust(FinalFit):
 
 
 class CrossFit(FinalFit):
-    """The coefficients beside networks that did not see the row."""
+    """The coefficients beside networks that did not see the row: the mean over splits of the rows.
+
+    Attributes
+    ----------
+    splits : list of tuple of int and list of Part
+        A seed and the folds it dealt.
+    """
 
     def __init__(self, ready: Ready) -> None:
         super().__init__(ready)
-        self.seed = 0
-        self.parts: list[Part] = []
+        self.splits: list[tuple[int, list[Part]]] = []
         if ready.networks:
-            self.seed = int(ready.study.seeds.randint(2**31 - 1))
-            self.parts = deal_parts(ready, self.seed)
+            draws = np.random.default_rng(int(ready.study.seeds.randint(2**31 - 1)))
+            seeds = draws.integers(2**31 - 1, size=SPLITS).tolist()
+            self.splits = list(zip(seeds, deal_parts(ready, seeds), strict=True))
 
     def answer(self, model: Model, offset: np.ndarray) -> Inference:
-        if not self.parts:
+        if not self.splits:
             return super().answer(model, offset)
         if model.interrupted:
             return self._interrupted(model, offset)
         try:
-            deep = cross_fitted(self.ready, self.parts, self.seed)
+            deeps = [cross_fitted(self.ready, parts, seed) for seed, parts in self.splits]
         except KeyboardInterrupt:
             return self._interrupted(model, offset)
         part = self._part(model)
-        whole, design = beside_unseen(self.ready, part.layout, self.ready.design, deep)
-        reported = whole.leading(len(part.layout.names))
-        return self._report(part, reported, whole, design, np.zeros_like(offset))
+        found = []
+        for deep in deeps:
+            whole, design = beside_unseen(self.ready, part.layout, self.ready.design, deep)
+            reported = whole.leading(len(part.layout.names))
+            found.append(self._report(part, reported, whole, design, np.zeros_like(offset)))
+        fit, covariance = averaged([of.fit for of in found], [of.covariance for of in found])
+        table = effects_table(fit, covariance=covariance)
+        effects = table.set_axis(part.layout.index(table.index.tolist()))
+        return replace(found[0], fit=fit, covariance=covariance, effects=effects)
 
 
 class DoubleML(FinalFit):
@@ -292,14 +311,15 @@ class DoubleML(FinalFit):
         if model.interrupted:
             return self._interrupted(model, offset)
         try:
-            effect = self.partial.effect()
+            effect, confounding = self.partial.effect()
         except KeyboardInterrupt:
             return self._interrupted(model, offset)
         part = self._part(model)
         at = self.partial.treated
-        return self._report(
+        found = self._report(
             part, part.reported, part.reported, self.ready.design, offset, effect=(at, effect)
         )
+        return replace(found, confounding=confounding)
 
 
 QUESTIONS: dict[str, type[Question]] = {

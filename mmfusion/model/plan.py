@@ -185,6 +185,11 @@ class Plan:
                 "The structured parameter must be a formula such as 'treatment + s(age)', a dict "
                 f"with one for each parameter, or None. Got {given!r}."
             )
+        if self.joins_design and self.inference == "cross_fit":
+            raise ValueError(
+                "The head parameter must be 'additive' with inference='cross_fit': networks that "
+                "read the formula's columns take part of their effects away. Got 'nonlinear'."
+            )
         if self.joins_design and not self.strategy.joins_design:
             raise ValueError(
                 "The head parameter may be 'nonlinear' only where hidden layers follow the fusion "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ def state_of(model: Model, inference: Inference | None) -> dict[str, Any]:
     kind = next(name for name, known in POOLS.items() if type(pool) is known)
     return {
         "head": model.head.state(),
+        "alone": None if model.alone is None else model.alone.state(),
         "pool": {"kind": kind, **pool.state()},
         "share": model.deep.share,
         "linear": None if model.deep.linear is None else model.deep.linear.state(),
@@ -53,6 +55,10 @@ def model_of(
     kept = dict(state["pool"])
     pool = POOLS[kept.pop("kind")](names)
     pool.load_state(kept)
+    alone = None
+    if state["alone"] is not None:
+        alone = copy.copy(plan.head)
+        alone.load_state(state["alone"])
     head = pool.predicting(plan.head, state["head"])
     known = {name: modality for name in names for modality in state["models"][name].values()}
     fusions = [fusion for _, fusion in plan.strategy.networks(known).values()]
@@ -64,7 +70,7 @@ def model_of(
     interrupted = bool(state["fitted"].get("interrupted_", False))
     linear = None if state["linear"] is None else LinearPart.from_state(state["linear"])
     deep = Deep(networks, pool, linear, state["share"])
-    model = Model(head, part, deep, plan.settings, {}, interrupted)
+    model = Model(head, part, deep, plan.settings, {}, interrupted, alone)
     if state["inference"] is None:
         return model, None
     assert isinstance(part, Structured)

@@ -76,6 +76,9 @@ class Constant:
         """Return the predictors, shape (n, K): the pooled ones of the networks."""
         return deep
 
+    def stand_alone(self, *_: Any) -> None:
+        """Learn nothing: no row is predicted without a modality."""
+
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays."""
         return {"base": self.base}
@@ -98,6 +101,11 @@ class Structured:
     reported : StructuredFit
         The classical model of all rows, not adjusted for the modalities: its table is the one whose
         standard errors belong to its coefficients. Without orthogonalisation that of `final`.
+    classical : ndarray, shape (p,)
+        Coefficients of the classical model of all rows, by which rows without a modality are
+        predicted.
+    level : float
+        What is added to their predictor where the likelihood sees no constant.
     projection : ndarray, shape (p,)
         Coefficients of what is taken off the deep predictor: of each row its own design times
         these, so that no prediction depends on other rows.
@@ -116,6 +124,7 @@ class Structured:
     start: StructuredFit
     final: StructuredFit
     reported: StructuredFit
+    classical: np.ndarray
     projection: np.ndarray
     variances: np.ndarray
 
@@ -132,6 +141,7 @@ class Structured:
         self.complete = complete
         self.pool_base = np.zeros(n_predictors)
         self.started_on_all = self.of_part = False
+        self.level = 0.0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -191,9 +201,9 @@ class Structured:
 
         alone = not deep.any() or self.orthogonalization == "two_stage"
         classical = self.start
-        if not self.started_on_all and (alone or self.orthogonalization is not None):
+        if not self.started_on_all:
             classical = fit_formulas(self.layout, *whole, may_hold=self.of_part)
-        self.final = classical
+        self.final, self.classical = classical, classical.coef
         if not alone:
             if self.orthogonalization == "post_hoc":
                 eta = design.predict(classical.coef)
@@ -214,6 +224,11 @@ class Structured:
         """
         return kept if self.orthogonalization is None else np.zeros_like(kept)
 
+    @property
+    def moves(self) -> np.ndarray:
+        """What the columns move the predictor by, the networks' share of them apart, (p,)."""
+        return self.final.coef - self.projection
+
     def refit(
         self,
         head: Head,
@@ -230,10 +245,22 @@ class Structured:
     def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
         """Return the whole predictor of some rows, shape (n, K).
 
-        A row with no modality present has a `deep` of zero: what is left is the design times the
-        coefficients less what the projection took off the deep predictor of the others.
+        That of a row without a modality is `predictor_alone`.
         """
-        return design.predict(self.final.coef - self.projection) + deep
+        return design.predict(self.moves) + deep
+
+    def predictor_alone(self, design: Design) -> np.ndarray:
+        """Return the predictor of rows without a modality, (n, K): the classical model's."""
+        return design.predict(self.classical) + self.level
+
+    def stand_alone(self, design: Design, eta: np.ndarray, head: Head) -> None:
+        """Learn where the classical predictor stands beside the whole one, eta, of all rows.
+
+        Where the likelihood sees no constant, each of both has an arbitrary one: their means over
+        the rows are made equal.
+        """
+        if not len(head.constants):
+            self.level = float(eta.mean() - design.predict(self.classical).mean())
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays."""
@@ -246,7 +273,7 @@ class Structured:
             "reported": None if self.reported is self.final else self.reported.state(),
             "arrays": {
                 name: getattr(self, name)
-                for name in ("projection", "variances", "center", "spread")
+                for name in ("projection", "classical", "level", "variances", "center", "spread")
                 if hasattr(self, name)
             },
         }

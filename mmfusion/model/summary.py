@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.model.inference import Inference
+from mmfusion.model.structured import Structured
 
 __all__ = ["Summary", "summarize"]
 
@@ -23,6 +24,8 @@ _INTERVALS = {
 #: Two decimals for statistics; estimates have four significant digits, whatever their scale.
 _TWO_DECIMALS = ("z", "t", "edf", "chi2")
 _LEAST_P = 1e-4
+#: The two functions of double machine learning.
+LEARNED = ("treatment", "outcome")
 
 
 class Summary:
@@ -90,12 +93,14 @@ def _html_table(table: pd.DataFrame) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def summarize(reported: Inference, name: str) -> Summary:
+def summarize(reported: Inference, part: Structured, name: str) -> Summary:
     """Return the report of a fitted model's formulas.
 
     Parameters
     ----------
     reported : Inference
+    part : Structured
+        What predicts.
     name : str
         Of the estimator.
     """
@@ -125,6 +130,15 @@ def summarize(reported: Inference, name: str) -> Summary:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
     if deep_share > 0:
         notes.append(f"Effects are {reported.estimand}.")
+    if part.projection.any():
+        tables.append(_formatted(_side_by_side(part, effects.index[~smooth])))
+        notes.append(
+            "Last table: the coefficients of the classical model, those that predictions move by "
+            "where a column changes and the modalities do not, and what of the column's effect the "
+            "networks carry."
+        )
+    if reported.confounding is not None:
+        notes += _confounding_notes(reported.confounding.table, reported.confounding.warning)
     if np.isfinite(fit.df_residual):
         notes.append(f"t has {fit.df_residual:.1f} degrees of freedom.")
     if fit.runaway:
@@ -147,6 +161,32 @@ def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
         table.insert(list(table.columns).index("exp(lower)"), "exp(coef)", ratio)
     names = {"lower": "lower 95%", "upper": "upper 95%"}
     return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
+
+
+def _side_by_side(part: Structured, shown: pd.Index) -> pd.DataFrame:
+    """Return each parametric coefficient in the classical model and in the predictor."""
+    columns = {
+        "classical": part.reported.coef,
+        "predictor": part.moves,
+        "networks": part.projection,
+    }
+    table = pd.DataFrame(columns, index=part.layout.index(list(part.layout.names)))
+    return table[table.index.isin(shown)]
+
+
+def _confounding_notes(table: pd.Series, warning: str) -> list[str]:
+    """Say how well both functions were learned, and what would take the effect away."""
+    learned = [f"{table[f'{name}: explained']:.0%} of the {name}" for name in LEARNED]
+    notes = [f"In rows that they did not see, the models explain {' and '.join(learned)}."]
+    if "robustness value" in table:
+        notes.append(
+            f"A further confounder that explains {table['robustness value']:.1%} of what is left "
+            "of treatment and outcome takes the effect away; one that explains "
+            f"{table['robustness value of the interval']:.1%} makes its interval reach 0."
+        )
+    if warning:
+        notes.append(f"Warning: {warning}.")
+    return notes
 
 
 def _shown(formulas: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmfusion.structured._parse import columns_read
+from mmfusion.structured._parse import columns_read, without_columns
 from mmfusion.structured.blocks import Block, Given
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.contrasts import contrast_table, effects_test
@@ -50,4 +50,5 @@ __all__ = [
     "project",
     "robust_covariance",
     "smooth_effect",
+    "without_columns",
 ]

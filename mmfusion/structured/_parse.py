@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
@@ -27,7 +27,13 @@ from mmfusion.structured._names import internal, shown
 from mmfusion.structured._options import SmoothSpec, smooth_spec
 from mmfusion.structured._words import CONTRASTS_ELSEWHERE, FUNCTIONS
 
-__all__ = ["ParsedFormula", "columns_read", "expression_columns", "parse_formula"]
+__all__ = [
+    "ParsedFormula",
+    "columns_read",
+    "expression_columns",
+    "parse_formula",
+    "without_columns",
+]
 
 NUMPY = tuple(f"np.{name}" for name in ("log", "log2", "log10", "log1p", "exp", "sqrt", "abs"))
 CONTRASTS = ("treatment", "sum", "helmert", "poly", "diff")
@@ -79,6 +85,26 @@ def columns_read(text: str) -> tuple[str, ...]:
     factors = [factor.columns for term in parsed.parametric for factor in term.factors]
     names = chain.from_iterable((*factors, *smooths))
     return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def without_columns(text: str, dropped: Collection[str], known: Collection[str]) -> str:
+    """Return a formula without the terms that read some columns, or others than the known ones.
+
+    Parameters
+    ----------
+    text : str
+    dropped : collection of str
+    known : collection of str
+        The columns of the table: effects that vary over time are no terms of it.
+    """
+    kept = []
+    for term in parse_terms(text):
+        label = term.shown(quote=True)
+        read = set(columns_read(label)) if term.factors else set()
+        timed = any(factor.function == "tv" for factor in term.factors)
+        if read and not timed and read <= set(known) and read.isdisjoint(dropped):
+            kept.append(label)
+    return " + ".join(kept) or "1"
 
 
 def parse_formula(text: str) -> ParsedFormula:

@@ -18,6 +18,7 @@ from sklearn.model_selection import KFold
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.modalities import Tabular
 from mmfusion.model import dealing as folds_module
+from mmfusion.model.confounding import omitted_bias, robustness_value
 from mmfusion.survival import surv
 
 pytestmark = pytest.mark.usefixtures("one_network")
@@ -249,3 +250,71 @@ def test_a_treatment_is_for_double_machine_learning_alone() -> None:
     model = FusionRegressor({}, structured="dose", treatment="dose")
     with pytest.raises(ValueError, match=r"read with inference='double_ml' alone.* Got 'dose'"):
         model.fit(frame, frame["y"])
+
+
+@pytest.mark.parametrize("binomial", [False, True])
+def test_what_was_learned_is_told(binomial: bool, tmp_path: Path) -> None:
+    frame = draw(600)
+    kind: Any = FusionClassifier if binomial else FusionRegressor
+    y = frame["ill"] if binomial else frame["y"]
+    model = kind({}, structured="arm + x + w", **DML).fit(frame, y)
+    found = model.confounding_
+    table = found.table
+    assert found.warning == ""
+    assert table["treatment: explained"] == pytest.approx(
+        1 - table["treatment: log loss"] / table["treatment: log loss of a constant"]
+    )
+    assert 0.05 < table["treatment: explained"] < 0.3
+    measure = "log loss" if binomial else "squared error"
+    assert table[f"outcome: {measure}"] < table[f"outcome: {measure} of a constant"]
+    text = str(model.summary())
+    assert "In rows that they did not see, the models explain" in text
+    assert "Warning" not in text
+    assert ("robustness value" in table) == (not binomial)
+    model.save(tmp_path / "m")
+    again = kind.load(tmp_path / "m").confounding_
+    pd.testing.assert_series_equal(again.table, table)
+    with pytest.raises(AttributeError, match="without inference='double_ml'"):
+        kind({}, structured="arm + x").fit(frame, y).confounding_
+
+
+def test_the_robustness_value_is_cinelli_and_hazletts() -> None:
+    """Of least squares: a confounder of that strength, made to measure, takes the effect away."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    d = rng.normal(size=n)
+    y = 0.3 * d + rng.normal(size=n)
+    v, u = d - d.mean(), y - y.mean()
+    coef = v @ u / (v @ v)
+    rest = u - coef * v
+    se = rest.std() / v.std() / np.sqrt(n)
+    value = robustness_value(coef, se, n)
+    assert omitted_bias(rest, v, value, value) == pytest.approx(abs(coef), rel=1e-3)
+    assert robustness_value(coef, se, n, 1.96) < value
+    assert robustness_value(0.0, se, n) == 0.0
+    # A confounder that explains this share of both.
+    e = rng.normal(size=n)
+    for other in (v, rest):
+        e -= (e @ other) / (other @ other) * other
+    z = np.sqrt(value) * v / v.std() + np.sqrt(1 - value) * e / e.std()
+    z += np.sqrt(value / (1 - value)) * np.sqrt(1 - value) * rest / rest.std()
+    z -= z.mean()
+    beside = v - (v @ z) / (z @ z) * z
+    adjusted = beside @ u / (beside @ beside)
+    assert abs(adjusted) < 0.3 * abs(coef)
+
+
+def test_a_confounder_that_is_not_learned_is_named() -> None:
+    rng = np.random.default_rng(3)
+    n = 600
+    frame = pd.DataFrame(rng.normal(size=(n, 3)), columns=["x", "w", "z"])
+    hidden = frame["x"] * frame["w"]
+    frame["arm"] = (rng.uniform(size=n) < expit(hidden)).astype(float)
+    y = 0.5 * frame["arm"] + hidden + rng.normal(size=n)
+    model = FusionRegressor({}, structured="arm + x + w + z", **DML).fit(frame, y)
+    row = model.effects_.loc["arm"]
+    assert row["lower"] > 0.5
+    assert "w * x goes together" in model.confounding_.warning
+    assert model.confounding_.table["left: feature"] == "w * x"
+    assert "Warning: w * x goes together" in str(model.summary())
+    assert model.effects_.attrs["warning"] == model.confounding_.warning

@@ -104,6 +104,7 @@ class CoxHead(Head[CoxTarget]):
     interacts = True
     mixes_curves = True
     ratio = "hazard ratio"
+    marginal = "survival"
 
     def __init__(self, ties: TiesMethod = "efron") -> None:
         if ties not in ("efron", "breslow"):

@@ -84,6 +84,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
     """
 
     law_is_log = True
+    marginal = "survival"
     cuts_: np.ndarray
     causes_: np.ndarray
 
