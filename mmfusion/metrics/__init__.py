@@ -11,10 +11,12 @@ from mmfusion.metrics.concordance import (
     concordance_index_uno,
 )
 from mmfusion.metrics.intervals import score_interval, scores_with_influence
+from mmfusion.metrics.risk_calibration import Calibration, survival_calibration
 from mmfusion.metrics.score import Score, ScoreInterval
 from mmfusion.metrics.scorers import SurvivalScorer, evaluation_times, make_survival_scorer
 
 __all__ = [
+    "Calibration",
     "DCalibration",
     "DynamicAUC",
     "Score",
@@ -31,4 +33,5 @@ __all__ = [
     "make_survival_scorer",
     "score_interval",
     "scores_with_influence",
+    "survival_calibration",
 ]

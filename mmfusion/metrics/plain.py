@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,13 @@ def rmse(y: np.ndarray, predicted: np.ndarray) -> Score:
     return Score(root, rows, "log")
 
 
-PLAIN = {"accuracy": accuracy, "log_loss": log_loss, "roc_auc": roc_auc, "r2": r2, "rmse": rmse}
+PLAIN: dict[str, Callable[..., Score]] = {
+    "accuracy": accuracy,
+    "log_loss": log_loss,
+    "roc_auc": roc_auc,
+    "r2": r2,
+    "rmse": rmse,
+}
 
 
 def plain_score(metric: str, y: Any, prediction: Any) -> Score:

@@ -1,4 +1,4 @@
-"""Scores and their standard errors against R's survival and riskRegression: fixtures/scores.R."""
+"""Scores and their standard errors against R: fixtures/scores.R, fixtures/calibration.R."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mmfusion.metrics import Score, scores_with_influence
+from mmfusion.metrics import Score, scores_with_influence, survival_calibration
 
 R = json.loads((Path(__file__).parent / "fixtures" / "scores.json").read_text())
 
@@ -70,3 +70,28 @@ def test_auc_and_brier(wanted: dict[str, Any]) -> None:
     assert_allclose(errors, theirs["se"], rtol=5e-3)
     scaled = scores_with_influence("scaled_brier", y, 1 - p, times=times).values()
     assert_allclose([score.value for score in scaled], theirs["IPA"], rtol=1e-10)
+
+
+C = json.loads((Path(__file__).parent / "fixtures" / "calibration.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(C))
+def test_calibration(name: str) -> None:
+    theirs = C[name]
+    data = {column: np.array(values) for column, values in theirs["data"].items()}
+    found = survival_calibration((data["time"], data["event"]), data["survival"], theirs["at"])
+    slope, intercept = found.scores["slope"], found.scores["intercept"]
+    assert_allclose(slope.value, theirs["slope"], rtol=1e-10)
+    assert_allclose(slope.standard_error(), theirs["slope_se"], rtol=1e-10)
+    n = len(np.unique(data["cluster"]))
+    clustered = slope.standard_error(data["cluster"]) * np.sqrt((n - 1) / n)
+    assert_allclose(clustered, theirs["slope_clustered"], rtol=1e-10)
+    assert_allclose(np.exp(intercept.value), theirs["hazard"], rtol=1e-10)
+    risk = 1 - data["survival"]
+    observed = found.scores["O/E"].value * risk.mean()
+    assert_allclose(observed, theirs["observed"], rtol=1e-12)
+    indices = found.table.loc[["ICI", "E50", "E90"], "score"]
+    assert_allclose(indices, [theirs["ici"], theirs["e50"], theirs["e90"]], rtol=1e-10)
+    order = np.argsort(risk)
+    curve = np.interp(risk, found.curve["predicted"], found.curve["observed"])
+    assert_allclose(curve[order], np.array(theirs["curve"])[order], atol=0.02)  # of 101 points
