@@ -52,27 +52,17 @@ def plot_calibration(
     edges = np.linspace(0, 1, 51)
     for number, (name, one) in enumerate(named.items()):
         curve, colour = one.curve, f"C{number}"
+        predicted, band = curve["predicted"], (curve["lower"], curve["upper"])
         slope = one.table.loc["slope"]
         figures = "slope {:.2f} [{:.2f}, {:.2f}]".format(*slope[["score", "lower", "upper"]])
         label = f"{name}: {figures}" if name else figures
-        ax.plot(curve["predicted"], curve["observed"], color=colour, label=label)
-        ax.fill_between(
-            curve["predicted"],
-            curve["lower"],
-            curve["upper"],
-            color=colour,
-            alpha=0.15,
-            linewidth=0,
-        )
+        ax.plot(predicted, curve["observed"], color=colour, label=label)
+        ax.fill_between(predicted, *band, color=colour, alpha=0.15, linewidth=0)
         height = np.histogram(one.risk, edges)[0]
         tops = TALLEST * height / max(height.max(), 1)
         ax.vlines((edges[:-1] + edges[1:]) / 2, 0, tops, color=colour, linewidth=1.5, alpha=0.6)
-    ax.set(
-        xlabel=f"predicted risk by {times.pop():g}",
-        ylabel="observed risk",
-        xlim=(0, 1),
-        ylim=(0, 1),
-    )
+    ax.set(xlabel=f"predicted risk by {times.pop():g}", ylabel="observed risk")
+    ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.set_aspect("equal")
     ax.legend(frameon=False, loc="upper left")
     return ax

@@ -37,9 +37,10 @@ def plot_risk_groups(
     Groups that are a column get a log-rank p, unless entry times matter. Groups of a risk get none:
     of out-of-fold risks it is below .05 in some 10 % of studies in which nothing predicts anything,
     because each fold's model has seen the other folds' outcomes (Simon et al. 2011, Brief.
-    Bioinform. 12:203-214). Give the concordance with its interval beside them. The axes shrink where the numbers at risk
-    would leave the page or run into other axes; a layout of the figure ("constrained", "tight")
-    finds the room itself.
+    Bioinform. 12:203-214). Give the concordance with its interval beside them.
+
+    The axes shrink where the numbers at risk would leave the page or run into other axes; a layout
+    of the figure ("constrained", "tight") finds the room itself.
 
     Use risks of rows the model has not seen: groups of training rows always part.
 

@@ -21,6 +21,8 @@ __all__ = ["Calibration", "survival_calibration"]
 
 #: Survival probabilities of 0 and 1 have no x: they are read as these, and so is what is beyond.
 LEAST, MOST = 1e-300, 1 - 1e-8
+#: Names of the distances of the curve from what was predicted.
+INDICES = ("ICI", "E50", "E90")
 #: Quantiles of the predictor at which the spline of the curve bends (Harrell 2015, table 2.3).
 KNOTS = (0.1, 0.5, 0.9)
 #: Points of the curve, and at most so many of the predicted risks for the indices' intervals.
@@ -127,6 +129,7 @@ def survival_calibration(
         "intercept": _intercept(short, x),
         "O/E": _observed_by_expected(short, risk, at),
     }
+    rows: dict[str, tuple[float, ...]]
     rows = {name: score.interval(level, cluster) for name, score in scores.items()}
     knots = _knots(x)
     smooth = SmallCox.fit(short, _basis(x, knots))
@@ -238,7 +241,7 @@ def _indices(
     bounds = np.maximum(2 * values - [high, low], 0.0)
     return {
         name: (float(values[k]), float(found[:, k].std()), float(bounds[0, k]), float(bounds[1, k]))
-        for k, name in enumerate(("ICI", "E50", "E90"))
+        for k, name in enumerate(INDICES)
     }
 
 

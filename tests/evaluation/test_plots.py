@@ -266,5 +266,5 @@ def test_calibration_curves_are_drawn_with_bands_and_counts(ax) -> None:
     heights = np.array([segment[1, 1] for segment in bars[0].get_segments()])
     counts = np.histogram(found["one"].risk, np.linspace(0, 1, 51))[0]
     np.testing.assert_allclose(heights, 0.12 * counts / counts.max())
-    with pytest.raises(ValueError, match="one time. Got none"):
+    with pytest.raises(ValueError, match=r"one time\. Got none"):
         plot_calibration({}, ax)
