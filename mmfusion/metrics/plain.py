@@ -11,7 +11,7 @@ from mmfusion.metrics._inputs import check_probabilities
 from mmfusion.metrics.auc import weighted_auc
 from mmfusion.metrics.score import Score
 
-__all__ = ["PLAIN", "plain_score"]
+__all__ = ["PLAIN", "accuracy", "log_loss", "plain_score", "r2", "rmse", "roc_auc"]
 
 
 def accuracy(y: np.ndarray, predicted: np.ndarray) -> Score:
@@ -33,7 +33,10 @@ def log_loss(y: np.ndarray, probabilities: np.ndarray, classes: Any = None) -> S
         )
     table = check_probabilities(table, "prediction")
     table = table / table.sum(axis=1, keepdims=True)
-    column = np.searchsorted(classes, y)
+    column = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+    if (classes[column] != y).any():
+        unknown = np.unique(y[classes[column] != y]).tolist()
+        raise ValueError(f"The y parameter must hold known classes. Got {unknown[:5]} besides.")
     each = -np.log(np.maximum(table[np.arange(len(y)), column], np.finfo(np.float64).eps))
     return Score(float(each.mean()), (each - each.mean()) / len(y), "log")
 
