@@ -223,6 +223,25 @@ class Head(ABC, Generic[T]):
         """
         return design.T @ (self.derivatives(eta, target)[1] * design)
 
+    def informations(
+        self, eta: Tensor, target: T, design: Tensor, code: Tensor, n_groups: int
+    ) -> Tensor:
+        """Return the share of `information` of each group of rows, where rows interact.
+
+        Parameters
+        ----------
+        eta, target, design
+            As of `information`.
+        code : Tensor of int, shape (n,)
+            The group of each row, from 0.
+        n_groups : int
+
+        Returns
+        -------
+        Tensor of float64, shape (n_groups, p, p)
+        """
+        raise TypeError(f"{type(self).__name__} does not share its information out to rows.")
+
     def scores(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from mmfusion.structured import (
     Symmetric,
     effects_table,
     robust_covariance,
+    small_sample_sandwich,
 )
 from mmfusion.training import InterruptedWarning
 
@@ -152,6 +154,9 @@ class NoQuestion(Question):
 class FinalFit(Question):
     """The reported coefficients of the model, and the likelihood's covariance."""
 
+    #: Where a robust covariance is asked for: corrected where rows or clusters are few.
+    sandwich: Callable[..., Any] = staticmethod(small_sample_sandwich)
+
     def answer(self, model: Model, offset: np.ndarray) -> Inference:
         part = self._part(model)
         return self._report(part, part.reported, part.reported, self.ready.design, offset)
@@ -191,8 +196,8 @@ class FinalFit(Question):
         covariance = reported.covariance
         if robust or study.cluster is not None:
             p = len(reported.coef)
-            sandwich = robust_covariance(whole, self._likelihood, design, offset, study.cluster)
-            covariance = Symmetric.of(sandwich[:p, :p])
+            sandwich = self.sandwich(whole, self._likelihood, design, offset, study.cluster)
+            covariance = Symmetric.of(sandwich).leading(p)
         if study.cluster is not None:
             reported = replace(reported, n_clusters=len(np.unique(study.cluster)))
         if effect is not None:
@@ -255,6 +260,12 @@ class Robust(FinalFit):
         )
 
 
+class PlainSandwich(Robust):
+    """The same, without a correction for few rows or clusters."""
+
+    sandwich = staticmethod(robust_covariance)
+
+
 class CrossFit(FinalFit):
     """The coefficients beside networks that did not see the row."""
 
@@ -305,6 +316,7 @@ class DoubleML(FinalFit):
 QUESTIONS: dict[str, type[Question]] = {
     "model": FinalFit,
     "robust": Robust,
+    "sandwich": PlainSandwich,
     "cross_fit": CrossFit,
     "double_ml": DoubleML,
 }

@@ -24,7 +24,7 @@ from mmfusion.training import TrainingSettings
 __all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "Plan"]
 
 HEADS = ("additive", "nonlinear")
-INFERENCES = ("model", "robust", "cross_fit", "double_ml")
+INFERENCES = ("model", "robust", "sandwich", "cross_fit", "double_ml")
 ORTHOGONALIZATIONS = ("post_hoc", "online", "two_stage", None)
 
 
@@ -46,7 +46,7 @@ class Plan:
     orthogonalization : {"post_hoc", "online", "two_stage", None}
     joins_design : bool
         Whether the formula's columns enter the hidden layers too (``head="nonlinear"``).
-    inference : {"model", "robust", "cross_fit", "double_ml"}
+    inference : {"model", "robust", "sandwich", "cross_fit", "double_ml"}
     treatment, cluster, subject : column labels or None
     context : mapping of str to column label or None
         What else of the table the head reads: ``{"strata": "site"}``.

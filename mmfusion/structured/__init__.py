@@ -18,6 +18,7 @@ from mmfusion.structured.layout import Layout
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
 from mmfusion.structured.rows import Dense, Indicator
+from mmfusion.structured.sandwich import FewClusters, small_sample_sandwich
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "CollinearityError",
     "Dense",
     "Design",
+    "FewClusters",
     "Formula",
     "Given",
     "Indicator",
@@ -46,5 +48,6 @@ __all__ = [
     "partially_logistic",
     "project",
     "robust_covariance",
+    "small_sample_sandwich",
     "smooth_effect",
 ]

@@ -142,7 +142,11 @@ def test_the_note_says_what_the_intervals_take_as_known() -> None:
     assert "given what the networks explain" in str(model.summary())
     model = FusionCox({}, structured="dose", cluster="clinic").fit(frame, y)
     assert "inference model, clusters of clinic" in str(model.summary())
-    assert "intervals: from the sandwich covariance." in str(model.summary())
+    told = str(model.summary())
+    assert "intervals: from the sandwich covariance (CR2, for few clusters)." in told
+    assert "t has df degrees of freedom (Satterthwaite)" in told
+    plain = FusionCox({}, structured="dose", cluster="clinic", inference="sandwich").fit(frame, y)
+    assert "without a correction for few rows or clusters." in str(plain.summary())
 
 
 def test_a_coefficient_that_runs_to_infinity_is_told() -> None:

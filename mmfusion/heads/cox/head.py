@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmfusion.heads.base import Head, Monitor, Target
 from mmfusion.heads.cox.baseline import Baseline, as_times, as_vector
-from mmfusion.heads.cox.information import cox_information
+from mmfusion.heads.cox.information import cox_information, cox_informations
 from mmfusion.heads.cox.loss import (
     TiesMethod,
     cox_gradient,
@@ -217,6 +217,12 @@ class CoxHead(Head[CoxTarget]):
     def information(self, eta: Tensor, target: CoxTarget, design: Tensor) -> Tensor:
         """Return the information of the mean loss about the coefficients of `design`, (p, p)."""
         return cox_information(eta, target.plan, design, self.ties)
+
+    def informations(
+        self, eta: Tensor, target: CoxTarget, design: Tensor, code: Tensor, n_groups: int
+    ) -> Tensor:
+        """Return the predictable variation of each group's score, of the mean loss, (G, p, p)."""
+        return cox_informations(eta, target.plan, design, code, n_groups, self.ties)
 
     def total(self, target: CoxTarget) -> float:
         """Return the sum of the weights of events."""
