@@ -51,7 +51,8 @@ class SmallCox:
         coef, value, step = np.zeros(p), -np.inf, np.zeros(p)
         for _ in range(MAX_STEPS):
             found = sets.at(x, coef, offset)
-            if not np.isfinite(found.log_likelihood) or found.log_likelihood < value - 1e-9:
+            slack = 1e-9 * (1 + abs(value)) if np.isfinite(value) else 0.0
+            if not found.log_likelihood >= value - slack:  # too far, or not a number
                 step = step / 2
                 coef = coef - step
                 continue
@@ -61,7 +62,7 @@ class SmallCox:
             if np.abs(step).max(initial=0.0) < 1e-10:
                 break
         else:
-            coef = np.full(p, np.nan)
+            return cls(np.full(p, np.nan), np.nan, np.full((len(x), 1 + p), np.nan))
         found = sets.at(x, coef, offset)
         scores = found.scores(x)
         own = scores @ np.linalg.pinv(found.information) if p else scores
