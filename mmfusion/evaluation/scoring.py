@@ -20,6 +20,7 @@ from mmfusion.metrics import (
     plain,
     scores_with_influence,
 )
+from mmfusion.metrics.scorers import curves_at
 
 __all__ = ["DEFAULTS", "METRICS", "Metric", "TestFold", "resolve_scoring"]
 
@@ -74,7 +75,7 @@ class TestFold:
         if predict is None:
             return None
         if "times" in signature(predict).parameters:
-            return np.asarray(predict(self.X, times=times), dtype=np.float64)
+            return np.asarray(curves_at(model, self.X, times), dtype=np.float64)
         return np.vstack([curve(times) for curve in predict(self.X)])
 
 

@@ -316,6 +316,10 @@ class Head(ABC, Generic[T]):
         """Return how many rows of a weight above 0 have an event, None of other outcomes."""
         return None
 
+    def median_follow_up(self, target: T) -> float | None:
+        """Return the median follow-up of rows that are subjects, None of other outcomes."""
+        return None
+
     def episodes(self, target: T) -> float:
         """Return the share of rows that look like further episodes of a subject (start-stop)."""
         return 0.0

@@ -53,6 +53,8 @@ class Inference:
         Shares of the predictor's variance: the structured and the deep part's.
     interrupted : bool
         Whether Ctrl-C ended it.
+    follow_up : float or None
+        Median follow-up (reverse Kaplan-Meier) of survival outcomes with a row a subject.
     """
 
     layout: Layout
@@ -65,6 +67,7 @@ class Inference:
     n_events: int | None
     variances: np.ndarray
     interrupted: bool = False
+    follow_up: float | None = None
 
     @property
     def estimand(self) -> str:
@@ -87,7 +90,7 @@ class Inference:
         ]
         return {
             **{n: getattr(self, n) for n in ("how", "orthogonalization", "cluster")},
-            **{n: getattr(self, n) for n in ("n_events", "variances")},
+            **{n: getattr(self, n) for n in ("n_events", "follow_up", "variances")},
             "covariance": self.covariance.state(),
             "fit": self.fit.state(),
             "effects": {
@@ -213,7 +216,14 @@ class FinalFit(Question):
             plan.cluster,
             study.head.n_events(study.all.target),
             part.variances,
+            follow_up=self._follow_up(),
         )
+
+    def _follow_up(self) -> float | None:
+        head, rows = self.ready.study.head, self.ready.study.all
+        if rows.subjects.owner is not None or head.episodes(rows.target) > 0:
+            return None  # where an episode ends nobody is censored
+        return head.median_follow_up(rows.target)
 
     def _replaced(
         self,

@@ -105,6 +105,9 @@ def summarize(reported: Inference, name: str) -> Summary:
     counts = {"rows": str(fit.n_rows)}
     if reported.n_events is not None:
         counts["events"] = str(reported.n_events)
+    if reported.follow_up is not None:
+        shown = "not reached" if np.isnan(reported.follow_up) else f"{reported.follow_up:g}"
+        counts["median follow-up"] = shown
     counts |= {
         "log-likelihood": f"{fit.log_likelihood:.2f}",
         "edf": f"{fit.edf.sum():.2f}",
