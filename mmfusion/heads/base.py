@@ -88,6 +88,8 @@ class Head(ABC, Generic[T]):
     has_dispersion: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
     ratio: str | None = None
+    #: The scale of coefficients, where a reader would take them for something else.
+    scale_note: str | None = None
     #: Whether the laws that late fusion averages are logarithms; see `law`.
     law_is_log: bool = False
     #: Whether the curves of several such models of the same rows can be averaged.

@@ -47,7 +47,8 @@ def score_interval(
 
     Of a model that did not see the rows: the interval says what the score of this very model would
     be in other rows of the same kind. It is that of the infinitesimal jackknife (R's
-    ``concordance`` for Harrell's C), on the logit for shares and on the log for errors. It allows
+    ``concordance`` for Harrell's C), on the logit for shares and on the log for errors, with t
+    quantiles that know on how few rows a score may hang. It allows
     for the censoring weights having been estimated from the rows, and for nothing of the training.
 
     Parameters
@@ -99,7 +100,7 @@ def score_interval(
     >>> score_interval("harrell", y, [0.9, 0.3, 0.5, 0.4, 0.6, 0.1]).round(3)
              score     se  lower  upper
     score
-    harrell  0.667  0.226  0.215  0.936
+    harrell  0.667  0.226  0.128  0.965
     """
     settings = {"times": times, "tau": tau, "y_train": y_train, "strata": strata}
     n = _n_rows(metric, y)

@@ -77,8 +77,7 @@ class Score:
         level : float, default=0.95
         cluster : array-like, shape (n,), optional
             Rows of one label (a patient's visits, a hospital) are summed first; the variance gets
-            the factor ``G / (G - 1)`` and the interval quantiles of t with G - 1 degrees of
-            freedom, G the number of labels.
+            the factor ``G / (G - 1)``, G the number of labels.
 
         Returns
         -------
@@ -90,6 +89,12 @@ class Score:
         ------
         ValueError
             A level outside (0, 1); missing labels, another number of them, or one label only.
+
+        Notes
+        -----
+        Quantiles are those of t with the degrees of freedom of the variance ``sum u^2``,
+        ``2 (sum u^2)^2 / (sum u^4 - (sum u^2)^2 / n)`` (Satterthwaite 1946), at most n - 1 (G - 1):
+        few rows that decide, as events among many censored, leave few.
         """
         if not 0 < level < 1:
             raise ValueError(f"The level parameter must be between 0 and 1. Got {level!r}.")
@@ -117,14 +122,19 @@ class Score:
 
     def _error(self, cluster: Any) -> tuple[float, float]:
         """Return the standard error and the degrees of freedom of its reference."""
-        if cluster is None:
-            return float(np.sqrt(self.rows @ self.rows)), np.inf
-        code = pd.factorize(check_labels(cluster, len(self.rows), "cluster"))[0]
-        sums = np.bincount(code, weights=self.rows)
-        n = len(sums)
-        if n < 2:
-            raise ValueError("The cluster parameter must have two labels or more. Got one.")
-        return float(np.sqrt(sums @ sums * n / (n - 1))), n - 1
+        sums, factor = self.rows, 1.0
+        if cluster is not None:
+            code = pd.factorize(check_labels(cluster, len(self.rows), "cluster"))[0]
+            sums = np.bincount(code, weights=self.rows)
+            if len(sums) < 2:
+                raise ValueError("The cluster parameter must have two labels or more. Got one.")
+            factor = len(sums) / (len(sums) - 1)
+        square, n = float(sums @ sums), len(sums)
+        spread = float(np.sum(sums**4)) - square**2 / n
+        degrees = n - 1.0
+        if spread > 0:
+            degrees = min(degrees, 2 * square**2 / spread)
+        return float(np.sqrt(square * factor)), degrees
 
     @classmethod
     def combine(cls, scores: Iterable[Self], weights: np.ndarray) -> Self:

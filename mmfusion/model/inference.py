@@ -55,6 +55,8 @@ class Inference:
         Whether Ctrl-C ended it.
     follow_up : float or None
         Median follow-up (reverse Kaplan-Meier) of survival outcomes with a row a subject.
+    scale_note : str or None
+        The scale of the coefficients, where it is none that a reader expects.
     """
 
     layout: Layout
@@ -68,6 +70,7 @@ class Inference:
     variances: np.ndarray
     interrupted: bool = False
     follow_up: float | None = None
+    scale_note: str | None = None
 
     @property
     def estimand(self) -> str:
@@ -90,7 +93,7 @@ class Inference:
         ]
         return {
             **{n: getattr(self, n) for n in ("how", "orthogonalization", "cluster")},
-            **{n: getattr(self, n) for n in ("n_events", "follow_up", "variances")},
+            **{n: getattr(self, n) for n in ("n_events", "follow_up", "scale_note", "variances")},
             "covariance": self.covariance.state(),
             "fit": self.fit.state(),
             "effects": {
@@ -217,6 +220,7 @@ class FinalFit(Question):
             study.head.n_events(study.all.target),
             part.variances,
             follow_up=self._follow_up(),
+            scale_note=study.head.scale_note,
         )
 
     def _follow_up(self) -> float | None:

@@ -127,6 +127,8 @@ def summarize(reported: Inference, name: str) -> Summary:
         _formatted(effects[smooth].filter(["edf", "chi2", "p"])),
     ]
     notes = [_interval_note(reported)]
+    if reported.scale_note is not None:
+        notes.append(reported.scale_note)
     if fit.ratio is not None:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
     if deep_share > 0:

@@ -578,3 +578,16 @@ def test_a_fit_without_residuals_is_infinitely_far_from_none() -> None:
     row = FusionRegressor({}, structured="dose").fit(frame, 2 * frame["dose"]).effects_.loc["dose"]
     assert row["coef"] == pytest.approx(2.0)
     assert row["p"] < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_indicator_beside_its_own_smooth_is_redundant(kind: str, seed: int) -> None:
+    # s(z, by=x) holds x itself; rounding of its basis must not decide.
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"x": rng.integers(0, 2, 150) * 1.0, "z": rng.uniform(0, 10**seed, 150)})
+    y = frame["x"] + np.sin(frame["z"]) + rng.normal(size=150)
+    estimator: Any = FusionRegressor if kind == "regressor" else FusionClassifier
+    with pytest.raises(ValueError, match=r"s\(z, by=x\)"):
+        estimator({}, structured="x + s(z, by=x)").fit(frame, y if kind == "regressor" else y > 0)
+    assert "s(z, by=x)" in FusionRegressor({}, structured="s(z, by=x)").fit(frame, y).effects_.index

@@ -208,7 +208,7 @@ def _rmse(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray) -> fl
 
 def test_the_interval_of_each_scale() -> None:
     rows = np.full(400, 0.05 / 20) * np.where(np.arange(400) % 2, 1, -1)
-    z = stats.norm.ppf(0.975)
+    z = stats.t.ppf(0.975, 399)  # all rows weigh alike
 
     def interval(value: float, scale: str) -> tuple[float, ...]:
         return Score(value, rows, scale).interval()
@@ -243,12 +243,25 @@ def test_clusters_are_summed_and_get_t() -> None:
     assert score.standard_error(labels) > 1.2 * score.standard_error()
     difference = Score(score.value - 0.5, score.rows)
     low, high = difference.interval(cluster=labels)[2:]
-    reach = stats.t.ppf(0.975, n - 1) * score.standard_error(labels)
+    square = sums @ sums
+    df = min(n - 1, 2 * square**2 / (np.sum(sums**4) - square**2 / n))
+    reach = stats.t.ppf(0.975, df) * score.standard_error(labels)
     assert (high - low) / 2 == pytest.approx(reach)
     assert difference.p_value(labels) == pytest.approx(
-        2 * stats.t.sf(abs(difference.value) / score.standard_error(labels), n - 1)
+        2 * stats.t.sf(abs(difference.value) / score.standard_error(labels), df)
     )
     assert one.value != 0.5
+
+
+def test_few_rows_that_decide_leave_few_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=10_000)
+    wide = Score(0.0, rows - rows.mean()).interval()
+    # The variance of normal influences has as many degrees of freedom as rows.
+    assert wide.upper / wide.standard_error == pytest.approx(stats.norm.ppf(0.975), rel=1e-3)
+    rows = np.where(np.arange(1000) < 10, rng.normal(size=1000), 0.0)
+    few = Score(0.0, rows).interval()
+    assert few.upper / few.standard_error > stats.t.ppf(0.975, 12)
 
 
 def test_table_differences_and_subgroups() -> None:

@@ -111,6 +111,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         self.interpolation: Interpolation = interpolation or own or "constant_density"
         self.interacts = self.likelihood.interacts
         self.ratio = self.likelihood.ratio
+        self.scale_note = self.likelihood.scale_note
 
     @property
     def grid(self) -> Grid:
