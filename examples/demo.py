@@ -205,8 +205,9 @@ REPORT = """# mmfusion: the demo
 
 Each model is fitted on the same {folds} folds (stratified by the event) and scored on the patients
 left out. C is Harrell's concordance (higher is better), the integrated Brier score goes from the
-first event to where 5 % of the training patients are uncensored (lower is better); in brackets the
-standard deviation over folds. Differences are paired by fold, with the corrected resampled t
+first event to where 5 % of the training patients are uncensored (lower is better); in
+parentheses the standard deviation over folds, in brackets the 95 % interval of the mean score (of
+the fitted models as they are). Differences are paired by fold, with the corrected resampled t
 interval (Nadeau & Bengio 2003). Joint fusion hides a modality now and then while it trains
 (`modality_dropout=0.2`, chosen on another draw of the digit cohort); all else is the same for all
 networks.

@@ -13,17 +13,19 @@ from mmfusion.heads.cox import (
     cox_martingale_residuals,
     cox_scaled_schoenfeld_residuals,
     cox_schoenfeld_residuals,
+    cox_score_residuals,
     proportional_hazards_test,
 )
 from mmfusion.heads.cox.proportional_hazards import TimeTransform
-from mmfusion.inputs.parameters import check_choice
+from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.model import Plan
 from mmfusion.model.structured import Structured
 from mmfusion.model.study import encode
+from mmfusion.model.survival_error import survival_interval
 
 __all__ = ["CoxDiagnostics"]
 
-RESIDUALS = ("martingale", "deviance", "schoenfeld", "scaled_schoenfeld")
+RESIDUALS = ("martingale", "deviance", "schoenfeld", "scaled_schoenfeld", "score", "dfbeta")
 
 
 class CoxDiagnostics:
@@ -39,16 +41,18 @@ class CoxDiagnostics:
         X : DataFrame, shape (n, p)
             As a rule the training rows.
         y : survival outcome of n subjects
-        kind : {"martingale", "deviance", "schoenfeld", "scaled_schoenfeld"}
+        kind : {"martingale", "deviance", "schoenfeld", "scaled_schoenfeld", "score", "dfbeta"}
             Events less expected events (Barlow & Prentice 1988); the same made symmetric
             (Therneau, Grambsch & Fleming 1990); for each event, the structured columns less
             their mean at risk (Schoenfeld 1982); the same scaled to show coefficients over time
-            (Grambsch & Therneau 1994). The last two need `structured`.
+            (Grambsch & Therneau 1994). Of each row, what it adds to the score of the structured
+            coefficients (Lin & Wei 1989), and what these would be less without it, to first order.
+            The last four need `structured`.
         sample_weight : array-like, shape (n,), optional
 
         Returns
         -------
-        Series, shape (n,), or DataFrame, shape (n_events, n_coefficients)
+        Series, shape (n,), or DataFrame, shape (n_events, n_coefficients) or (n, n_coefficients)
             Indexed by the rows of `X`.
         """
         check_choice("kind", kind, RESIDUALS)
@@ -60,6 +64,11 @@ class CoxDiagnostics:
         part = self._structured()
         design = torch.from_numpy(part.design(frame).dense())
         eta = _beside(part, design, eta)
+        names = list(part.final.names)
+        if kind in ("score", "dfbeta"):
+            values = cox_score_residuals(eta, target.plan, design, ties).numpy()
+            values = values @ part.final.bread if kind == "dfbeta" else values
+            return pd.DataFrame(values, index=frame.index, columns=names)
         rows, residuals = cox_schoenfeld_residuals(eta, target.plan, design, ties)
         if kind == "scaled_schoenfeld":
             residuals = cox_scaled_schoenfeld_residuals(
@@ -67,7 +76,6 @@ class CoxDiagnostics:
                 torch.from_numpy(part.final.coef),
                 torch.from_numpy(np.asarray(part.final.covariance)),
             )
-        names = list(part.final.names)
         return pd.DataFrame(residuals.numpy(), index=frame.index[rows.numpy()], columns=names)
 
     def check_proportional_hazards(
@@ -109,6 +117,58 @@ class CoxDiagnostics:
             ties=self.ties,  # type: ignore[attr-defined]
             transform=transform,
             penalty=torch.from_numpy(np.asarray(part.final.penalty)),
+        )
+
+    def survival_interval(
+        self,
+        X: pd.DataFrame,
+        times: Any,
+        X_train: pd.DataFrame,
+        y_train: Any,
+        *,
+        sample_weight: Any = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Return predicted survival with its standard error and pointwise interval.
+
+        The delta method (Tsiatis 1981; R's ``survfit`` of a ``coxph``), with the covariance that
+        ``effects_`` has, on the scale of ``log(-log S)``. The networks' predictor is taken as
+        known: beside networks that were learned from few rows the intervals are too narrow.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        times : array-like, shape (m,)
+        X_train, y_train, sample_weight
+            The training rows, as given to `fit`: a fitted model keeps none.
+        level : float, default=0.95
+
+        Returns
+        -------
+        DataFrame, shape (n m, 4)
+            survival, se, lower, upper; by row of `X` and time. NaN beyond the follow-up.
+
+        Raises
+        ------
+        ValueError
+            As `predict_survival_function`; without `structured`; a level outside (0, 1).
+        """
+        check_number("level", level, 0, 1, open_ends="low and high")
+        part = self._structured()
+        curves = self.predict_survival_function(X, times)  # type: ignore[attr-defined]
+        frame, _ = self._predictors(X)  # type: ignore[attr-defined]
+        trained, eta, target = self._at(X_train, y_train, sample_weight)
+        return survival_interval(
+            curves,
+            part.design(frame).dense(),
+            self.model_.head.stratum_codes(  # type: ignore[attr-defined]
+                len(frame),
+                **self._curve_context(frame),  # type: ignore[attr-defined]
+            ),
+            (eta, target, part.design(trained).dense()),
+            self._reported().covariance.dense(),  # type: ignore[attr-defined]
+            self.ties,  # type: ignore[attr-defined]
+            level,
         )
 
     def _structured(self) -> Structured:

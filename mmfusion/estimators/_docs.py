@@ -45,11 +45,13 @@ orthogonalization : {"post_hoc", "online", "two_stage"} or None, default="post_h
     cell of Ruegamer, Kolb & Klein 2023). "two_stage" adds the networks to the classical model
     as they are (Law, Paige & Russell 2019). None fits the coefficients beside the networks'
     predictor as it is: they then say what the networks happen not to.
-inference : {"model", "robust", "cross_fit", "double_ml"}, default="model"
+inference : {"model", "robust", "sandwich", "cross_fit", "double_ml"}, default="model"
     Which effects are reported. "model": the coefficients of the classical model of the formula,
     not adjusted for the modalities, and the information of its likelihood (with
     ``orthogonalization=None``: beside the networks, taken as known). "robust": the same
-    coefficients, and the sandwich. "cross_fit": adjusted, beside the predictor, with a
+    coefficients, and the sandwich, corrected where it is too small: HC3 of fewer than 250 rows,
+    CR2 with Satterthwaite's degrees of freedom of fewer than 40 clusters. "sandwich": the plain
+    one (HC0, CR0). "cross_fit": adjusted, beside the predictor, with a
     coefficient of its own, of networks that did not see the row, averaged over three splits
     into five folds, at fifteen more fits. "double_ml", of `FusionRegressor` and
     a `FusionClassifier` of two classes: see `treatment`.
@@ -66,9 +68,10 @@ id : column name, optional
     is encoded once. None: a row is a subject.
 cluster : column name, optional
     Rows that share a value of this column of `X` count as one in a robust covariance, which
-    is then used whatever `inference` says, and stay together in folds and in the validation
-    part. Tests of a `FusionRegressor` have as many degrees of freedom as there are clusters,
-    less one.
+    is then used whatever `inference` says (corrected, unless that is "sandwich"), and stay
+    together in folds and in the validation part. Of fewer than 40 clusters each coefficient has
+    degrees of freedom of its own, the column ``df`` of ``effects_``; tests of a
+    `FusionRegressor` have at most as many as there are clusters, less one.
 auxiliary : sequence of objectives, optional
     Losses of the embeddings, trained beside the likelihood: ``[Similarity(weight=0.1)]``; see
     `mmfusion.objectives`. They do not enter the validation loss.

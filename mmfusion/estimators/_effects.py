@@ -50,7 +50,8 @@ class Effects:
         where the networks share something with the columns.
 
         Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
-        is a hazard or odds ratio, se, lower and upper of a 95 % interval (and exp of these), z, p;
+        is a ratio (``attrs["ratio"]``: "hazard ratio", "odds ratio", of more than two classes
+        "relative risk ratio"), se, lower and upper of a 95 % interval (and exp of these), z, p;
         edf and chi2 of smooth terms.
         """
         reported = self._reported()
@@ -58,6 +59,9 @@ class Effects:
         table.attrs["estimand"] = reported.estimand
         if reported.confounding is not None:
             table.attrs["warning"] = reported.confounding.warning
+        table.attrs["ratio"] = reported.fit.ratio
+        if reported.scale_note is not None:
+            table.attrs["scale"] = reported.scale_note
         return table
 
     @property
@@ -162,7 +166,7 @@ class Effects:
         Returns
         -------
         DataFrame, shape (m, 6), with F vectors of coefficients (m F, 6)
-            estimate, exp(estimate) where it is a hazard or odds ratio, se, lower, upper, z, p;
+            estimate, exp(estimate) where it is a ratio, se, lower, upper, z, p;
             indexed as `X`, with several classes by row and parameter.
 
         Raises

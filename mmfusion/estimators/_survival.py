@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -42,6 +43,7 @@ class SurvivalPredictions:
         times: Sequence[float] | np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        extrapolate: bool = False,
     ) -> pd.DataFrame:
         """Return the survival probability of each row at each time.
 
@@ -54,14 +56,16 @@ class SurvivalPredictions:
             intervals. For many rows, give the times you need.
         modalities : list of str, optional
             As in `predict`.
+        extrapolate : bool, default=False
+            Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
+            predictions there are NaN, with a warning. True keeps the curve at its last value.
 
         Returns
         -------
         DataFrame, shape (n, m)
-            A row a subject (the index of `X`), a column a time. Constant after the last training
-            time: a convention, no estimate.
+            A row a subject (the index of `X`), a column a time.
         """
-        return self._curves("survival", X, times, modalities)
+        return self._curves("survival", X, times, modalities, extrapolate)
 
     def predict_cumulative_hazard_function(
         self,
@@ -69,6 +73,7 @@ class SurvivalPredictions:
         times: Sequence[float] | np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        extrapolate: bool = False,
     ) -> pd.DataFrame:
         """Return the cumulative hazard of each row at each time.
 
@@ -79,20 +84,38 @@ class SurvivalPredictions:
             As in `predict_survival_function`.
         modalities : list of str, optional
             As in `predict`.
+        extrapolate : bool, default=False
+            Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
+            predictions there are NaN, with a warning. True keeps the curve at its last value.
 
         Returns
         -------
         DataFrame, shape (n, m)
         """
-        return self._curves("cumulative_hazard", X, times, modalities)
+        return self._curves("cumulative_hazard", X, times, modalities, extrapolate)
 
     def _curves(
-        self, curve: str, X: Any, times: Any, modalities: Any, **options: Any
+        self,
+        curve: str,
+        X: Any,
+        times: Any,
+        modalities: Any,
+        extrapolate: bool,
+        **options: Any,
     ) -> pd.DataFrame:
         check_is_fitted(self)
         times = self._default_times() if times is None else _check_times(times)
         frame, values = self._of_heads(curve, X, times, modalities, **options)
+        if not extrapolate:
+            last = self._follow_up(frame)
+            values = self._blank(values, times > last[:, None], last)
         return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
+
+    def _follow_up(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return when the follow-up of the training rows ended, in the stratum of each row."""
+        head: Any = self._head  # type: ignore[attr-defined]
+        last: np.ndarray = head.follow_up(len(frame), **self._curve_context(frame))
+        return last
 
     def _of_heads(
         self, what: str, X: Any, given: Any, modalities: Any, **options: Any
@@ -110,22 +133,45 @@ class SurvivalPredictions:
             values[absent] = getattr(model.alone, what)(eta[absent], given, **options, **own)
         return frame, values
 
+    @staticmethod
+    def _blank(values: np.ndarray, beyond: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Return values that are NaN beyond the follow-up, and warn where any is."""
+        if not beyond.any():
+            return values
+        ends = np.unique(last)
+        where = f"{ends[0]:g}" if len(ends) == 1 else f"{ends[0]:g} to {ends[-1]:g}, as the stratum"
+        count = int(beyond.reshape(len(values), -1).any(axis=1).sum())
+        warnings.warn(
+            f"{count} of {len(values)} rows have predictions beyond the follow-up of the training "
+            f"rows, which ends at {where}: they are NaN. extrapolate=True keeps curves at their "
+            "last value.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return np.where(beyond, np.nan, values)
+
     def predict_median(
-        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        *,
+        modalities: Sequence[str] | None = None,
+        extrapolate: bool = False,
     ) -> np.ndarray:
-        """Return the median survival time of each row; inf where its curve stays above one half.
+        """Return the median survival time of each row; NaN where its curve stays above one half.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
             As in `predict`.
+        extrapolate : bool, default=False
+            As in `predict_quantile`.
 
         Returns
         -------
         ndarray of float64, shape (n,)
         """
-        return self.predict_quantile(X, 0.5, modalities=modalities)
+        return self.predict_quantile(X, 0.5, modalities=modalities, extrapolate=extrapolate)
 
     def predict_quantile(
         self,
@@ -133,6 +179,7 @@ class SurvivalPredictions:
         q: float,
         *,
         modalities: Sequence[str] | None = None,
+        extrapolate: bool = False,
     ) -> np.ndarray:
         """Return the time by which a share `q` of subjects like this one have the event.
 
@@ -143,14 +190,17 @@ class SurvivalPredictions:
             In (0, 1): the smallest time t with ``S(t) <= 1 - q``, an event time in `FusionCox`.
         modalities : list of str, optional
             As in `predict`.
+        extrapolate : bool, default=False
+            Whether a quantile beyond the follow-up of the training rows is inf, not NaN with a
+            warning.
 
         Returns
         -------
         ndarray of float64, shape (n,)
-            inf where the curve does not fall that far within the training times.
+            NaN where the curve does not fall that far within the follow-up of the training rows.
         """
         check_number("q", q, 0, 1, open_ends="low and high")
-        return self._times("quantile", X, q, modalities)
+        return self._times("quantile", X, q, modalities, extrapolate)
 
     def predict_restricted_mean(
         self,
@@ -158,6 +208,7 @@ class SurvivalPredictions:
         horizon: float,
         *,
         modalities: Sequence[str] | None = None,
+        extrapolate: bool = False,
     ) -> np.ndarray:
         """Return the mean survival time of each row up to `horizon`: the area under its curve.
 
@@ -168,6 +219,9 @@ class SurvivalPredictions:
             In the unit of the outcome.
         modalities : list of str, optional
             As in `predict`.
+        extrapolate : bool, default=False
+            Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
+            predictions there are NaN, with a warning. True keeps the curve at its last value.
 
         Returns
         -------
@@ -175,10 +229,17 @@ class SurvivalPredictions:
         """
         check_clock("horizon", horizon)
         check_number("horizon", horizon, 0, open_ends="low and high")
-        return self._times("restricted_mean", X, horizon, modalities)
+        return self._times("restricted_mean", X, horizon, modalities, extrapolate)
 
-    def _times(self, what: str, X: Any, given: float, modalities: Any) -> np.ndarray:
-        return self._of_heads(what, X, given, modalities)[1]
+    def _times(
+        self, what: str, X: Any, given: float, modalities: Any, extrapolate: bool
+    ) -> np.ndarray:
+        frame, values = self._of_heads(what, X, given, modalities)
+        if extrapolate:
+            return values
+        last = self._follow_up(frame)
+        reached = given if what == "restricted_mean" else values
+        return self._blank(values, reached > last, last)
 
     def score(
         self,

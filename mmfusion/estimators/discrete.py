@@ -84,7 +84,7 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
     interval that holds it. A censored row survived the intervals that end by its time, and counts
     in no further one (PC-hazard takes the part that it saw). A row with delayed entry counts from
     the interval on that holds its entry, all of it. An event beyond the last cut is censored
-    there, and curves stay where they are: a convention, no estimate.
+    there, and beyond it nothing is predicted.
 
     DeepHit ranks incidences at event times: judge it by
     `mmfusion.metrics.concordance_index_antolini`. A risk score, and so `score`, sees one number of
@@ -185,6 +185,7 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         cause: int = 1,
         *,
         modalities: Sequence[str] | None = None,
+        extrapolate: bool = False,
     ) -> pd.DataFrame:
         """Return the probability of an event of one cause until each time.
 
@@ -199,12 +200,14 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
             One of `causes_`.
         modalities : list of str, optional
             As in `predict`.
+        extrapolate : bool, default=False
+            As in `predict_survival_function`.
 
         Returns
         -------
         DataFrame, shape (n, m)
         """
-        return self._curves("cumulative_incidence", X, times, modalities, cause=cause)
+        return self._curves("cumulative_incidence", X, times, modalities, extrapolate, cause=cause)
 
     def score(
         self,

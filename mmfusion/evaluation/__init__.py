@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmfusion.evaluation.baseline import CoxRidge
+from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.features import TableFeatures
 from mmfusion.evaluation.folds import survival_stratified_folds
@@ -26,6 +27,7 @@ __all__ = [
     "compare",
     "compare_fusion",
     "corrected_interval",
+    "plot_calibration",
     "plot_comparison",
     "plot_differences",
     "plot_risk_groups",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mmfusion.evaluation.intervals import CorrectedInterval, corrected_interval
 from mmfusion.inputs.parameters import check_choice
+from mmfusion.metrics import Score
 
 __all__ = ["TITLES", "Comparison"]
 
+#: Letters of a message in a table.
+LONGEST = 120
 #: Columns of the scores that are no score.
 KEYS = ["model", "repeat", "fold", "n_train", "n_test"]
 TITLES = {
@@ -45,12 +50,19 @@ class Comparison:
         The model to which differences are taken where a call names none.
     notes : tuple of str
         What a reader of the table must know.
+    pooled : mapping of str to mapping of str to Score
+        By model and score, the mean over the folds with the influence of each row of `X`: for
+        intervals by cluster, and of differences between these very models.
+    failures : mapping of str to str
+        Of models that failed: in how many folds, and the first error.
     """
 
     scores: pd.DataFrame
     risks: pd.DataFrame
     reference: str | None = None
     notes: tuple[str, ...] = ()
+    pooled: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:
@@ -62,20 +74,42 @@ class Comparison:
         """Names of the scores; the first is what differences are taken of by default."""
         return [name for name in self.scores.columns if name not in KEYS]
 
-    def table(self) -> pd.DataFrame:
-        """Return mean and standard deviation over folds (no standard error) of each score.
+    def table(self, level: float = 0.95, cluster: Any = None) -> pd.DataFrame:
+        """Return each score's mean and standard deviation over folds, and the mean's interval.
+
+        The standard deviation is no standard error: it tells how unlike the folds are. The interval
+        says what the mean score of these fitted models would be in other rows of the same kind; of
+        other training rows it says nothing.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        cluster : array-like, shape (n,), optional
+            A label of each row of `X`, where rows are not independent; see `Score.interval`.
 
         Returns
         -------
         DataFrame
-            A row a model; two columns a score: (score, "mean"), (score, "sd"). NaN where the
-            model lacks the score in a fold.
+            A row a model; columns (score, "mean") and (score, "sd"), and (score, "lower") and
+            (score, "upper") where the influences of the rows are known. NaN where the model lacks
+            the score in a fold.
         """
         scores = self.scores.drop(columns=KEYS[1:]).groupby("model", sort=False)
         named = {"mean": _mean, "sd": _sd}
-        return scores.agg(list(named.values())).rename(
+        table = scores.agg(list(named.values())).rename(
             columns={f.__name__: name for name, f in named.items()}, level=1
         )
+        for score in self.metrics:
+            if any(score in known for known in self.pooled.values()):
+                for end in ("lower", "upper"):
+                    table[score, end] = [
+                        getattr(known[score].interval(level, cluster), end)
+                        if score in (known := self.pooled.get(name, {}))
+                        else float("nan")
+                        for name in table.index
+                    ]
+        order = [name for score in self.metrics for name in table.columns if name[0] == score]
+        return table[order]
 
     def differences(
         self,
@@ -183,7 +217,9 @@ class Comparison:
     def to_markdown(
         self, reference: str | None = None, level: float = 0.95, *, adjust: str | None = None
     ) -> str:
-        """Return the table as Markdown: mean (sd) of each score, differences with intervals.
+        """Return the table as Markdown: mean (sd) and interval of each score, and differences.
+
+        A model that failed has its first error in place of the first score.
 
         Parameters
         ----------
@@ -198,16 +234,21 @@ class Comparison:
         -------
         str
         """
-        table = self.table()
+        table = self.table(level)
         reference = self.reference if reference is None else reference
         columns = [["model", *self.models]]
-        for score in table.columns.unique(level=0):
+        for number, score in enumerate(table.columns.unique(level=0)):
             digits = 1 if score == "seconds" else 3
-            cells = [
-                "–" if np.isnan(mean) else f"{mean:.{digits}f} ({_number(sd, digits)})"
-                for mean, sd in table[score].to_numpy()
-            ]
-            columns.append([f"{TITLES.get(score, score)}, mean (sd)", *cells])
+            known = pd.DataFrame(table[score])
+            rows = known.to_dict("index")
+            cells = [_cell(rows[name], digits) for name in self.models]
+            if not number:
+                cells = [
+                    _one_line(self.failures[name]) if name in self.failures else cell
+                    for name, cell in zip(self.models, cells, strict=True)
+                ]
+            title = f"{TITLES.get(score, score)}, mean (sd)"
+            columns.append([title + (f" [{level:.0%}]" if "lower" in known else ""), *cells])
             if reference is not None and score != "seconds":
                 differences = self.differences(reference, score, level, adjust=adjust)
                 cells = [
@@ -234,13 +275,20 @@ class Comparison:
         repeats = self.scores["repeat"].nunique()
         folds = len(self.scores[["repeat", "fold"]].drop_duplicates())
         first = f"{len(self.models)} models, {folds} folds in {repeats} repeat(s)."
+        if self.pooled:
+            first += (
+                f" In square brackets the {level:.0%} interval of the mean score, of the fitted "
+                "models as they are."
+            )
         if self.reference is not None:
             first += (
                 f" Differences are paired, model minus {self.reference!r}; intervals are those of "
                 "the corrected resampled t-test (Nadeau & Bengio 2003)."
             )
         adjust = None if self.reference is None else "holm"
-        return "\n\n".join([first, self.to_markdown(level=level, adjust=adjust), *self.notes])
+        failed = [f"{name} {text}." for name, text in self.failures.items()]
+        table = self.to_markdown(level=level, adjust=adjust)
+        return "\n\n".join([first, table, *failed, *self.notes])
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -267,6 +315,21 @@ def _interval(d: np.ndarray, test_share: float, level: float) -> CorrectedInterv
     if len(d) > 1:
         return corrected_interval(d, test_share, level)
     return CorrectedInterval(float(d[0]), *[float("nan")] * 4)  # one fold tells of no spread
+
+
+def _cell(known: Mapping[Any, float], digits: int) -> str:
+    if np.isnan(known["mean"]):
+        return "–"
+    text = f"{known['mean']:.{digits}f} ({_number(known['sd'], digits)})"
+    if np.isnan(known.get("lower", np.nan)):
+        return text
+    return f"{text} [{known['lower']:.{digits}f}, {known['upper']:.{digits}f}]"
+
+
+def _one_line(text: str) -> str:
+    """Return a message that fits into a cell of a table."""
+    text = " ".join(text.split()).replace("|", "/")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _number(value: float, digits: int) -> str:

@@ -40,7 +40,7 @@ def compare_fusion(
     rows: str = "all",
     reference: str | None = None,
     cache: str | os.PathLike[str] | None = None,
-    error_score: str | float = "raise",
+    error_score: str | float = float("nan"),
     random_state: int | None = None,
     n_jobs: int | None = None,
     verbose: int = 1,
@@ -94,8 +94,8 @@ def compare_fusion(
     cache : path, optional
         A folder in which each model's scores in each fold are kept, so that an interrupted
         comparison goes on; see `compare`.
-    error_score : "raise" or float, default="raise"
-        What a model scores in a fold in which it fails; NaN is recorded with a warning.
+    error_score : float or "raise", default=nan
+        What a model scores in a fold in which it fails; see `compare`.
     random_state : int, optional
         Of the folds, and of the estimator and classical models that have none of their own.
     n_jobs : int, optional
@@ -114,7 +114,7 @@ def compare_fusion(
     ValueError, TypeError
         Before anything is fitted: an estimator of other parameters or fewer than two modalities, a
         parameter, outcome or folds that are at fault, two models of one name, rows that no model
-        could predict. An error of a model has a note of its name and fold.
+        could predict. What `compare` raises.
 
     Notes
     -----

@@ -22,8 +22,10 @@ from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.fingerprint import fingerprint, roots_in
 from mmfusion.evaluation.folds import check_folds, number_repeats
 from mmfusion.evaluation.outcomes import Outcome, check_outcome, for_fit, take
+from mmfusion.evaluation.pooling import Failures, Pool
 from mmfusion.evaluation.scoring import DEFAULTS, METRICS, Metric, TestFold
 from mmfusion.inputs.columns import take_column
+from mmfusion.metrics import Score
 
 __all__ = ["METRICS", "TestFold", "compare"]
 
@@ -38,7 +40,7 @@ def compare(
     metrics: Mapping[str, Metric] | None = None,
     strata: Hashable = None,
     cache: str | os.PathLike[str] | None = None,
-    error_score: str | float = "raise",
+    error_score: str | float = float("nan"),
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Comparison:
@@ -56,7 +58,7 @@ def compare(
         A number of folds (stratified by the event or class, shuffled with seed 0), a splitter of
         scikit-learn (given these to stratify by), or index arrays.
     task : {"survival", "classification", "regression"}, default="survival"
-    metrics : mapping of str to callable (TestFold) -> float, optional
+    metrics : mapping of str to callable (TestFold) -> float or Score, optional
         By default of survival ``c``, Harrell's concordance, and ``ibs``, the integrated Brier score
         over `TestFold.times`; of classes ``accuracy`` and ``log_loss``; of numbers ``r2`` and
         ``rmse``.
@@ -67,8 +69,9 @@ def compare(
         A folder in which the scores of each model and fold are kept. What is there already, of the
         same parameters, data, rows, metrics and version of the package, is not computed again, so
         that an interrupted comparison goes on; the code of models from elsewhere is not looked at.
-    error_score : "raise" or float, default="raise"
-        What a model scores in a fold in which it fails: a number (NaN) is recorded, with a warning.
+    error_score : float or "raise", default=nan
+        What a model scores in a fold in which it fails: the others go on, a warning and the table
+        name the failure. "raise" ends the comparison.
     n_jobs : int, optional
         Fits at once, in processes; None is one.
     verbose : int, default=0
@@ -81,8 +84,9 @@ def compare(
     Raises
     ------
     ValueError, TypeError
-        An outcome or folds that are at fault, models of different strata. An error of a model or
-        metric is raised as it is, with a note of the model, repeat and fold.
+        An outcome or folds that are at fault, models of different strata; every model failed in
+        one fold. With ``error_score="raise"`` an error of a model or metric is raised as it is,
+        with a note of the model, repeat and fold.
 
     Examples
     --------
@@ -96,7 +100,7 @@ def compare(
     ... }
     >>> comparison = compare(models, metabric.frame, metabric.target, folds=5)
     >>> comparison.table()["c"].round(3)
-              mean     sd
+              mean     sd  lower  upper
     model
     age       ...
     clinical  ...
@@ -130,6 +134,8 @@ def compare(
         if entry is None
     )
     scores, predictions = [], []
+    failures = Failures(len(models), len(parts))
+    pool = Pool(len(outcome), len(parts))
     with _progress(disable=not verbose) as progress:
         bar = progress.add_task("", total=len(tasks), now=tasks[0].name)
         for fit, kept in zip(tasks, found, strict=True):
@@ -140,14 +146,21 @@ def compare(
                     UserWarning,
                     stacklevel=2,
                 )
+                failures.add(fit.name, fit.repeat, fit.fold, entry["failure"])
             sizes = {"n_train": len(fit.train), "n_test": len(fit.test)}
             scores.append(fit.key | sizes | entry["scores"])
             column = "risk" if task == "survival" else "prediction"
             predictions.append(
                 pd.DataFrame(fit.key | {"row": fit.test, column: entry["predictions"]})
             )
+            pool.add(fit.name, fit.test, entry["scores"], entry.get("influence", {}))
             progress.update(bar, advance=1, now=fit.name)
-    return Comparison(pd.DataFrame(scores), pd.concat(predictions, ignore_index=True))
+    return Comparison(
+        pd.DataFrame(scores),
+        pd.concat(predictions, ignore_index=True),
+        pooled=pool.scores(),
+        failures=failures.texts,
+    )
 
 
 @dataclass(frozen=True)
@@ -248,8 +261,16 @@ def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
     seen = TestFold(fitted, X_test, take(cohort.y, task.test), y_train, strata)
     prediction = seen.prediction
     seconds = time.perf_counter() - started
-    scores = {label: float(metric(seen)) for label, metric in cohort.metrics.items()}
-    return {"scores": scores | {"seconds": seconds}, "predictions": prediction.tolist()}
+    found = {label: metric(seen) for label, metric in cohort.metrics.items()}
+    return {
+        "scores": {label: float(score) for label, score in found.items()} | {"seconds": seconds},
+        "predictions": prediction.tolist(),
+        "influence": {
+            label: {"rows": score.rows.tolist(), "scale": score.scale}
+            for label, score in found.items()
+            if isinstance(score, Score)
+        },
+    }
 
 
 def _rows(X: Any, rows: np.ndarray) -> Any:

@@ -32,11 +32,15 @@ def plot_risk_groups(
     time_label: str = "time",
     censoring: bool = True,
 ) -> Axes:
-    """Draw the Kaplan-Meier curve of each risk group, with bands, numbers at risk and log-rank p.
+    """Draw the Kaplan-Meier curve of each risk group, with bands and numbers at risk.
 
-    There is no log-rank test where entry times matter. The axes shrink where the numbers at risk
-    would leave the page or run into other axes; a layout of the figure ("constrained", "tight")
-    finds the room itself.
+    Groups that are a column get a log-rank p, unless entry times matter. Groups of a risk get none:
+    of out-of-fold risks it is below .05 in some 10 % of studies in which nothing predicts anything,
+    because each fold's model has seen the other folds' outcomes (Simon et al. 2011, Brief.
+    Bioinform. 12:203-214). Give the concordance with its interval beside them.
+
+    The axes shrink where the numbers at risk would leave the page or run into other axes; a layout
+    of the figure ("constrained", "tight") finds the room itself.
 
     Use risks of rows the model has not seen: groups of training rows always part.
 
@@ -81,7 +85,7 @@ def plot_risk_groups(
             at = np.unique(mine.time[~mine.event])
             ax.scatter(at, curve(at), marker="|", s=30, color=[colour], linewidth=0.9, zorder=3)
     title = None
-    if not outcome.delayed:  # the test knows no entry times
+    if risk is None and not outcome.delayed:  # the test knows no entry times
         p = log_rank_test(outcome.time, outcome.event, label).p_value
         title = "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.3f}"
     ax.set(xlabel=time_label, ylabel="surviving", ylim=(0, 1.02), xlim=(0, outcome.time.max()))

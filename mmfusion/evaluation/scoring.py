@@ -9,16 +9,18 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, get_scorer, log_loss, r2_score
+from sklearn.metrics import get_scorer
 
 from mmfusion.evaluation.outcomes import for_fit
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics import (
-    concordance_index,
+    Score,
     evaluation_times,
-    integrated_brier_score,
     make_survival_scorer,
+    plain,
+    scores_with_influence,
 )
+from mmfusion.metrics.scorers import curves_at
 
 __all__ = ["DEFAULTS", "METRICS", "Metric", "TestFold", "resolve_scoring"]
 
@@ -73,48 +75,51 @@ class TestFold:
         if predict is None:
             return None
         if "times" in signature(predict).parameters:
-            return np.asarray(predict(self.X, times=times), dtype=np.float64)
+            return np.asarray(curves_at(model, self.X, times), dtype=np.float64)
         return np.vstack([curve(times) for curve in predict(self.X)])
 
 
-Metric = Callable[[TestFold], float]
+#: A `Score`, which knows each row's influence, brings an interval with it.
+Metric = Callable[[TestFold], float | Score]
 
 
-def harrell(fold: TestFold) -> float:
+def harrell(fold: TestFold) -> Score:
     """Return Harrell's C of the test rows, of pairs within a stratum where there are strata."""
-    return concordance_index(fold.y, fold.risk, strata=fold.strata)
+    return scores_with_influence("harrell", fold.y, fold.risk, strata=fold.strata)["harrell"]
 
 
-def integrated_brier(fold: TestFold) -> float:
+def integrated_brier(fold: TestFold) -> float | Score:
     """Return the integrated Brier score; NaN without curves, or under delayed entry."""
     if fold.y.delayed or fold.y_train.delayed:
         return float("nan")
     curves = fold.survival(fold.times)
     if curves is None:
         return float("nan")
-    return integrated_brier_score(fold.y_train, fold.y, curves, fold.times)
+    settings = {"times": fold.times, "y_train": fold.y_train}
+    return scores_with_influence("ibs", fold.y, curves, **settings)["ibs"]
 
 
-def accuracy(fold: TestFold) -> float:
+def accuracy(fold: TestFold) -> Score:
     """Return the share of test rows whose class is predicted."""
-    return float(accuracy_score(fold.y, fold.prediction))
+    return plain.accuracy(fold.y, fold.prediction)
 
 
-def cross_entropy(fold: TestFold) -> float:
+def cross_entropy(fold: TestFold) -> float | Score:
     """Return the mean negative log probability of the class; NaN without probabilities."""
     if not hasattr(fold.model, "predict_proba"):
         return float("nan")
-    return float(log_loss(fold.y, fold.model.predict_proba(fold.X), labels=fold.model.classes_))
+    probabilities = np.asarray(fold.model.predict_proba(fold.X))
+    return plain.log_loss(fold.y, probabilities, fold.model.classes_)
 
 
-def r2(fold: TestFold) -> float:
+def r2(fold: TestFold) -> Score:
     """Return the share of the variance of the test rows that is explained."""
-    return float(r2_score(fold.y, fold.prediction))
+    return plain.r2(fold.y, fold.prediction)
 
 
-def rmse(fold: TestFold) -> float:
+def rmse(fold: TestFold) -> Score:
     """Return the root mean squared error, in the unit of the outcome."""
-    return float(np.sqrt(np.mean((fold.y - fold.risk) ** 2)))
+    return plain.rmse(fold.y, fold.risk)
 
 
 METRICS: Mapping[str, Metric] = {"c": harrell, "ibs": integrated_brier}
@@ -129,19 +134,23 @@ OF_RISK = ("uno", "auc")
 MORE = (*OF_RISK, "antolini")
 
 
-def survival_score(fold: TestFold, metric: str) -> float:
+def survival_score(fold: TestFold, metric: str) -> float | Score:
     """Return a metric of `make_survival_scorer`, weights and times from the training rows."""
+    settings: dict[str, Any] = {"y_train": fold.y_train}
     if fold.strata is not None and metric in OF_RISK:
         raise ValueError(
             f"The scoring parameter must be 'c', 'ibs' or 'antolini' where there are strata: risks "
             f"of different strata cannot be compared. Got {metric!r}."
         )
-    times = fold.times if metric == "auc" else None
-    if metric == "antolini":
-        times = np.unique(fold.y.time[fold.y.event])
-        curves = fold.survival(times)
-        if curves is None:
-            return float("nan")
+    if metric == "uno":
+        tau = fold.times[-1]
+        return scores_with_influence("uno", fold.y, fold.risk, tau=tau, **settings)["uno"]
+    if metric == "auc":
+        settings["times"] = fold.times
+        return scores_with_influence("auc", fold.y, fold.risk, **settings)["mean"]
+    times = np.unique(fold.y.time[fold.y.event])
+    if fold.survival(times) is None:
+        return float("nan")
     scorer = make_survival_scorer(metric, times=times, y_train=fold.y_train)
     model = getattr(fold.model, "best_estimator_", fold.model)
     return scorer(model, fold.X, fold.y)

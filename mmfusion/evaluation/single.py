@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.metaestimators import available_if
 
 from mmfusion.inputs.times import as_times
+from mmfusion.metrics.scorers import curves_at
 from mmfusion.modalities.base import Modality
 from mmfusion.survival import check_survival, kaplan_meier
 
@@ -95,7 +96,7 @@ class SingleModality(MetaEstimatorMixin, BaseEstimator):
         grid = as_times("times", times)
         values = np.tile(self._curve(grid), (len(X), 1))
         if present.any():
-            values[present] = self.estimator_.predict_survival_function(X[present], times=grid)
+            values[present] = curves_at(self.estimator_, X[present], grid)
         return pd.DataFrame(values, index=X.index, columns=pd.Index(grid, name="time"))
 
     def __sklearn_tags__(self) -> Any:

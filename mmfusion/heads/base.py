@@ -90,6 +90,8 @@ class Head(ABC, Generic[T]):
     has_dispersion: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
     ratio: str | None = None
+    #: The scale of coefficients, where a reader would take them for something else.
+    scale_note: str | None = None
     #: Whether the laws that late fusion averages are logarithms; see `law`.
     law_is_log: bool = False
     #: Whether the curves of several such models of the same rows can be averaged.
@@ -238,6 +240,25 @@ class Head(ABC, Generic[T]):
         """
         return design.T @ (self.derivatives(eta, target)[1] * design)
 
+    def informations(
+        self, eta: Tensor, target: T, design: Tensor, code: Tensor, n_groups: int
+    ) -> Tensor:
+        """Return the share of `information` of each group of rows, where rows interact.
+
+        Parameters
+        ----------
+        eta, target, design
+            As of `information`.
+        code : Tensor of int, shape (n,)
+            The group of each row, from 0.
+        n_groups : int
+
+        Returns
+        -------
+        Tensor of float64, shape (n_groups, p, p)
+        """
+        raise TypeError(f"{type(self).__name__} does not share its information out to rows.")
+
     def scores(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).
 
@@ -310,6 +331,10 @@ class Head(ABC, Generic[T]):
 
     def n_events(self, target: T) -> int | None:
         """Return how many rows of a weight above 0 have an event, None of other outcomes."""
+        return None
+
+    def median_follow_up(self, target: T) -> float | None:
+        """Return the median follow-up of rows that are subjects, None of other outcomes."""
         return None
 
     def episodes(self, target: T) -> float:

@@ -46,9 +46,12 @@ class CategoricalHead(Head[CategoricalTarget]):
         Sorted.
     """
 
-    ratio = "odds ratio"
-
     law_is_log = True
+
+    @property
+    def ratio(self) -> str:  # type: ignore[override]
+        """Of more than two classes: of a class's probability relative to that of the first."""
+        return "odds ratio" if self._binary else "relative risk ratio"
 
     @property
     def _binary(self) -> bool:

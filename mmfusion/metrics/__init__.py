@@ -10,11 +10,17 @@ from mmfusion.metrics.concordance import (
     concordance_index_antolini,
     concordance_index_uno,
 )
+from mmfusion.metrics.intervals import score_interval, scores_with_influence
+from mmfusion.metrics.risk_calibration import Calibration, survival_calibration
+from mmfusion.metrics.score import Score, ScoreInterval
 from mmfusion.metrics.scorers import SurvivalScorer, evaluation_times, make_survival_scorer
 
 __all__ = [
+    "Calibration",
     "DCalibration",
     "DynamicAUC",
+    "Score",
+    "ScoreInterval",
     "SurvivalScorer",
     "brier_score",
     "concordance_index",
@@ -25,4 +31,7 @@ __all__ = [
     "evaluation_times",
     "integrated_brier_score",
     "make_survival_scorer",
+    "score_interval",
+    "scores_with_influence",
+    "survival_calibration",
 ]

@@ -27,7 +27,6 @@ def count_below(
     start, stop : ndarray of integer, shape (m,)
         Ranges within [0, n].
     bound : ndarray of integer, shape (m,)
-        Not above ``rank.max()``.
     weight : ndarray of float64, shape (n,), optional
         Ones by default.
 
@@ -44,7 +43,8 @@ def count_below(
     n = len(rank)
     total = np.zeros(len(bound), dtype=np.int64 if weight is None else np.float64)
     zeros_before = np.zeros(n + 1, dtype=np.intp)
-    for bit in range(int(rank.max(initial=0)).bit_length() - 1, -1, -1):
+    largest = max(int(rank.max(initial=0)), int(bound.max(initial=0)))
+    for bit in range(largest.bit_length() - 1, -1, -1):
         is_one = (rank >> bit & 1).astype(bool)
         np.cumsum(~is_one, out=zeros_before[1:])
         n_zeros = zeros_before[-1]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics._inputs import check_risk, check_times
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
 from mmfusion.survival import check_survival, kaplan_meier
@@ -21,13 +22,19 @@ class DynamicAUC(NamedTuple):
     mean: float
 
 
-def cumulative_dynamic_auc(y_train: Any, y_test: Any, risk: Any, times: Any) -> DynamicAUC:
+def cumulative_dynamic_auc(
+    y_train: Any,
+    y_test: Any,
+    risk: Any,
+    times: Any,
+    convention: Literal["mmfusion", "sksurv"] = "mmfusion",
+) -> DynamicAUC:
     """Cumulative/dynamic AUC (Uno et al. 2007, JASA 102:527-537; Hung & Chiang 2010).
 
-    At time ``t`` the cases are the rows with an event by ``t``, each weighted by ``1 / G(t_i)``,
-    and the controls are the rows observed beyond ``t``: the probability that a case has the higher
-    risk, ties counting 1/2. G is the censoring distribution of the training rows (events first
-    among ties, at ``t_i``, as in scikit-survival).
+    At time ``t`` the cases are the rows with an event by ``t``, each weighted by ``1 / G``, and the
+    controls are the rows observed beyond ``t``: the probability that a case has the higher risk,
+    ties counting 1/2. G is the censoring distribution of the training rows, events first among
+    ties, as of the Brier score.
 
     Parameters
     ----------
@@ -39,6 +46,8 @@ def cumulative_dynamic_auc(y_train: Any, y_test: Any, risk: Any, times: Any) -> 
         Higher means an earlier event; a column a time where the risk changes over time.
     times : array-like of float, shape (k,)
         Increasing.
+    convention : {"mmfusion", "sksurv"}, default "mmfusion"
+        What weighs an event at ``T``: ``G(T-)``, or ``G(T)`` as in scikit-survival.
 
     Returns
     -------
@@ -60,25 +69,20 @@ def cumulative_dynamic_auc(y_train: Any, y_test: Any, risk: Any, times: Any) -> 
     >>> cumulative_dynamic_auc(y, y, [0.9, 0.3, 0.1, 0.5], times=[1, 3]).auc
     array([1. , 0.4])
     """
+    check_choice("convention", convention, ("mmfusion", "sksurv"))
     y = check_survival(y_test, name="y_test")
     refuse_delayed(y, "The cumulative/dynamic AUC")
     grid = snap(check_times(times), np.unique(y.time))
     risk = check_risk(risk, len(y), len(grid))
     case = y.event & (y.time <= grid[-1])
     weight = np.zeros(len(y))
-    weight[case] = CensoringWeights(y_train).at(y.time[case], use="times")
+    weight[case] = CensoringWeights(y_train).at_event(y.time[case], "times", convention)
 
     columns = risk.reshape(len(y), -1).T
-    ranks = [np.unique(column, return_inverse=True)[1] for column in columns]
     auc = np.full(len(grid), np.nan)
     for k, t in enumerate(grid):
-        rank = ranks[k if len(ranks) > 1 else 0]
-        controls = np.bincount(rank[y.time > t], minlength=int(rank.max()) + 1)
-        n_below = np.cumsum(controls) - controls
-        cases = np.flatnonzero(case & (y.time <= t))
-        if len(cases) and controls.any():
-            won = (n_below + 0.5 * controls)[rank[cases]]
-            auc[k] = weight[cases] @ won / (weight[cases].sum() * controls.sum())
+        weights = np.where(y.time <= t, weight, 0.0)
+        auc[k] = weighted_auc(columns[k if len(columns) > 1 else 0], weights, y.time > t)[0]
     defined = ~np.isnan(auc)
     if not defined.any():
         raise ValueError(
@@ -89,3 +93,32 @@ def cumulative_dynamic_auc(y_train: Any, y_test: Any, risk: Any, times: Any) -> 
     survival = kaplan_meier(y.time, y.event)(grid[defined])
     drops = -np.diff(survival, prepend=1.0)
     return DynamicAUC(auc, float(auc[defined] @ drops / drops.sum()))
+
+
+def weighted_auc(
+    risk: np.ndarray, case: np.ndarray, control: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the probability that a case has a higher risk than a control, ties counting 1/2.
+
+    Parameters
+    ----------
+    risk : ndarray, shape (n,)
+    case : ndarray of float64, shape (n,)
+        The weights of the cases, 0 for others.
+    control : ndarray of bool, shape (n,)
+
+    Returns
+    -------
+    auc : float
+        NaN without cases or controls.
+    above, below : ndarray of float64, shape (n,)
+        Of each row, the share of controls that its risk exceeds and the share of the cases' weight
+        that exceeds its risk, ties counting 1/2.
+    """
+    rank = np.unique(risk, return_inverse=True)[1]
+    n_controls, weight = np.bincount(rank, weights=control), np.bincount(rank, weights=case)
+    if not (n_controls.any() and weight.any()):
+        return float("nan"), np.full(len(risk), np.nan), np.full(len(risk), np.nan)
+    above = ((np.cumsum(n_controls) - 0.5 * n_controls) / n_controls.sum())[rank]
+    below = 1 - ((np.cumsum(weight) - 0.5 * weight) / weight.sum())[rank]
+    return float(case @ above / case.sum()), above, below

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy import integrate
 
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics._inputs import check_survival_table
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
-from mmfusion.survival import check_survival
+from mmfusion.survival import Survival, check_survival
 from mmfusion.survival.outcome import snap
 
 __all__ = ["brier_score", "integrated_brier_score"]
@@ -68,31 +69,33 @@ def brier_score(
     >>> brier_score(y, y, [[0.1, 0.0], [0.8, 0.7], [0.6, 0.4], [0.9, 0.8]], times=[1.5, 2.5])
     array([0.055, 0.15 ])
     """
-    if convention not in ("mmfusion", "sksurv", "pycox"):
-        raise ValueError(
-            f"The convention parameter must be 'mmfusion', 'sksurv' or 'pycox'. Got {convention!r}."
-        )
+    check_choice("convention", convention, ("mmfusion", "sksurv", "pycox"))
     y = check_survival(y_test, name="y_test", require_events=False)
     refuse_delayed(y, "The Brier score")
     grid, table = check_survival_table(survival, times, len(y))
     grid = snap(grid, np.unique(y.time))
     weights = CensoringWeights(y_train, events_first=convention != "pycox")
+    weight = censored_weights(weights, y, grid, convention)
+    scores = np.empty(len(grid))
+    for k, t in enumerate(grid):
+        error = (table[:, k] - (y.time > t)) ** 2
+        total = weight[:, k].sum() if convention == "pycox" else len(y)
+        scores[k] = weight[:, k] @ error / total if total else np.nan
+    return scores
+
+
+def censored_weights(
+    weights: CensoringWeights, y: Survival, grid: np.ndarray, convention: str
+) -> np.ndarray:
+    """Return what each row weighs at each time, shape (n, k): 0 once it is censored."""
     # Only who has an event by the last time needs the weight of an event.
     counted = y.event & (y.time <= grid[-1])
     event_weight = np.zeros(len(y))
-    weigh = weights.at if convention == "sksurv" else weights.before
-    event_weight[counted] = weigh(y.time[counted], use="times")
+    event_weight[counted] = weights.at_event(y.time[counted], "times", convention)
     reached = grid < y.time.max()
     alive_weight = np.zeros(len(grid))
     alive_weight[reached] = weights.at(grid[reached], use="times")
-
-    scores = np.empty(len(grid))
-    for k, t in enumerate(grid):
-        weight = np.where(y.time > t, alive_weight[k], np.where(y.event, event_weight, 0.0))
-        error = (table[:, k] - (y.time > t)) ** 2
-        total = weight.sum() if convention == "pycox" else len(y)
-        scores[k] = weight @ error / total if total else np.nan
-    return scores
+    return np.where(y.time[:, None] > grid, alive_weight, event_weight[:, None])
 
 
 def integrated_brier_score(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.inputs.times import check_clock
 from mmfusion.inputs.weights import check_weights
 from mmfusion.metrics._inputs import check_risk, check_survival_table
-from mmfusion.metrics._ranks import count_below
+from mmfusion.metrics._pairs import Pairs, count_pairs
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
 from mmfusion.survival import Survival, check_survival
 from mmfusion.survival.outcome import snap
@@ -61,22 +62,27 @@ def concordance_index(y: Any, risk: Any, *, strata: Any = None, sample_weight: A
     outcome = check_survival(y)
     n = len(outcome)
     risk = check_risk(risk, n)
-    stratum = np.zeros(n, dtype=np.intp) if strata is None else _codes(strata, n)
+    stratum = np.zeros(n, dtype=np.intp) if strata is None else strata_codes(strata, n)
     if sample_weight is None:
-        return _index(_count_pairs(outcome, risk, stratum), 1.0)
+        return _index(count_pairs(outcome, risk, stratum), 1.0)
     weight = check_weights(sample_weight, n)
     kept = np.flatnonzero(weight)  # so that a pair counts exactly if its weight does
     outcome, weight = outcome.take(kept), weight[kept]
-    pairs = _count_pairs(outcome, risk[kept], stratum[kept], weight)
+    pairs = count_pairs(outcome, risk[kept], stratum[kept], weight)
     return _index(pairs, weight[pairs.row])
 
 
-def concordance_index_uno(y_train: Any, y_test: Any, risk: Any, tau: float | None = None) -> float:
+def concordance_index_uno(
+    y_train: Any,
+    y_test: Any,
+    risk: Any,
+    tau: float | None = None,
+    convention: Literal["mmfusion", "sksurv"] = "mmfusion",
+) -> float:
     """Uno's concordance index (Uno et al. 2011, Stat. Med. 30:1105-1117), free of the censoring.
 
-    Harrell's pairs, each weighted by ``1 / G(t_i)**2``, for events before `tau`. As in
-    scikit-survival G is the Kaplan-Meier curve of the censoring of the *training* rows, events
-    first among ties, at ``t_i`` (not just before).
+    Harrell's pairs, each weighted by ``1 / G**2``, for events before `tau`. G is the Kaplan-Meier
+    curve of the censoring of the *training* rows, events first among ties, as of the Brier score.
 
     Parameters
     ----------
@@ -88,6 +94,9 @@ def concordance_index_uno(y_train: Any, y_test: Any, risk: Any, tau: float | Non
         Higher means an earlier event.
     tau : float, optional
         Only events before it count. Choose it where enough training rows are still observed.
+    convention : {"mmfusion", "sksurv"}, default "mmfusion"
+        What weighs an event at ``T``: ``G(T-)``, as in R's survival, or ``G(T)``, as in
+        scikit-survival.
 
     Returns
     -------
@@ -107,18 +116,24 @@ def concordance_index_uno(y_train: Any, y_test: Any, risk: Any, tau: float | Non
     >>> round(concordance_index_uno(y, y, [0.9, 0.3, 0.1, 0.5]), 4)
     0.5714
     """
+    check_choice("convention", convention, ("mmfusion", "sksurv"))
     outcome = check_survival(y_test, name="y_test")
     refuse_delayed(outcome, "Uno's concordance index")
     n = len(outcome)
-    pairs = _count_pairs(outcome, check_risk(risk, n), np.zeros(n, dtype=np.intp))
-    if tau is not None:
-        check_clock("tau", tau)
-        tau = float(snap(np.array([tau], dtype=np.float64), np.unique(outcome.time))[0])
-    time = outcome.time[pairs.row]
-    weight = np.zeros(len(time))
-    counts = np.ones(len(time), dtype=bool) if tau is None else time < tau
-    weight[counts] = CensoringWeights(y_train).at(time[counts], use="tau") ** 2
+    pairs = count_pairs(outcome, check_risk(risk, n), np.zeros(n, dtype=np.intp))
+    counts = counted_events(outcome, tau)[pairs.row]
+    weight = np.zeros(len(counts))
+    time = outcome.time[pairs.row][counts]
+    weight[counts] = CensoringWeights(y_train).at_event(time, "tau", convention) ** 2
     return _index(pairs, weight)
+
+
+def counted_events(y: Survival, tau: float | None) -> np.ndarray:
+    """Return which rows have an event before `tau`; all events where it is None."""
+    if tau is None:
+        return y.event
+    check_clock("tau", tau)
+    return y.event & (y.time < snap(np.array([tau], dtype=np.float64), np.unique(y.time))[0])
 
 
 def concordance_index_antolini(
@@ -213,81 +228,12 @@ NO_PAIRS = (
 )
 
 
-class _Pairs(NamedTuple):
-    """What each event is compared with."""
-
-    row: np.ndarray  # the events
-    n_met: np.ndarray  # rows compared with each
-    comparable: np.ndarray  # their weight
-    lower: np.ndarray  # the weight of those with a lower risk
-    equal: np.ndarray  # the weight of those with the same risk
-
-
-def _index(pairs: _Pairs, weight: Any) -> float:
+def _index(pairs: Pairs, weight: Any) -> float:
     if not (pairs.n_met * weight).any():
         raise ValueError(NO_PAIRS)
     concordant = pairs.lower + 0.5 * pairs.equal
     return float(np.sum(weight * concordant) / np.sum(weight * pairs.comparable))
 
 
-def _count_pairs(
-    y: Survival, risk: np.ndarray, stratum: np.ndarray, weight: np.ndarray | None = None
-) -> _Pairs:
-    """Return what each event is compared with.
-
-    Rows stand in order of stratum and time, events before censorings at one time. The rows that
-    event i meets are then a range: from behind the events tied with i to the end of the stratum.
-    """
-    moments, moment = np.unique(y.time, return_inverse=True)
-    rank = np.unique(risk, return_inverse=True)[1]
-    key = (stratum * len(moments) + moment) * 2 + ~y.event
-    order = np.argsort(key, kind="stable")
-    rows = order[y.event[order]]
-    start = np.searchsorted(key[order], key[rows], side="right")
-    stop = np.searchsorted(stratum[order], stratum[rows], side="right")
-    met = _count_range(order, start, stop, rank, rows, weight)
-    if not y.delayed:
-        return met
-    # Who enters at or after t_i leaves after t_i too: subtract these from the rows met.
-    enters = np.searchsorted(moments, y.entry, side="right")  # exits up to the entry
-    key = stratum * (len(moments) + 1) + enters
-    order = np.argsort(key, kind="stable")
-    late_from = stratum[rows] * (len(moments) + 1) + moment[rows] + 1
-    start = np.searchsorted(key[order], late_from, side="left")
-    late = _count_range(order, start, stop, rank, rows, weight)
-    count, comparable, lower, equal = (a - b for a, b in zip(met[1:], late[1:], strict=True))
-    return _Pairs(rows, count, np.where(count > 0, comparable, 0), lower, equal)
-
-
-def _count_range(
-    order: np.ndarray,
-    start: np.ndarray,
-    stop: np.ndarray,
-    rank: np.ndarray,
-    rows: np.ndarray,
-    weight: np.ndarray | None,
-) -> _Pairs:
-    """Return what each of `rows` meets in its range of `order`."""
-    n = len(order)
-    ranked, bound = rank[order], rank[rows]
-    # In order of rank, then position, the rows of one rank within a range stand together.
-    by_rank = np.argsort(ranked, kind="stable")
-    keys = ranked[by_rank] * (n + 1) + by_rank
-    low = np.searchsorted(keys, bound * (n + 1) + start)
-    high = np.searchsorted(keys, bound * (n + 1) + stop)
-    count = stop - start
-    if weight is None:
-        return _Pairs(rows, count, count, count_below(ranked, start, stop, bound), high - low)
-    weight = weight[order]
-    mass, mass_by_rank = _cumulative(weight), _cumulative(weight[by_rank])
-    comparable = mass[stop] - mass[start]
-    lower = count_below(ranked, start, stop, bound, weight)
-    return _Pairs(rows, count, comparable, lower, mass_by_rank[high] - mass_by_rank[low])
-
-
-def _cumulative(weight: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0.0], np.cumsum(weight)])
-
-
-def _codes(strata: Any, n: int) -> np.ndarray:
+def strata_codes(strata: Any, n: int) -> np.ndarray:
     return pd.factorize(check_labels(strata, n, "strata"))[0]

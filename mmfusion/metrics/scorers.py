@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -101,12 +102,12 @@ class SurvivalScorer:
             return concordance_index_uno(train, outcome, estimator.predict(X), tau)
         if self.metric == "antolini":
             times = np.unique(outcome.time[outcome.event]) if self.times is None else self.times
-            survival = model.predict_survival_function(seen, times=times)
+            survival = curves_at(model, seen, times)
             return concordance_index_antolini(outcome, np.asarray(survival), times)
         times = evaluation_times(train) if self.times is None else self.times
         if self.metric == "auc":
             return cumulative_dynamic_auc(train, outcome, estimator.predict(X), times).mean
-        survival = np.asarray(model.predict_survival_function(seen, times=times))
+        survival = np.asarray(curves_at(model, seen, times))
         return -integrated_brier_score(train, outcome, survival, times)
 
 
@@ -163,6 +164,16 @@ def make_survival_scorer(
         tau,
         None if y_train is None else check_survival(y_train, name="y_train", require_events=False),
     )
+
+
+def curves_at(model: Any, X: Any, times: np.ndarray) -> Any:
+    """Return a model's survival probabilities at times to be scored at.
+
+    Ours stay at their last value beyond the follow-up of the training rows, as others do.
+    """
+    predict = model.predict_survival_function
+    ours = "extrapolate" in signature(predict).parameters
+    return predict(X, times=times, **({"extrapolate": True} if ours else {}))
 
 
 def _within(estimator: Any, X: Any) -> tuple[Any, Any]:

@@ -96,6 +96,7 @@ class CoxMixtureHead(CoxHead):
     def finish(self, eta: Tensor, target: CoxTarget) -> None:
         """Estimate the baseline of each member, from the rows that have it."""
         target = target.to(torch.device("cpu"))
+        self.follow_up_ = self._last_times(target)
         self.members_ = []
         for column in eta.detach().cpu().double().unbind(1):
             rows = torch.nonzero(~column.isnan())[:, 0]
@@ -173,7 +174,7 @@ class CoxMixtureHead(CoxHead):
         return self.survival(eta, edges[:-1], strata) @ np.diff(edges)
 
     def state(self) -> dict[str, np.ndarray]:
-        state = {"weights": self.weights_}
+        state = {"weights": self.weights_, "follow_up": self.follow_up_}
         if self.strata_ is not None:
             state["strata"] = self.strata_
         for number, member in enumerate(self.members_):
@@ -182,6 +183,7 @@ class CoxMixtureHead(CoxHead):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.weights_, self.strata_ = state["weights"], state.get("strata")
+        self.follow_up_ = state["follow_up"]
         self.members_ = []
         for number in range(len(self.weights_)):
             prefix = f"member{number}_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from mmfusion.structured import (
     Symmetric,
     effects_table,
     robust_covariance,
+    small_sample_sandwich,
 )
 from mmfusion.training import InterruptedWarning
 
@@ -54,6 +56,10 @@ class Inference:
         Whether Ctrl-C ended it.
     confounding : Confounding or None
         Of "double_ml", how far the effect is to be believed.
+    follow_up : float or None
+        Median follow-up (reverse Kaplan-Meier) of survival outcomes with a row a subject.
+    scale_note : str or None
+        The scale of the coefficients, where it is none that a reader expects.
     """
 
     layout: Layout
@@ -67,6 +73,8 @@ class Inference:
     variances: np.ndarray
     interrupted: bool = False
     confounding: Confounding | None = None
+    follow_up: float | None = None
+    scale_note: str | None = None
 
     @property
     def estimand(self) -> str:
@@ -89,7 +97,7 @@ class Inference:
         ]
         return {
             **{n: getattr(self, n) for n in ("how", "orthogonalization", "cluster")},
-            **{n: getattr(self, n) for n in ("n_events", "variances")},
+            **{n: getattr(self, n) for n in ("n_events", "follow_up", "scale_note", "variances")},
             "confounding": None if self.confounding is None else self.confounding.state(),
             "covariance": self.covariance.state(),
             "fit": self.fit.state(),
@@ -159,6 +167,9 @@ class NoQuestion(Question):
 class FinalFit(Question):
     """The reported coefficients of the model, and the likelihood's covariance."""
 
+    #: Where a robust covariance is asked for: corrected where rows or clusters are few.
+    sandwich: Callable[..., Any] = staticmethod(small_sample_sandwich)
+
     def answer(self, model: Model, offset: np.ndarray) -> Inference:
         part = self._part(model)
         return self._report(part, part.reported, part.reported, self.ready.design, offset)
@@ -198,8 +209,8 @@ class FinalFit(Question):
         covariance = reported.covariance
         if robust or study.cluster is not None:
             p = len(reported.coef)
-            sandwich = robust_covariance(whole, self._likelihood, design, offset, study.cluster)
-            covariance = Symmetric.of(sandwich[:p, :p])
+            sandwich = self.sandwich(whole, self._likelihood, design, offset, study.cluster)
+            covariance = Symmetric.of(sandwich).leading(p)
         if study.cluster is not None:
             reported = replace(reported, n_clusters=len(np.unique(study.cluster)))
         if effect is not None:
@@ -215,7 +226,15 @@ class FinalFit(Question):
             plan.cluster,
             study.head.n_events(study.all.target),
             part.variances,
+            follow_up=self._follow_up(),
+            scale_note=study.head.scale_note,
         )
+
+    def _follow_up(self) -> float | None:
+        head, rows = self.ready.study.head, self.ready.study.all
+        if rows.subjects.owner is not None or head.episodes(rows.target) > 0:
+            return None  # where an episode ends nobody is censored
+        return head.median_follow_up(rows.target)
 
     def _replaced(
         self,
@@ -260,6 +279,12 @@ class Robust(FinalFit):
         return self._report(
             part, part.reported, part.reported, self.ready.design, offset, robust=True
         )
+
+
+class PlainSandwich(Robust):
+    """The same, without a correction for few rows or clusters."""
+
+    sandwich = staticmethod(robust_covariance)
 
 
 class CrossFit(FinalFit):
@@ -325,6 +350,7 @@ class DoubleML(FinalFit):
 QUESTIONS: dict[str, type[Question]] = {
     "model": FinalFit,
     "robust": Robust,
+    "sandwich": PlainSandwich,
     "cross_fit": CrossFit,
     "double_ml": DoubleML,
 }

@@ -27,7 +27,7 @@ __all__ = ["HEADS", "INFERENCES", "ORTHOGONALIZATIONS", "Plan"]
 HEADS = ("additive", "nonlinear")
 #: Up to so many subjects, every one of them judges: so many networks, each without a fold.
 FEW, MEMBERS = 3000, 5
-INFERENCES = ("model", "robust", "cross_fit", "double_ml")
+INFERENCES = ("model", "robust", "sandwich", "cross_fit", "double_ml")
 ORTHOGONALIZATIONS = ("post_hoc", "online", "two_stage", None)
 
 
@@ -49,7 +49,7 @@ class Plan:
     orthogonalization : {"post_hoc", "online", "two_stage", None}
     joins_design : bool
         Whether the formula's columns enter the hidden layers too (``head="nonlinear"``).
-    inference : {"model", "robust", "cross_fit", "double_ml"}
+    inference : {"model", "robust", "sandwich", "cross_fit", "double_ml"}
     treatment, cluster, subject : column labels or None
     context : mapping of str to column label or None
         What else of the table the head reads: ``{"strata": "site"}``.

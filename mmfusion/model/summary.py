@@ -11,6 +11,7 @@ import pandas as pd
 
 from mmfusion.model.inference import Inference
 from mmfusion.model.structured import Structured
+from mmfusion.structured.sandwich import ENOUGH_ROWS, FewClusters
 
 __all__ = ["Summary", "summarize"]
 
@@ -18,11 +19,12 @@ __all__ = ["Summary", "summarize"]
 _INTERVALS = {
     "model": "from the information of the likelihood",
     "robust": "from the sandwich covariance",
+    "sandwich": "from the sandwich covariance, without a correction for few rows or clusters",
     "cross_fit": "beside a deep predictor from networks that did not see the row",
     "double_ml": "of the treatment from double machine learning, of others from the likelihood",
 }
 #: Two decimals for statistics; estimates have four significant digits, whatever their scale.
-_TWO_DECIMALS = ("z", "t", "edf", "chi2")
+_TWO_DECIMALS = ("z", "t", "edf", "chi2", "df")
 _LEAST_P = 1e-4
 #: The two functions of double machine learning.
 LEARNED = ("treatment", "outcome")
@@ -108,6 +110,9 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
     counts = {"rows": str(fit.n_rows)}
     if reported.n_events is not None:
         counts["events"] = str(reported.n_events)
+    if reported.follow_up is not None:
+        shown = "not reached" if np.isnan(reported.follow_up) else f"{reported.follow_up:g}"
+        counts["median follow-up"] = shown
     counts |= {
         "log-likelihood": f"{fit.log_likelihood:.2f}",
         "edf": f"{fit.edf.sum():.2f}",
@@ -120,12 +125,15 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
         "orthogonalization": str(reported.orthogonalization),
         "deep share of the predictor's variance": f"{deep_share:.2f}",
     }
+    few = isinstance(reported.covariance, FewClusters)
     smooth = effects["edf"].notna() if "edf" in effects else np.zeros(len(effects), dtype=bool)
     tables = [
-        _formatted(_coefficients(effects[~smooth], df_residual=fit.df_residual)),
+        _formatted(_coefficients(effects[~smooth], t=few or np.isfinite(fit.df_residual))),
         _formatted(effects[smooth].filter(["edf", "chi2", "p"])),
     ]
     notes = [_interval_note(reported)]
+    if reported.scale_note is not None:
+        notes.append(reported.scale_note)
     if fit.ratio is not None:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
     if deep_share > 0:
@@ -139,7 +147,9 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
         )
     if reported.confounding is not None:
         notes += _confounding_notes(reported.confounding.table, reported.confounding.warning)
-    if np.isfinite(fit.df_residual):
+    if few:
+        notes.append("t has df degrees of freedom (Satterthwaite).")
+    elif np.isfinite(fit.df_residual):
         notes.append(f"t has {fit.df_residual:.1f} degrees of freedom.")
     if fit.runaway:
         notes.append("A coef of inf or -inf runs to infinity: it has no finite estimate.")
@@ -153,14 +163,14 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
     )
 
 
-def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
+def _coefficients(effects: pd.DataFrame, *, t: bool) -> pd.DataFrame:
     """Return the parametric rows with their columns as a report calls and orders them."""
     table = effects.drop(columns=["edf", "chi2"], errors="ignore")
     if "exp(coef)" in table:  # beside its interval
         ratio = table.pop("exp(coef)")
         table.insert(list(table.columns).index("exp(lower)"), "exp(coef)", ratio)
     names = {"lower": "lower 95%", "upper": "upper 95%"}
-    return table.rename(columns=names | ({"z": "t"} if np.isfinite(df_residual) else {}))
+    return table.rename(columns=names | ({"z": "t"} if t else {}))
 
 
 def _side_by_side(part: Structured, shown: pd.Index) -> pd.DataFrame:
@@ -202,10 +212,14 @@ def _interval_note(reported: Inference) -> str:
     if reported.cluster is not None and key == "model":
         key = "robust"
     note = f"Standard errors and 95% intervals: {_INTERVALS[key]}"
-    if reported.cluster is not None and key != "robust":
+    if reported.cluster is not None and key not in ("robust", "sandwich"):
         note += ", by the sandwich covariance"
+    if isinstance(reported.covariance, FewClusters):
+        note += " (CR2, for few clusters)"
+    elif reported.cluster is None and key == "robust" and reported.fit.n_rows < ENOUGH_ROWS:
+        note += " (HC3, for few rows)"
     beside = deep and reported.orthogonalization is None
-    if beside and reported.how in ("model", "robust"):
+    if beside and reported.how in ("model", "robust", "sandwich"):
         return f"{note}, the deep part taken as known: it was learned, so they are too narrow."
     return f"{note}."
 

@@ -19,6 +19,7 @@ from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
 from mmfusion.structured.ridge import RidgeFit, fit_ridge
 from mmfusion.structured.rows import Dense, Indicator
+from mmfusion.structured.sandwich import FewClusters, small_sample_sandwich
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "CollinearityError",
     "Dense",
     "Design",
+    "FewClusters",
     "Formula",
     "Given",
     "Indicator",
@@ -49,6 +51,7 @@ __all__ = [
     "partially_logistic",
     "project",
     "robust_covariance",
+    "small_sample_sandwich",
     "smooth_effect",
     "without_columns",
 ]

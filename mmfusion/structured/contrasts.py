@@ -67,7 +67,11 @@ def effects_test(
                 )
         used = Symmetric.of(fit.covariance if covariance is None else covariance)
         among = used[np.ix_(columns, columns)]
-        test = contrast_test(fit.coef[columns], among, fit.df_residual)
+        # Of few clusters: the least degrees of freedom of the directions that are tested.
+        directions = np.zeros((len(among), len(columns)))
+        directions[:, columns] = np.linalg.eigh(among)[1].T
+        df = min(fit.df_residual, float(np.nanmin(used.degrees(directions))))
+        test = contrast_test(fit.coef[columns], among, df)
         return pd.Series({"statistic": test.statistic, "df": test.df, "p": test.p})
     if method != "likelihood_ratio":
         raise ValueError(
@@ -123,7 +127,8 @@ def contrast_table(
     used = Symmetric.of(fit.covariance if covariance is None else covariance)
     estimate = contrasts @ fit.coef
     se = np.sqrt(((contrasts @ used) * contrasts).sum(1).clip(min=0))
-    reference = stats.t(fit.df_residual) if np.isfinite(fit.df_residual) else stats.norm()
+    df = np.minimum(fit.df_residual, used.degrees(contrasts))
+    reference = stats.t(df) if np.isfinite(df).any() else stats.norm()
     quantile = reference.ppf(0.5 + level / 2)
     z = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)  # nothing to test
     return pd.DataFrame(

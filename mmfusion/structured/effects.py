@@ -38,27 +38,30 @@ def effects_table(
         ``coef``, ``exp(coef)`` where it means something (a hazard ratio, an odds ratio), ``se``,
         ``lower`` and ``upper`` of the coefficient (also ``exp(lower)``, ``exp(upper)``), ``z`` and
         ``p``; where a residual variance was estimated, ``z`` is a t statistic with
-        ``fit.df_residual`` degrees of freedom, and interval and p-value are its. With smooth terms
-        also ``edf`` and ``chi2``, the statistic of `mmfusion.structured.wald.smooth_test`. A random
-        effect has degrees of freedom and no test: its variance lies on the boundary under the
-        hypothesis. A coefficient that runs to infinity is reported as such, without standard error
-        or p-value, one of which no row says anything (`fit_identified`) as NaN.
+        ``fit.df_residual`` degrees of freedom, and interval and p-value are its. Of few clusters
+        each coefficient has degrees of freedom of its own, ``df`` (`FewClusters`). With smooth
+        terms also ``edf`` and ``chi2``, the statistic of `mmfusion.structured.wald.smooth_test`. A
+        random effect has degrees of freedom and no test: its variance lies on the boundary under
+        the hypothesis. A coefficient that runs to infinity is reported as such, without standard
+        error or p-value, one of which no row says anything (`fit_identified`) as NaN.
     """
     if not 0 < level < 1:
         raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
     used = Symmetric.of(fit.covariance if covariance is None else covariance)
     variance, held = used.diagonal(), fit.bread.diagonal() == 0.0
-    edf, df = fit.edf, fit.df_residual
+    edf = fit.edf
+    degrees = np.minimum(fit.df_residual, used.degrees(np.eye(len(fit.coef))))
+    few = bool(np.isfinite(used.degrees(np.eye(1, len(fit.coef)))).all())
     smooths = [term for term in fit.terms if not term.by_coefficient]
     parametric = np.ones(len(fit.coef), dtype=bool)
     for term in smooths:
         parametric[term.columns] = False
 
     rows: dict[int, dict[str, Any]] = {}
-    quantile = (
-        stats.t.ppf(0.5 + level / 2, df) if np.isfinite(df) else stats.norm.ppf(0.5 + level / 2)
-    )
     for j in np.flatnonzero(parametric):
+        df = float(degrees[j])
+        reference = stats.norm() if df == np.inf else stats.t(df)
+        quantile = reference.ppf(0.5 + level / 2)
         coef, se = float(fit.coef[j]), float(np.sqrt(variance[j]))
         if fit.names[j] in fit.runaway:
             coef, se = float(np.copysign(np.inf, coef)), float("nan")
@@ -73,8 +76,10 @@ def effects_table(
             "lower": coef - quantile * se,
             "upper": coef + quantile * se,
             "z": z,
-            "p": 2 * float(stats.t.sf(abs(z), df) if np.isfinite(df) else stats.norm.sf(abs(z))),
+            "p": 2 * float(reference.sf(abs(z))),
         }
+        if few:
+            rows[int(j)]["df"] = df
     for term in smooths:
         row = {"term": term.label, "edf": float(edf[term.columns].sum())}
         own = term.columns
@@ -84,12 +89,12 @@ def effects_table(
                 used[own, own],
                 fit.information[own, own],
                 float(fit.edf_alternative_of(own).sum()),
-                df,
+                float(degrees[own].min()),
             )
             row |= {"chi2": test.statistic, "p": test.p}
         rows[range(len(fit.coef))[term.columns][0]] = row
 
-    columns = ["coef", "se", "lower", "upper", "z", "p"]
+    columns = ["coef", "se", "lower", "upper", "z", "p"] + ["df"] * few
     if smooths:
         columns += ["edf", "chi2"]
     table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns]).set_index(

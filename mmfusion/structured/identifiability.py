@@ -14,6 +14,9 @@ __all__ = ["check_identified"]
 #: coxph).
 REDUNDANT = 1e-12
 
+#: The same of the columns of a smooth, which are products of decompositions: rounding leaves more.
+REDUNDANT_SMOOTH = 1e-9
+
 #: A coefficient this large (of scaled columns) belongs to the redundancy's formula.
 INVOLVED = 1e-6
 
@@ -53,7 +56,7 @@ def check_identified(matrix: Symmetric, names: list[str], n_rows: int) -> None:
         if silent[j]:
             reasons.append((j, f"{names[j]!r} does not vary among the rows that are compared"))
             continue
-        if rest[j, j] > REDUNDANT:
+        if rest[j, j] > (REDUNDANT_SMOOTH if names.count(names[j]) > 1 else REDUNDANT):
             kept.append(j)
             rest = rest - np.outer(rest[:, j], rest[j]) / rest[j, j]
             continue

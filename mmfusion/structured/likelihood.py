@@ -153,6 +153,27 @@ class Likelihood:
         unit = self._total * self._unit
         return self.gradient(eta) @ basis, np.maximum(weight * unit, 0.0)
 
+    def informations(self, eta: Array, design: Design, code: NDArray[np.intp]) -> Array:
+        """Return the share of the information of each group of rows, shape (G, p, p).
+
+        Parameters
+        ----------
+        code : ndarray of int, shape (n,)
+            The group of each row, from 0.
+        """
+        n_groups = int(code.max()) + 1
+        if self.interacts:
+            columns = torch.from_numpy(design.dense())
+            found = self._head.informations(
+                self._tensor(eta), self._target, columns, torch.from_numpy(code), n_groups
+            )
+            return found.numpy() * (self._total * self._unit)
+        _, second = self._head.derivatives(self._tensor(eta), self._target)
+        curvature = second.numpy() * (self._total * self._unit)
+        order = np.argsort(code, kind="stable")
+        parts = np.split(order, np.searchsorted(code[order], np.arange(1, n_groups)))
+        return np.stack([design.take(rows).cross(curvature[rows]).dense() for rows in parts])
+
     def scores(self, eta: Array, design: Design | Array) -> Array:
         """Return each row's share of the gradient in the coefficients, shape (n, p)."""
         design = as_design(design, self.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -23,6 +23,10 @@ STRAIGHT = 1e-4
 
 #: A penalty this small beside the information is none.
 LOOSE = 1e-9
+
+#: Where a term that ended on its straight line starts again, beside the information, and by how
+#: much the criterion must be better there.
+RESTART, GAIN = 1e-3, 1e-4
 
 #: How closely degrees of freedom are matched.
 EDF_TOL = 1e-6
@@ -119,7 +123,9 @@ def fit_reml(
     the criterion does not like is halved.
 
     A smoothing parameter that grows without bound (a straight line) stops where less than 1e-4
-    degrees of freedom are left of the penalised part.
+    degrees of freedom are left of the penalised part. The criterion may have a second maximum there
+    (a wave that a line does not see): such terms start once more, as good as without a penalty,
+    and the better of the two ends counts.
 
     Parameters
     ----------
@@ -133,6 +139,33 @@ def fit_reml(
     tol : float
         Largest derivative of the criterion in a free log smoothing parameter.
     """
+    first = _descend(problem, sp, free, coef, information, max_iter, tol)
+    balance = problem.penalties.balance(first.fit.information)
+    straight = free & (first.sp >= 0.99 * _straight(problem, first.fit, sp))
+    if not straight.any():
+        return first
+    start = np.where(straight, RESTART * balance, first.sp)
+    second = _descend(problem, start, free, first.fit.coef, None, max_iter, tol)
+    gain = problem.criterion(first.fit, first.sp) - problem.criterion(second.fit, second.sp)
+    n_iter = first.n_iter + second.n_iter
+    return replace(second if second.converged and gain > GAIN else first, n_iter=n_iter)
+
+
+def _straight(problem: Problem, fit: NewtonResult, sp: np.ndarray) -> np.ndarray:
+    """Return the smoothing parameters beyond which a term is as good as a straight line."""
+    return np.maximum(problem.penalties.inverse_traces(fit.information) / STRAIGHT, sp)
+
+
+def _descend(
+    problem: Problem,
+    sp: np.ndarray,
+    free: np.ndarray,
+    coef: np.ndarray,
+    information: Symmetric | None,
+    max_iter: int,
+    tol: float,
+) -> Smoothed:
+    """Return the maximum that `fit_reml` comes to from these smoothing parameters."""
     penalties = problem.penalties
     given, log_sp = sp, np.log(sp)
 
@@ -143,7 +176,7 @@ def fit_reml(
     if not free.any():
         return Smoothed(sp, fit, fit.converged, fit.n_iter)
     value = problem.criterion(fit, sp)
-    high = np.log(np.maximum(penalties.inverse_traces(fit.information) / STRAIGHT, sp))
+    high = np.log(_straight(problem, fit, sp))
     low = np.log(np.minimum(LOOSE * penalties.balance(fit.information), sp))
     n_iter = fit.n_iter
     slope, update = _direction(problem, fit, back(log_sp))

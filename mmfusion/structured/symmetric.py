@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -92,7 +92,9 @@ class Symmetric:
         """Return the matrix that `state` described."""
         if not isinstance(state, dict):
             return Symmetric.of(state)
-        kind = Inverse if "own" in state else Symmetric
+        blocks = set(state) - {"size", "apart"}
+        kinds: list[type[Symmetric]] = [Symmetric, *Symmetric.__subclasses__()]
+        kind = next(k for k in kinds if {f.name for f in fields(k)} - {"layout"} == blocks)
         layout = Apart(int(state["size"]), state["apart"])
         return kind(layout, **{k: v for k, v in state.items() if k not in ("size", "apart")})
 
@@ -181,6 +183,17 @@ class Symmetric:
         result = np.empty(len(self))
         result[self.layout.first], result[self.layout.apart] = first, apart
         return result
+
+    def leading(self, count: int) -> Symmetric:
+        """Return the matrix of the first `count` coefficients, none of them apart."""
+        return Symmetric.of(self[:count, :count])
+
+    def degrees(self, contrasts: Array) -> Array:
+        """Return the degrees of freedom of contrasts (m, p) of which it is the covariance, (m,).
+
+        Infinite: of a covariance that is as good as known.
+        """
+        return np.full(len(contrasts), np.inf)
 
     def mapped(self, right: Array) -> Symmetric:
         """Return ``right' M right``, with a matrix (a, a) of what is not apart."""

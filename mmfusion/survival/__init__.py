@@ -10,6 +10,7 @@ from mmfusion.survival.curves import (
     censoring_distribution,
     kaplan_meier,
     log_rank_test,
+    median_follow_up,
     nelson_aalen,
 )
 from mmfusion.survival.episodes import episode_share
@@ -26,6 +27,7 @@ __all__ = [
     "episode_share",
     "kaplan_meier",
     "log_rank_test",
+    "median_follow_up",
     "nelson_aalen",
     "surv",
 ]

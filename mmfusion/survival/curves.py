@@ -21,6 +21,7 @@ __all__ = [
     "censoring_distribution",
     "kaplan_meier",
     "log_rank_test",
+    "median_follow_up",
     "nelson_aalen",
 ]
 
@@ -257,6 +258,31 @@ def censoring_distribution(
     """
     times, _, censored, staying = _risk_table(time, event, entry, weight)
     return KaplanMeier(times, censored + staying, censored)
+
+
+def median_follow_up(time: Any, event: Any, entry: Any = None, weight: Any = None) -> float:
+    """Return the median time at which rows would have been censored, had none had an event.
+
+    The reverse Kaplan-Meier estimate (Schemper & Smith 1996, Control. Clin. Trials 17:343-346): the
+    first time at which the Kaplan-Meier curve of ``1 - event`` is at most one half. Parameters and
+    errors are those of `kaplan_meier`.
+
+    Returns
+    -------
+    float
+        NaN where the curve stays above one half.
+
+    Examples
+    --------
+    >>> from mmfusion.survival import median_follow_up
+    >>> median_follow_up([1, 2, 3, 4, 5], [1, 0, 1, 0, 0])
+    4.0
+    """
+    given = (time, event) if entry is None else (time, event, entry)
+    y = check_survival(given, allow_competing=True, require_events=False, name="the outcome")
+    curve = kaplan_meier(y.time, y.event == 0, y.entry, weight)
+    reached = np.flatnonzero(curve.y <= 0.5)
+    return float(curve.x[reached[0]]) if len(reached) else float("nan")
 
 
 class LogRank(NamedTuple):

@@ -52,8 +52,8 @@ def fitted(estimator: BaseEstimator, X: Any, y: Any, **kwargs: Any) -> Any:
 
 
 def curve_grid(y: np.ndarray) -> np.ndarray:
-    """Return times before, between, at and after those of `y`."""
-    return np.concatenate([[0.0], np.quantile(y["time"], [0.1, 0.3, 0.5, 0.7, 0.9]), [5.0]])
+    """Return times before, between and at those of `y`, up to the last one."""
+    return np.concatenate([[0.0], np.quantile(y["time"], [0.1, 0.3, 0.5, 0.7, 0.9, 1.0])])
 
 
 def prediction_methods(estimator: BaseEstimator, y: np.ndarray) -> dict[str, Callable[[Any], Any]]:

@@ -543,6 +543,33 @@ def test_an_eval_set_without_events_takes_nothing_from_the_network() -> None:
     assert model.deep_share_ > 0.05
 
 
+def test_few_rows_and_few_clusters_have_a_corrected_sandwich(tmp_path: Path) -> None:
+    frame, y = draw(120)
+    frame["site"] = np.arange(120) % 12
+    asked: dict[str, Any] = {"modalities": {}, "structured": "dose + sex"}
+    plain = FusionCox(**asked, inference="sandwich").fit(frame, y).effects_
+    rows = FusionCox(**asked, inference="robust").fit(frame, y).effects_
+    assert (rows["se"] > plain["se"]).all()  # HC3
+    assert "df" not in rows
+    crude = FusionCox(**asked, inference="sandwich", cluster="site").fit(frame, y)
+    model = FusionCox(**asked, cluster="site").fit(frame, y)
+    table = model.effects_
+    assert (table["se"] > crude.effects_["se"]).all()  # CR2
+    assert table["df"].between(3, 11).all()
+    row = table.iloc[0]
+    t = stats.t(row["df"])
+    assert row["p"] == pytest.approx(2 * t.sf(abs(row["z"])))
+    assert row["upper"] == pytest.approx(row["coef"] + t.ppf(0.975) * row["se"])
+    pair = frame[:2].assign(dose=[0.0, 1.0], sex=frame["sex"].iloc[0])
+    contrast = model.contrast(pair[1:], pair[:1])
+    assert contrast["p"].iloc[0] == pytest.approx(table.loc["dose", "p"])
+    assert model.effects_test("dose")["p"] == pytest.approx(table.loc["dose", "p"])
+    model.save(tmp_path / "model")
+    again = FusionCox.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.effects_, table)
+    pd.testing.assert_frame_equal(again.contrast(pair[1:], pair[:1]), contrast)
+
+
 def test_likelihood_ratios_are_refused_beside_a_sandwich() -> None:
     frame, y = draw(80)
     model = FusionCox({}, structured="dose", inference="robust").fit(frame, y)
@@ -661,3 +688,16 @@ def test_a_fit_without_residuals_is_infinitely_far_from_none() -> None:
     row = FusionRegressor({}, structured="dose").fit(frame, 2 * frame["dose"]).effects_.loc["dose"]
     assert row["coef"] == pytest.approx(2.0)
     assert row["p"] < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_indicator_beside_its_own_smooth_is_redundant(kind: str, seed: int) -> None:
+    # s(z, by=x) holds x itself; rounding of its basis must not decide.
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"x": rng.integers(0, 2, 150) * 1.0, "z": rng.uniform(0, 10**seed, 150)})
+    y = frame["x"] + np.sin(frame["z"]) + rng.normal(size=150)
+    estimator: Any = FusionRegressor if kind == "regressor" else FusionClassifier
+    with pytest.raises(ValueError, match=r"s\(z, by=x\)"):
+        estimator({}, structured="x + s(z, by=x)").fit(frame, y if kind == "regressor" else y > 0)
+    assert "s(z, by=x)" in FusionRegressor({}, structured="s(z, by=x)").fit(frame, y).effects_.index

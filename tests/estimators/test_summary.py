@@ -10,7 +10,12 @@ import pandas as pd
 import pytest
 
 from mmfusion import Tabular
-from mmfusion.estimators import FusionCox, FusionRegressor
+from mmfusion.estimators import (
+    FusionClassifier,
+    FusionCox,
+    FusionDiscreteTime,
+    FusionRegressor,
+)
 
 pytestmark = pytest.mark.usefixtures("one_network")
 
@@ -144,7 +149,11 @@ def test_the_note_says_what_the_intervals_take_as_known() -> None:
     assert "given what the networks explain" in str(model.summary())
     model = FusionCox({}, structured="dose", cluster="clinic").fit(frame, y)
     assert "inference model, clusters of clinic" in str(model.summary())
-    assert "intervals: from the sandwich covariance." in str(model.summary())
+    told = str(model.summary())
+    assert "intervals: from the sandwich covariance (CR2, for few clusters)." in told
+    assert "t has df degrees of freedom (Satterthwaite)" in told
+    plain = FusionCox({}, structured="dose", cluster="clinic", inference="sandwich").fit(frame, y)
+    assert "without a correction for few rows or clusters." in str(plain.summary())
 
 
 def test_a_coefficient_that_runs_to_infinity_is_told() -> None:
@@ -158,3 +167,18 @@ def test_a_coefficient_that_runs_to_infinity_is_told() -> None:
     (row,) = [line.split() for line in told.splitlines() if line.startswith("arm ")]
     assert row[1] == "inf"
     assert "no finite estimate" in told
+
+
+def test_what_a_coefficient_is_is_said_where_a_reader_would_err() -> None:
+    frame, (time, event) = draw(120)
+    three = np.digitize(time, [0.3, 1.0])
+    model = FusionClassifier({}, structured="dose").fit(frame, three)
+    assert model.effects_.attrs["ratio"] == "relative risk ratio"
+    assert "exp(coef) is the relative risk ratio" in str(model.summary())
+    two = FusionClassifier({}, structured="dose").fit(frame, three > 0)
+    assert two.effects_.attrs["ratio"] == "odds ratio"
+    hazards = FusionDiscreteTime({}, structured="dose", loss="pc_hazard", cuts=[0.5, 1.0, 3.0])
+    hazards.fit(frame, (time, event))
+    assert "softplus scale" in hazards.effects_.attrs["scale"]
+    assert "softplus scale" in str(hazards.summary())
+    assert "scale" not in two.effects_.attrs

@@ -224,8 +224,13 @@ def test_strata_confine_the_pairs_of_every_model() -> None:
             assert result.by_fold().loc[(0, number), name] == pytest.approx(within)
             assert within != concordance_index(Y[test], mine)
     with pytest.raises(ValueError, match="risks of different strata") as caught:
-        run(cox(strata="centre"), frame, cv=folds, scoring="uno")
+        run(cox(strata="centre"), frame, cv=folds, scoring="uno", error_score="raise")
     assert "Model 'ridge Cox' in repeat 0, fold 0." in caught.value.__notes__
+    with (
+        pytest.raises(ValueError, match="Every model failed in repeat 0, fold 0"),
+        pytest.warns(UserWarning, match="risks of different strata"),
+    ):
+        run(cox(strata="centre"), frame, cv=folds, scoring="uno", single=False)
     models = {"a": cox(strata="centre"), "b": cox(strata="sex")}
     with pytest.raises(ValueError, match="must have the same strata"):
         compare(models, frame, Y, folds)
@@ -295,14 +300,15 @@ def test_other_scores_of_survival_take_their_weights_from_training_rows() -> Non
 def test_a_model_that_fails_is_named_and_may_score_nan() -> None:
     others = {"bad": Constant(fails=True)}
     with pytest.raises(RuntimeError, match="no such luck") as caught:
-        run(cox(), classical=False, single=False, others=others)
+        run(cox(), classical=False, single=False, others=others, error_score="raise")
     assert caught.value.__notes__[0].startswith("Model 'bad' in repeat 0, fold ")
     with pytest.warns(UserWarning, match=r"'bad' in repeat 0, fold \d failed.*no such luck"):
-        result = run(cox(), classical=False, single=False, others=others, error_score=np.nan)
+        result = run(cox(), classical=False, single=False, others=others)
     assert result.by_fold()["bad"].isna().sum() == 1
     assert np.isnan(result.table().loc["bad", ("c", "mean")])
     assert np.isnan(result.differences().loc["bad", "p_value"])
-    assert "–" in result.summary()
+    assert result.failures == {"bad": "failed in 1 of 2 folds: RuntimeError: no such luck"}
+    assert "| bad | failed in 1 of 2 folds: RuntimeError: no such luck | –" in result.summary()
 
 
 def test_random_state_reaches_folds_and_models_without_their_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,13 @@ from mmfusion.evaluation import (
     corrected_interval,
     survival_stratified_folds,
 )
-from mmfusion.metrics import evaluation_times, integrated_brier_score
+from mmfusion.metrics import (
+    Score,
+    evaluation_times,
+    integrated_brier_score,
+    score_interval,
+    scores_with_influence,
+)
 from tests.helpers import make_cohort
 
 FRAME, Y = make_cohort(150, missing=0.0)
@@ -75,6 +82,31 @@ def test_table(comparison: Comparison) -> None:
     assert table.loc["genes", ("c", "sd")] == pytest.approx(np.std(mine, ddof=1))
 
 
+def test_the_table_has_the_interval_of_the_mean_score(comparison: Comparison) -> None:
+    """A row counts once, however often the repeats test it; of one fold it is that fold's."""
+    rows, values = np.zeros(150), []
+    for train, test in FOLDS:
+        model = CoxRidge(Tabular(["age"])).fit(FRAME.iloc[train], Y[train])
+        risk = model.predict(FRAME.iloc[test])
+        score = scores_with_influence("harrell", Y[test], risk)["harrell"]
+        rows[test] += score.rows / 10
+        values.append(score.value)
+    pooled = comparison.pooled["age"]["c"]
+    np.testing.assert_allclose(pooled.rows, rows, atol=1e-12)
+    expected = Score(float(np.mean(values)), rows, "logit").interval()
+    shown = comparison.table().loc["age", "c"]
+    assert (shown["lower"], shown["upper"]) == pytest.approx(expected[2:])
+    half = np.arange(150) // 2
+    clustered = comparison.table(0.9, cluster=half).loc["age", "c"]
+    assert clustered["upper"] == pytest.approx(pooled.interval(0.9, half).upper)
+    assert ("seconds", "lower") not in comparison.table()
+    assert f"[{shown['lower']:.3f}, {shown['upper']:.3f}]" in comparison.to_markdown()
+    one = compare({"up": Sign()}, FRAME, Y, FOLDS[:1])
+    test = FOLDS[0][1]
+    own = score_interval("harrell", Y[test], FRAME["gene_0"].iloc[test])
+    assert one.table().loc["up", ("c", "lower")] == pytest.approx(own.loc["harrell", "lower"])
+
+
 def test_differences_are_paired_and_corrected(comparison: Comparison) -> None:
     row = comparison.differences("age").loc["genes"]
     wide = comparison.scores.pivot(index=["repeat", "fold"], columns="model", values="c")
@@ -104,7 +136,7 @@ def test_markdown(comparison: Comparison) -> None:
     assert "reference" in lines[2]
     mean = comparison.table().loc["genes", ("c", "mean")]
     assert lines[3].startswith(f"| genes | {mean:.3f} (")
-    assert "95% interval" not in comparison.to_markdown()
+    assert "difference" not in comparison.to_markdown()
 
 
 def test_a_single_fold_has_differences_without_intervals() -> None:
@@ -116,7 +148,9 @@ def test_a_single_fold_has_differences_without_intervals() -> None:
     assert row["difference"] == pytest.approx(down - up)
     assert row[["standard_error", "lower", "upper", "p_value", "p_adjusted"]].isna().all()
     written = result.summary()
-    assert f"| down | {down:.3f} (–) | {down - up:+.3f} [–] |" in written
+    assert re.search(
+        rf"\| down \| {down:.3f} \(–\) \[0\.\d+, 0\.\d+\] \| \{down - up:+.3f} \[–\] ", written
+    )
     assert "nan" not in written
 
 
@@ -175,7 +209,7 @@ def test_errors(comparison: Comparison) -> None:
     with pytest.raises(ValueError, match=r"one of 'c', 'ibs', 'seconds'. Got 'auc'"):
         comparison.differences("age", "auc")
     with pytest.raises(KeyError) as caught:
-        compare({"up": Sign()}, FRAME[["age"]], Y, FOLDS)
+        compare({"up": Sign()}, FRAME[["age"]], Y, FOLDS, error_score="raise")
     assert caught.value.__notes__ == ["Model 'up' in repeat 0, fold 0."]
 
 

@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines.statistics import multivariate_logrank_test
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 
 from mmfusion import surv
 from mmfusion.evaluation import (
     Comparison,
+    plot_calibration,
     plot_differences,
     plot_risk_groups,
     plot_survival_curves,
 )
 from mmfusion.evaluation.plots import risk_groups
+from mmfusion.metrics import survival_calibration
 from mmfusion.survival import kaplan_meier
 from tests.helpers import make_cohort
 
@@ -56,8 +58,8 @@ def test_risk_groups_are_kaplan_meier_curves(ax, groups: int) -> None:
 def test_log_rank_p_and_numbers_at_risk(ax) -> None:
     frame, y = make_cohort(90, random_state=3)
     risk = 0.1 * frame["gene_0"].to_numpy() + np.random.default_rng(0).normal(size=90)
-    plot_risk_groups(y, risk, ax)
     label = risk_groups(risk, 90, 3)
+    plot_risk_groups(y, ax=ax, groups=np.array(["high", "low", "medium"])[[1, 2, 0]][label])
     p = multivariate_logrank_test(y["time"], label, y["event"]).p_value
     assert ax.get_legend().get_title().get_text() == f"log-rank p = {p:.3f}"
     texts = [text.get_text() for text in ax.texts]
@@ -67,9 +69,19 @@ def test_log_rank_p_and_numbers_at_risk(ax) -> None:
     assert texts[start + 2] == str(((label == 0) & (y["time"] >= tick)).sum())
 
 
+def test_groups_of_a_risk_have_no_log_rank_test(ax) -> None:
+    """Of out-of-fold risks it would not hold its level."""
+    frame, y = make_cohort(90)
+    plot_risk_groups(y, frame["gene_0"], ax)
+    assert ax.get_legend().get_title().get_text() == ""
+
+
 def test_delayed_entry_has_no_log_rank_test(ax) -> None:
     frame, y = make_cohort(90)
     late = surv(y["time"], y["event"], 0.5 * y["time"])
+    plot_risk_groups(late, ax=ax, groups=risk_groups(frame["gene_0"], 90, 3))
+    assert ax.get_legend().get_title().get_text() == ""
+    ax.clear()
     plot_risk_groups(late, frame["gene_0"], ax)
     assert ax.get_legend().get_title().get_text() == ""
     label = risk_groups(frame["gene_0"], 90, 3)
@@ -230,3 +242,29 @@ def test_the_current_axes_are_the_default(ax) -> None:
     plt.sca(ax)
     curves = pd.DataFrame([[0.9, 0.5]], columns=[1.0, 2.0])
     assert plot_survival_curves(curves) is ax
+
+
+def test_calibration_curves_are_drawn_with_bands_and_counts(ax) -> None:
+    frame, y = make_cohort(150)
+    at = float(np.median(y["time"]))
+    found = {
+        name: survival_calibration(y, np.exp(-0.5 * np.exp(scale * frame["gene_0"])), at)
+        for name, scale in {"one": 0.5, "two": 1.0}.items()
+    }
+    plot_calibration(found, ax)
+    curves = ax.lines[1:]
+    for line, one in zip(curves, found.values(), strict=True):
+        x, observed = steps(line)
+        np.testing.assert_array_equal(x, one.curve["predicted"])
+        np.testing.assert_array_equal(observed, one.curve["observed"])
+    slope = found["two"].table.loc["slope"]
+    shown = ax.get_legend().get_texts()[1].get_text()
+    assert shown == "two: slope {:.2f} [{:.2f}, {:.2f}]".format(*slope.drop("se"))
+    bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    assert len(bands) == 2
+    bars = [c for c in ax.collections if isinstance(c, LineCollection)]
+    heights = np.array([segment[1, 1] for segment in bars[0].get_segments()])
+    counts = np.histogram(found["one"].risk, np.linspace(0, 1, 51))[0]
+    np.testing.assert_allclose(heights, 0.12 * counts / counts.max())
+    with pytest.raises(ValueError, match=r"one time\. Got none"):
+        plot_calibration({}, ax)

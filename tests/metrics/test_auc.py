@@ -27,8 +27,9 @@ def tied(seed):
     return *outcomes, rng.integers(0, 6, n).astype(float), rng.integers(0, 6, (n, 5)).astype(float)
 
 
-def looped(train, test, risk, t):
-    g = censoring_distribution(train["time"], train["event"])
+def looped(train, test, risk, t, convention):
+    curve = censoring_distribution(train["time"], train["event"])
+    g = curve if convention == "sksurv" else curve.left
     won = total = 0.0
     for i in np.flatnonzero(test["event"] & (test["time"] <= t)):
         for j in np.flatnonzero(test["time"] > t):
@@ -43,13 +44,17 @@ def looped(train, test, risk, t):
 def test_as_scikit_survival_and_definition(seed):
     train, test, risk, changing = tied(seed)
     for r in (risk, changing):
-        auc, mean = cumulative_dynamic_auc(train, test, r, GRID)
+        auc, mean = cumulative_dynamic_auc(train, test, r, GRID, "sksurv")
+        own = cumulative_dynamic_auc(train, test, r, GRID).auc
         theirs, their_mean = sksurv.metrics.cumulative_dynamic_auc(train, test, r, GRID)
         np.testing.assert_allclose(auc, theirs, atol=1e-10)
         assert mean == pytest.approx(their_mean, abs=1e-10)
         columns = r.T if r.ndim == 2 else [r] * len(GRID)
-        expected = [looped(train, test, c, t) for c, t in zip(columns, GRID, strict=True)]
-        np.testing.assert_allclose(auc, expected, atol=1e-10)
+        for found, convention in ((auc, "sksurv"), (own, "mmfusion")):
+            expected = [
+                looped(train, test, c, t, convention) for c, t in zip(columns, GRID, strict=True)
+            ]
+            np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
 def test_properties():
@@ -83,4 +88,6 @@ def test_errors():
         cumulative_dynamic_auc(y, surv([1, 2], [1, 1], [0, 1]), [1, 2], [1])
     late = surv([1, 3, 5], [1, 1, 0])
     with pytest.raises(ValueError, match=r"zero at time 3, .* usable time is 2: choose times"):
-        cumulative_dynamic_auc(y, late, [1, 2, 3], [1, 4])
+        cumulative_dynamic_auc(y, late, [1, 2, 3], [1, 4], "sksurv")
+    with pytest.raises(ValueError, match="'mmfusion', 'sksurv'"):
+        cumulative_dynamic_auc(y, y, [1, 2, 3], [2], "pycox")

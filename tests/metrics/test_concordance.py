@@ -132,7 +132,8 @@ def test_uno_as_scikit_survival(seed):
     train, test = surv(train_time, train_event), surv(time, event)
     for tau in (None, 5.0, 6.5):
         theirs = concordance_index_ipcw(train, test, risk, tau=tau)[0]
-        assert concordance_index_uno(train, test, risk, tau) == pytest.approx(theirs, abs=1e-10)
+        own = concordance_index_uno(train, test, risk, tau, "sksurv")
+        assert own == pytest.approx(theirs, abs=1e-10)
 
 
 @quick
@@ -154,8 +155,10 @@ def test_uno_needs_no_follow_up_as_long_in_training():
 def test_uno_names_the_usable_time():
     train, test = surv([1, 2, 3], [1, 1, 0]), surv([1, 3, 4], [1, 1, 0])
     with pytest.raises(ValueError, match=r"zero at time 3, .*largest usable time is 2: choose tau"):
-        concordance_index_uno(train, test, [3, 2, 1])
-    assert concordance_index_uno(train, test, [3, 2, 1], tau=3) == 1.0
+        concordance_index_uno(train, test, [3, 2, 1], convention="sksurv")
+    assert concordance_index_uno(train, test, [3, 2, 1], tau=3, convention="sksurv") == 1.0
+    # Just before time 3 there is someone left.
+    assert concordance_index_uno(train, test, [3, 2, 1]) == 1.0
 
 
 def step_survival(rng, n, grid):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.interpolate import BSpline
 from scipy.optimize import minimize
 
-from mmfusion.structured import Design, TermColumns, fit_structured
+from mmfusion.heads import GaussianHead
+from mmfusion.structured import Design, Likelihood, TermColumns, fit_structured
 from mmfusion.structured.penalty import Penalties
-from mmfusion.structured.smoothing import Problem, _direction
+from mmfusion.structured.smoothing import Problem, _descend, _direction, fit_reml
 from tests.structured.cases import FAMILIES, differences, wiggly
 from tests.structured.cases import likelihood as draw
 
@@ -189,3 +191,28 @@ def test_the_determinant_and_its_derivatives() -> None:
     whole = [np.trace(m @ penalties.matrix(e)) for e in np.eye(3)]
     assert_allclose(penalties.traces(m), whole)
     assert_allclose(penalties.applied(m[0]).T @ sp, penalties.matrix(sp) @ m[0])
+
+
+def test_a_term_that_ends_on_its_straight_line_starts_once_more() -> None:
+    """A line does not see a wave: beyond some smoothness the criterion falls towards the line."""
+    x = np.linspace(0, 1, 80)
+    rng = np.random.default_rng(0)
+    head = GaussianHead()
+    y = 0.7 * np.sin(10 * np.pi * x) + 0.3 * rng.normal(size=len(x))
+    basis = np.column_stack([np.ones_like(x), BSpline.design_matrix(
+        x, np.r_[[0.0] * 3, np.linspace(0, 1, 22), [1.0] * 3], 3
+    ).toarray()[:, 1:]])  # fmt: skip
+    own = slice(1, basis.shape[1])
+    penalties = Penalties(basis.shape[1], [("s(x)", own, [differences(basis.shape[1] - 1, 2)])])
+    problem = Problem(
+        Likelihood(head, head.fit_outcome(y)), Design.dense_of(basis), penalties,
+        np.zeros((len(x), 1)), 50, 1e-9,
+    )  # fmt: skip
+    start, free, coef = np.array([1e8]), np.array([True]), np.zeros(basis.shape[1])
+    line = _descend(problem, start, free, coef, None, 200, 1e-5)
+    found = fit_reml(problem, start, free, coef)
+    assert line.sp[0] > 1e7
+    assert found.sp[0] < 1e3
+    assert problem.criterion(found.fit, found.sp) < problem.criterion(line.fit, line.sp) - 1
+    from_below = fit_reml(problem, np.array([1e-3]), free, coef)
+    assert_allclose(found.sp, from_below.sp, rtol=1e-3)

@@ -15,6 +15,7 @@ from mmfusion.survival import (
     censoring_distribution,
     kaplan_meier,
     log_rank_test,
+    median_follow_up,
     nelson_aalen,
 )
 
@@ -241,6 +242,15 @@ def test_log_rank_as_lifelines(seed, n_groups):
     assert mine.statistic == pytest.approx(theirs.test_statistic, abs=1e-8)
     assert mine.p_value == pytest.approx(theirs.p_value, abs=1e-8)
     assert mine.degrees_of_freedom == len(np.unique(group)) - 1
+
+
+def test_median_follow_up_is_that_of_the_censorings():
+    """Nobody censored early, though all others die early."""
+    time = [1, 1, 2, 2, 3, 3, 8, 9, 10]
+    assert median_follow_up(time, [1] * 6 + [0] * 3) == 9.0
+    assert median_follow_up(time, [2] * 6 + [0] * 3) == 9.0
+    assert median_follow_up([4, 5], [0, 0], weight=[1, 3]) == 5.0
+    assert np.isnan(median_follow_up([1, 2, 3], [0, 1, 1]))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmfusion.heads.base import Head, Monitor, Target
 from mmfusion.heads.cox.baseline import Baseline, as_times, as_vector
-from mmfusion.heads.cox.information import cox_information
+from mmfusion.heads.cox.information import cox_information, cox_informations
 from mmfusion.heads.cox.loss import (
     TiesMethod,
     cox_gradient,
@@ -28,7 +28,7 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.inputs.times import check_clock
 from mmfusion.metrics import concordance_index
-from mmfusion.survival import Survival, check_survival, episode_share
+from mmfusion.survival import Survival, check_survival, episode_share, median_follow_up
 from mmfusion.survival.outcome import snap
 
 __all__ = ["CoxHead", "CoxTarget"]
@@ -228,6 +228,12 @@ class CoxHead(Head[CoxTarget]):
         """Return the information of the mean loss about the coefficients of `design`, (p, p)."""
         return cox_information(eta, target.plan, design, self.ties)
 
+    def informations(
+        self, eta: Tensor, target: CoxTarget, design: Tensor, code: Tensor, n_groups: int
+    ) -> Tensor:
+        """Return the predictable variation of each group's score, of the mean loss, (G, p, p)."""
+        return cox_informations(eta, target.plan, design, code, n_groups, self.ties)
+
     def total(self, target: CoxTarget) -> float:
         """Return the sum of the weights of events."""
         return target.plan.total
@@ -245,6 +251,10 @@ class CoxHead(Head[CoxTarget]):
 
     def n_events(self, target: CoxTarget) -> int:
         return int((target.event & (target.weight > 0)).sum())
+
+    def median_follow_up(self, target: CoxTarget) -> float:
+        fields = (target.time, target.event, target.entry, target.weight)
+        return median_follow_up(*(field.cpu().numpy() for field in fields))
 
     def episodes(self, target: CoxTarget) -> float:
         return episode_share(target.time.cpu().numpy(), target.entry.cpu().numpy())
@@ -324,6 +334,7 @@ class CoxHead(Head[CoxTarget]):
         """
         eta = torch.from_numpy(as_vector(eta.detach().cpu().double()))
         target = target.to(torch.device("cpu"))
+        self.follow_up_ = self._last_times(target)
         plan = target.plan
         center = float(eta.mean())
         # `last` finds each block's time and stratum; its first entry is the dummy.
@@ -336,6 +347,32 @@ class CoxHead(Head[CoxTarget]):
             1 if self.strata_ is None else len(self.strata_),
             center,
         )
+
+    def _last_times(self, target: CoxTarget) -> np.ndarray:
+        """Return the last time at which a row of each stratum was observed, shape (n_strata,)."""
+        seen = (target.weight > 0).numpy()
+        last = np.zeros(1 if self.strata_ is None else len(self.strata_))
+        np.maximum.at(last, target.stratum.numpy()[seen], target.time.numpy()[seen])
+        return last
+
+    def follow_up(self, n: int, strata: Any = None) -> np.ndarray:
+        """Return the last time at which a training row of the stratum of each row was observed.
+
+        Parameters
+        ----------
+        n : int
+        strata : array-like, shape (n,), optional
+            Needed where the model was fitted with strata.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+        """
+        return self.follow_up_[self.stratum_codes(n, strata)]
+
+    def stratum_codes(self, n: int, strata: Any = None) -> np.ndarray:
+        """Return the number of the stratum of each of n rows; zeros without strata."""
+        return self._codes(strata, n)
 
     @property
     def event_times_(self) -> np.ndarray:
@@ -422,10 +459,10 @@ class CoxHead(Head[CoxTarget]):
         state = {f"baseline_{name}": value for name, value in self.baseline_.state().items()}
         if self.strata_ is not None:
             state["strata"] = self.strata_
-        return state
+        return state | {"follow_up": self.follow_up_}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        self.strata_ = state.get("strata")
+        self.strata_, self.follow_up_ = state.get("strata"), state["follow_up"]
         prefix = "baseline_"
         self.baseline_ = Baseline.from_state(
             {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -12,7 +12,7 @@ from mmfusion.heads.cox.loss import Reduction, check_arguments, narrow, prefix_s
 from mmfusion.heads.cox.plan import CoxPlan, Ties, TiesMethod
 from mmfusion.heads.cox.risk_sets import split_cumsum
 
-__all__ = ["cox_information"]
+__all__ = ["cox_information", "cox_informations"]
 
 #: Numbers in a piece of the design: a few such pieces fit in a core's cache.
 PIECE = 1 << 17
@@ -62,6 +62,49 @@ def cox_information(
         information = rows.T @ (denominators.expected() * rows)
         information -= means.T @ (denominators.omega[:, None] * means)
     return reduced((information + information.T) / 2, plan, reduction)
+
+
+def cox_informations(
+    eta: Tensor,
+    plan: CoxPlan,
+    design: Tensor,
+    code: Tensor,
+    n_groups: int,
+    ties: TiesMethod = "efron",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return the predictable variation of each group's score: shares of `cox_information`.
+
+    ``sum_i sum_t r_i (x_i - xbar(t))(x_i - xbar(t))' dH(t)`` over the rows of a group and their
+    times at risk; over all groups it is the information.
+
+    Parameters
+    ----------
+    code : Tensor of int, shape (n,)
+        The group of each row, from 0.
+    n_groups : int
+
+    Returns
+    -------
+    Tensor of float64, shape (n_groups, p, p)
+    """
+    check_arguments(eta, plan, ties, reduction)
+    eta, design = eta.detach(), design.detach().double()
+    p = design.shape[1]
+    if plan.total == 0 or p == 0:
+        return design.new_zeros(n_groups, p, p)
+    denominators = Denominators(eta, plan, ties)
+    rows, code = plan.sort(design - design.mean(0)), plan.sort(code)
+    means = denominators.means(rows)
+    expected, met = denominators.expected(), denominators.meet(means, denominators.x)
+    found = []
+    for group in range(n_groups):
+        mine = (code == group).double()[:, None]
+        x, at_risk = rows * mine, denominators.means(mine)  # the group's share of each risk set
+        crossed = x.T @ met
+        squares = means.T @ (denominators.omega[:, None] * at_risk * means)
+        found.append(x.T @ (expected * x) - crossed - crossed.T + squares)
+    return reduced(torch.stack(found), plan, reduction)
 
 
 def _nested(x: Tensor, plan: CoxPlan, ties: Ties | None, design: Tensor) -> Tensor:

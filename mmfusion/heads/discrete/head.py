@@ -31,7 +31,7 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
-from mmfusion.survival import Survival, check_survival, episode_share
+from mmfusion.survival import Survival, check_survival, episode_share, median_follow_up
 from mmfusion.survival.outcome import snap
 
 __all__ = ["DiscreteTimeHead"]
@@ -113,6 +113,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         self.interacts = self.likelihood.interacts
         self.has_information = not self.interacts
         self.ratio = self.likelihood.ratio
+        self.scale_note = self.likelihood.scale_note
 
     @property
     def grid(self) -> Grid:
@@ -276,6 +277,10 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         """Return how many rows have an event, those beyond the grid among them."""
         return int(((target.event > 0) & (target.weight > 0)).sum())
 
+    def median_follow_up(self, target: DiscreteTimeTarget) -> float:
+        fields = (target.time, target.event, target.entry, target.weight)
+        return median_follow_up(*(field.cpu().numpy() for field in fields))
+
     def episodes(self, target: DiscreteTimeTarget) -> float:
         return episode_share(target.time.cpu().numpy(), target.entry.cpu().numpy())
 
@@ -365,6 +370,10 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         """Return the mean event-free time up to `horizon`, shape (n,)."""
         check_clock("horizon", horizon)
         return restricted_mean(self._law(eta).knots, self.cuts_, horizon, self.interpolation)
+
+    def follow_up(self, n: int) -> np.ndarray:
+        """Return where the curves of each of n rows end: at the last cut."""
+        return np.full(n, self.cuts_[-1])
 
     def state(self) -> dict[str, np.ndarray]:
         return {"cuts": self.cuts_, "causes": self.causes_}

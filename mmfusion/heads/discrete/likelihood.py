@@ -36,9 +36,10 @@ class DiscreteLikelihood(ABC):
     shares_effects: bool = False
     #: Whether it knows several causes of events.
     competing: bool = False
-    #: As `mmfusion.heads.Head.interacts` and `ratio`.
+    #: As `mmfusion.heads.Head.interacts`, `ratio` and `scale_note`.
     interacts: bool = False
     ratio: str | None = None
+    scale_note: str | None = None
 
     def __init__(self, **settings: float) -> None:
         pass

@@ -26,6 +26,10 @@ class PCHazard(DiscreteLikelihood):
 
     kind = "hazard"
     shares_effects = True
+    scale_note = (
+        "Coefficients are on the softplus scale: an interval's cumulative hazard is log(1 + "
+        "exp(predictor)), so that exp(coef) is a hazard ratio only where hazards are small."
+    )
     interpolation = "constant_hazard"
 
     def place(self, outcome: Survival, cuts: np.ndarray) -> Places:
