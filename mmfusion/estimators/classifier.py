@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.base import ClassifierMixin
 
 from mmfusion.heads import CategoricalHead
+from mmfusion.inputs.labels import check_order
 
 from ._docs import documented
 from .base import FusionEstimator
@@ -154,5 +155,6 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         """
         from sklearn.metrics import accuracy_score  # slow to import
 
+        check_order(X=X, y=y, sample_weight=sample_weight)
         predicted = self.predict(X, modalities=modalities)
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))

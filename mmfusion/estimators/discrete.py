@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.discrete import LOSSES, DiscreteLoss, Interpolation, Scheme
 from mmfusion.heads.discrete.registry import LIKELIHOODS
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.survival import Survival, check_survival
 
@@ -227,6 +228,7 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         -------
         float
         """
+        check_order(X=X, y=y)
         outcome = check_survival(y, allow_competing=LIKELIHOODS[self.loss].competing)
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
         return super().score(X, any_event, sample_weight, modalities=modalities)

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.base import RegressorMixin
 
 from mmfusion.heads import GaussianHead
+from mmfusion.inputs.labels import check_order
 
 from ._docs import documented
 from .base import FusionEstimator
@@ -97,6 +98,7 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         """
         from sklearn.metrics import r2_score  # slow to import
 
+        check_order(X=X, y=y, sample_weight=sample_weight)
         predicted = self.predict(X, modalities=modalities)
         return float(r2_score(y, predicted, sample_weight=sample_weight))
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.survival import Survival, check_survival
@@ -28,6 +29,7 @@ def check_outcome(y: Any, task: str, X: Any) -> Outcome:
         `check_survival` refuses.
     """
     check_choice("task", task, TASKS)
+    check_order(X=X, y=y)
     if task == "survival":
         return check_survival(y, index=getattr(X, "index", None), n_rows=len(X))
     values = np.asarray(y)

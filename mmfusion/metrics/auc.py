@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.metrics._inputs import check_risk, check_times
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
 from mmfusion.survival import check_survival, kaplan_meier
@@ -60,6 +61,7 @@ def cumulative_dynamic_auc(y_train: Any, y_test: Any, risk: Any, times: Any) -> 
     >>> cumulative_dynamic_auc(y, y, [0.9, 0.3, 0.1, 0.5], times=[1, 3]).auc
     array([1. , 0.4])
     """
+    check_order(y_test=y_test, risk=risk)
     y = check_survival(y_test, name="y_test")
     refuse_delayed(y, "The cumulative/dynamic AUC")
     grid = snap(check_times(times), np.unique(y.time))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import integrate
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.metrics._inputs import check_survival_table
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
 from mmfusion.survival import check_survival
@@ -72,6 +73,7 @@ def brier_score(
         raise ValueError(
             f"The convention parameter must be 'mmfusion', 'sksurv' or 'pycox'. Got {convention!r}."
         )
+    check_order(y_test=y_test, survival=survival)
     y = check_survival(y_test, name="y_test", require_events=False)
     refuse_delayed(y, "The Brier score")
     grid, table = check_survival_table(survival, times, len(y))

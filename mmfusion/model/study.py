@@ -13,6 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.messages import name_rows
 from mmfusion.model.plan import Plan
 from mmfusion.model.roles import role_column
@@ -227,6 +228,7 @@ def encode(encoder: Any, plan: Plan, table: pd.DataFrame, y: Any, sample_weight:
     ValueError
         If there are more or fewer outcomes than rows; and as the encoder.
     """
+    check_order(X=table, y=y, sample_weight=sample_weight)
     columns: Mapping[str, Any] = {
         name: role_column(table, name, column) for name, column in plan.context.items()
     }
