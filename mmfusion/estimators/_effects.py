@@ -10,7 +10,6 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.parameters import check_choice
-from mmfusion.inputs.table import check_frame
 from mmfusion.model import Inference, Model
 from mmfusion.model.likelihood_ratio import likelihood_ratio
 from mmfusion.model.summary import Summary, summarize
@@ -37,6 +36,9 @@ class Effects:
     def effects_(self) -> pd.DataFrame:
         """Effects of the structured terms; ``effects_.attrs["estimand"]`` says which they are.
 
+        ``effects_.attrs["reference"]`` is the level that the others of a factor are compared with:
+        ``{"C(stage)": "I"}``. It is the first, or that of ``C(stage, ref="II")``.
+
         Those of the classical model of the formula alone, not adjusted for the modalities; given
         what the networks explain with ``inference="cross_fit"``, for the treatment of
         ``"double_ml"``, and with ``orthogonalization=None``. Predictions move by other numbers
@@ -49,6 +51,7 @@ class Effects:
         reported = self._reported()
         table = reported.effects.copy()
         table.attrs["estimand"] = reported.estimand
+        table.attrs["reference"] = reported.layout.references
         return table
 
     @property
@@ -147,14 +150,17 @@ class Effects:
                 f"Got {len(reference)} rows."
             )
         parameters = reported.layout.parameters
-        rows, base = (reported.layout.profiles(table).dense() for table in (X, reference))
+        of_rows, of_base = (reported.layout.profiles(table) for table in (X, reference))
+        rows, base = of_rows.dense(), of_base.dense()
+        none = np.zeros(len(reported.fit.coef))
+        known = (of_rows.predict(none) - of_base.predict(none)).ravel()
         if len(reference) == 1:
             base = np.tile(base, (len(X), 1))
         index = X.index
         if len(parameters) > 1:
             index = pd.MultiIndex.from_product([X.index, parameters], names=[None, "parameter"])
         table = contrast_table(
-            reported.fit, rows - base, level=level, covariance=reported.covariance
+            reported.fit, rows - base, level=level, covariance=reported.covariance, known=known
         ).set_axis(index)
         if reported.fit.ratio is not None:
             table.insert(1, "exp(estimate)", np.exp(table["estimate"]))
@@ -199,7 +205,7 @@ class Effects:
                 "The likelihood ratio needs the training rows, which a fitted model does not keep: "
                 "effects_test(terms, 'likelihood_ratio', X, y)."
             )
-        table = check_frame(self, X, reset=False)
+        table = self._frame(X)  # type: ignore[attr-defined]
         return likelihood_ratio(self, self.model_, reported, names, table, y, sample_weight)
 
     def summary(self) -> Summary:

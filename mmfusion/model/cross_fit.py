@@ -112,12 +112,12 @@ def beside_unseen(
 def with_given(design: Design, values: np.ndarray) -> Design:
     """Return a design with a further column: a given predictor (n, K), of one coefficient."""
     given = Given(values[:, :, None], np.array([[design.n_columns]]))
-    return Design(design.n_rows, design.n_predictors, design.n_columns + 1, (*design.blocks, given))
+    return replace(design, n_columns=design.n_columns + 1, blocks=(*design.blocks, given))
 
 
 def _adds(design: Design, deep: np.ndarray) -> bool:
     """Return whether a deep predictor says more than a constant and the design together."""
-    known = with_given(design, np.ones_like(deep))
+    known = with_given(design.linear, np.ones_like(deep))
     gram = known.cross(np.ones_like(deep))
     coef = np.linalg.lstsq(np.asarray(gram), known.pull(deep), rcond=None)[0]
     rest = deep - known.predict(np.asarray(coef, dtype=np.float64))

@@ -213,10 +213,10 @@ class Structured:
             if self.orthogonalization == "post_hoc":
                 eta = design.predict(classical.coef)
                 self.projection = project(Likelihood(head, target), eta, design, deep)
-            beside = deep - design.predict(self.projection)
+            beside = deep - design.linear.predict(self.projection)
             self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=self.of_part)
         self.reported = self.final if self.orthogonalization is None else classical
-        rest = deep - design.predict(self.projection)
+        rest = deep - design.linear.predict(self.projection)
         parts = (design.predict(self.final.coef), rest)
         variance = np.array([_variance(part, head) for part in parts])
         self.variances = variance / max(variance.sum(), np.finfo(float).tiny)

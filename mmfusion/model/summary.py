@@ -123,6 +123,12 @@ def summarize(reported: Inference, name: str) -> Summary:
     notes = [_interval_note(reported)]
     if fit.ratio is not None:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
+    references = reported.layout.references
+    if references:
+        levels = "; ".join(f"{label}: {level}" for label, level in references.items())
+        notes.append(f"Reference levels: {levels}.")
+    if reported.layout.offsets:
+        notes.append(f"With the coefficient 1: {', '.join(reported.layout.offsets)}.")
     if deep_share > 0:
         notes.append(f"Effects are {reported.estimand}.")
     if np.isfinite(fit.df_residual):

@@ -49,12 +49,12 @@ CALLS: dict[str, Callable[[], Any]] = {
     "fit, numbers": lambda: FusionRegressor({}, structured="x").fit(X, MIXED["time"]),
     "score": lambda: FITTED.score(X, MIXED),
     "score, weights": lambda: FITTED.score(X, Y, sample_weight=WEIGHT[::-1]),
-    "score, numbers": lambda: FusionRegressor({}, structured="x")
-    .fit(X, Y["time"])
-    .score(X, MIXED["time"]),
-    "score, classes": lambda: FusionClassifier({}, structured="x")
-    .fit(X, Y["event"])
-    .score(X, MIXED["event"]),
+    "score, numbers": lambda: (
+        FusionRegressor({}, structured="x").fit(X, Y["time"]).score(X, MIXED["time"])
+    ),
+    "score, classes": lambda: (
+        FusionClassifier({}, structured="x").fit(X, Y["event"]).score(X, MIXED["event"])
+    ),
     "likelihood ratio": lambda: FITTED.effects_test("x", "likelihood_ratio", X, MIXED),
     "surv": lambda: surv(Y["time"], MIXED["event"]),
     "surv, entry": lambda: surv(Y["time"] + 1, Y["event"], MIXED["event"] * 0.5),
