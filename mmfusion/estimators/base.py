@@ -62,7 +62,8 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         y : array-like, shape (n,)
             The outcome.
         sample_weight : array-like, shape (n,), optional
-            Case weights in the likelihood.
+            Case weights in the likelihood: whole numbers count rows. With others, such as inverse
+            probabilities, standard errors are the sandwich's, as in R's ``coxph``.
         eval_set : tuple (X, y), optional
             Validation rows for early stopping, in place of a part of `X`.
 

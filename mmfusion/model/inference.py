@@ -51,6 +51,8 @@ class Inference:
         Shares of the predictor's variance: the structured and the deep part's.
     interrupted : bool
         Whether Ctrl-C ended it.
+    weighted : bool
+        Whether the rows have weights that are no counts, so that the covariance is a sandwich.
     """
 
     layout: Layout
@@ -63,6 +65,12 @@ class Inference:
     n_events: int | None
     variances: np.ndarray
     interrupted: bool = False
+    weighted: bool = False
+
+    @property
+    def is_likelihoods(self) -> bool:
+        """Whether the table is that of one likelihood, and the covariance its own."""
+        return self.how == "model" and self.cluster is None and not self.weighted
 
     @property
     def estimand(self) -> str:
@@ -85,7 +93,7 @@ class Inference:
         ]
         return {
             **{n: getattr(self, n) for n in ("how", "orthogonalization", "cluster")},
-            **{n: getattr(self, n) for n in ("n_events", "variances")},
+            **{n: getattr(self, n) for n in ("n_events", "variances", "weighted")},
             "covariance": self.covariance.state(),
             "fit": self.fit.state(),
             "effects": {
@@ -189,7 +197,7 @@ class FinalFit(Question):
         """
         plan, study = self.ready.plan, self.ready.study
         covariance = reported.covariance
-        if robust or study.cluster is not None:
+        if robust or study.weighted or study.cluster is not None:
             p = len(reported.coef)
             sandwich = robust_covariance(whole, self._likelihood, design, offset, study.cluster)
             covariance = Symmetric.of(sandwich[:p, :p])
@@ -208,6 +216,7 @@ class FinalFit(Question):
             plan.cluster,
             study.head.n_events(study.all.target),
             part.variances,
+            weighted=study.weighted,
         )
 
     def _replaced(

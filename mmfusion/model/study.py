@@ -202,6 +202,15 @@ class Study:
         return self.all.subjects.owner if self.cluster is None else self.cluster
 
     @property
+    def weighted(self) -> bool:
+        """Whether weights are no counts of rows: the likelihood takes a weight for as many rows.
+
+        Its information is then no measure of what is known. R's ``coxph`` has the same rule.
+        """
+        weight = self.all.target.weight.numpy()
+        return bool((weight != np.floor(weight)).any())
+
+    @property
     def unit(self) -> str:
         """What is dealt into folds: "rows", "subjects" or "clusters"."""
         if self.cluster is not None:

@@ -165,10 +165,12 @@ def _shown(formulas: Any) -> str:
 def _interval_note(reported: Inference) -> str:
     deep = reported.variances[1] > 0
     key = "model" if reported.how == "cross_fit" and not deep else reported.how
-    if reported.cluster is not None and key == "model":
+    if not reported.is_likelihoods and key == "model":
         key = "robust"
     note = f"Standard errors and 95% intervals: {_INTERVALS[key]}"
-    if reported.cluster is not None and key != "robust":
+    if reported.weighted:
+        note += " (the weights are no counts of rows)"
+    if (reported.cluster is not None or reported.weighted) and key != "robust":
         note += ", by the sandwich covariance"
     beside = deep and reported.orthogonalization is None
     if beside and reported.how in ("model", "robust"):
