@@ -20,6 +20,7 @@ from mmfusion.inputs.table import check_frame, check_read
 from mmfusion.modalities import Modality
 from mmfusion.model import Inference, Model, Network, Plan, Question, Study, prepare
 from mmfusion.model.fit import fit
+from mmfusion.model.leaks import warn_of_outcome
 from mmfusion.model.restore import model_of, state_of
 from mmfusion.model.subjects import Subjects
 from mmfusion.training import TrainingSettings
@@ -84,6 +85,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         with single_precision():
             study = Study.read(plan, table, y, sample_weight, judging)
             ready = prepare(plan, study)
+            warn_of_outcome(y, table, ready.columns)
             question = Question.of(ready)
             model, offset = fit(ready)
             self._keep(model, question.answer(model, offset))

@@ -156,6 +156,12 @@ class Ready:
         """The fitted modalities."""
         return {n: m for one in self.networks.values() for n, m in one.network.modalities.items()}
 
+    @property
+    def columns(self) -> list[Any]:
+        """The columns of the table that modalities and formulas read."""
+        read = [column for modality in self.modalities.values() for column in modality.columns_]
+        return [*read, *self.structured.columns]
+
     def fit_part(self, plan: Plan, part: Part, fusion: Any = None) -> Model:
         """Return the model of the training rows of a part, with the modalities that it teaches."""
         chosen = {n: m for n, m in self.modalities.items() if n in part.modalities}
