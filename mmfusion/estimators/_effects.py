@@ -46,7 +46,12 @@ class Effects:
 
         Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
         is a hazard or odds ratio, se, lower and upper of a 95 % interval (and exp of these), z, p;
-        edf and chi2 of smooth terms.
+        edf and chi2 of smooth terms; sd, the standard deviation, of random effects.
+
+        With ``inference="cross_fit"`` the row "(deep)", of late fusion a row "(deep: rna)" a
+        modality, has the coefficient of what the networks say of rows that they did not see, beside
+        the formula: 1 where they are right as they are, 0 where they add nothing. Its test asks
+        whether they add anything.
         """
         reported = self._reported()
         table = reported.effects.copy()
@@ -68,7 +73,15 @@ class Effects:
 
     @property
     def deep_share_(self) -> float:
-        """Share of the deep part in the predictor's variance over the training rows."""
+        """Share of the deep part in the predictor's variance over the training rows.
+
+        The structured part is what the reported coefficients of ``inference="model"`` make of the
+        formula's columns, ``s = contrast(X, X[:1])["estimate"]``; the deep part what the whole
+        predictor is beside it, of a Cox model ``d = predict(X) - s``. The share is ``var(d) /
+        (var(s) + var(d))``; with several predictors a row, of the sums of their variances. The two
+        are nearly uncorrelated with ``orthogonalization="post_hoc"``; elsewhere they may not be,
+        and then their variances do not add up to the whole predictor's.
+        """
         return float(self._reported().variances[1])
 
     def smooth_effect(

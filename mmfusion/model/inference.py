@@ -196,16 +196,22 @@ class FinalFit(Question):
             A coefficient that was estimated in another way, and where it stands.
         """
         plan, study = self.ready.plan, self.ready.study
-        covariance = reported.covariance
+        given = whole.covariance
         if robust or study.weighted or study.cluster is not None:
-            p = len(reported.coef)
             sandwich = robust_covariance(whole, self._likelihood, design, offset, study.cluster)
-            covariance = Symmetric.of(sandwich[:p, :p])
+            given = Symmetric.of(sandwich)
         if study.cluster is not None:
-            reported = replace(reported, n_clusters=len(np.unique(study.cluster)))
+            n_clusters = len(np.unique(study.cluster))
+            reported = replace(reported, n_clusters=n_clusters)
+            whole = replace(whole, n_clusters=n_clusters)
+        p = len(reported.coef)
+        covariance = given if p == len(whole.coef) else Symmetric.of(given[:p, :p])
         if effect is not None:
             reported, covariance = self._replaced(reported, covariance, offset, *effect)
-        table = effects_table(reported, covariance=covariance)
+            whole, given = reported, covariance
+        table = effects_table(whole, covariance=given)
+        ratios = [name for name in table.columns if name.startswith("exp(")]
+        table.loc[list(whole.names[p:]), ratios] = np.nan  # of networks: no column's ratio
         return Inference(
             part.layout,
             reported,

@@ -109,7 +109,8 @@ class Structured:
     share : ndarray, shape (K,)
         Share of the trained deep predictor that is kept, for each predictor.
     variances : ndarray, shape (2,)
-        Shares of the variance over the rows: the structured and the deep predictor's.
+        Shares of the variance over the rows: of the reported coefficients' predictor, and of what
+        the whole predictor is beside it.
     started_on_all : bool
         Whether the classical model is that of all rows.
     of_part : bool
@@ -216,8 +217,8 @@ class Structured:
             beside = deep - design.linear.predict(self.projection)
             self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=self.of_part)
         self.reported = self.final if self.orthogonalization is None else classical
-        rest = deep - design.linear.predict(self.projection)
-        parts = (design.predict(self.final.coef), rest)
+        of_formula = design.predict(self.reported.coef)
+        parts = (of_formula, design.predict(self.final.coef - self.projection) + deep - of_formula)
         variance = np.array([_variance(part, head) for part in parts])
         self.variances = variance / max(variance.sum(), np.finfo(float).tiny)
         return self.beside_reported(deep)

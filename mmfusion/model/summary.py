@@ -118,7 +118,7 @@ def summarize(reported: Inference, name: str) -> Summary:
     smooth = effects["edf"].notna() if "edf" in effects else np.zeros(len(effects), dtype=bool)
     tables = [
         _formatted(_coefficients(effects[~smooth], df_residual=fit.df_residual)),
-        _formatted(effects[smooth].filter(["edf", "chi2", "p"])),
+        _formatted(effects[smooth].filter(["edf", "sd", "chi2", "p"])),
     ]
     notes = [_interval_note(reported)]
     if fit.ratio is not None:
@@ -129,6 +129,12 @@ def summarize(reported: Inference, name: str) -> Summary:
         notes.append(f"Reference levels: {levels}.")
     if reported.layout.offsets:
         notes.append(f"With the coefficient 1: {', '.join(reported.layout.offsets)}.")
+    deep = [name for name in effects.index.get_level_values(0) if name.startswith("(deep")]
+    if deep:
+        notes.append(
+            f"{', '.join(deep)}: what networks say of rows that they did not see, a coefficient of "
+            "1 where they are right as they are, of 0 where they add nothing."
+        )
     if deep_share > 0:
         notes.append(f"Effects are {reported.estimand}.")
     if np.isfinite(fit.df_residual):
@@ -137,6 +143,8 @@ def summarize(reported: Inference, name: str) -> Summary:
         notes.append("A coef of inf or -inf runs to infinity: it has no finite estimate.")
     if np.any(smooth):
         notes.append("Smooth terms: effective degrees of freedom, and a test that they are zero.")
+    if "sd" in effects:
+        notes.append("sd is the standard deviation of a random effect.")
     return Summary(
         f"{name}: {_shown(reported.layout.formulas)}",
         [counts, facts],
@@ -147,7 +155,7 @@ def summarize(reported: Inference, name: str) -> Summary:
 
 def _coefficients(effects: pd.DataFrame, df_residual: float) -> pd.DataFrame:
     """Return the parametric rows with their columns as a report calls and orders them."""
-    table = effects.drop(columns=["edf", "chi2"], errors="ignore")
+    table = effects.drop(columns=["edf", "chi2", "sd"], errors="ignore")
     if "exp(coef)" in table:  # beside its interval
         ratio = table.pop("exp(coef)")
         table.insert(list(table.columns).index("exp(lower)"), "exp(coef)", ratio)

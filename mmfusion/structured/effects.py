@@ -40,9 +40,10 @@ def effects_table(
         ``p``; where a residual variance was estimated, ``z`` is a t statistic with
         ``fit.df_residual`` degrees of freedom, and interval and p-value are its. With smooth terms
         also ``edf`` and ``chi2``, the statistic of `mmfusion.structured.wald.smooth_test`. A random
-        effect has degrees of freedom and no test: its variance lies on the boundary under the
-        hypothesis. A coefficient that runs to infinity is reported as such, without standard error
-        or p-value, one of which no row says anything (`fit_identified`) as NaN.
+        effect has its standard deviation ``sd`` and degrees of freedom, and no test: its variance
+        lies on the boundary under the hypothesis. A coefficient that runs to infinity is reported
+        as such, without standard error or p-value, one of which no row says anything
+        (`fit_identified`) as NaN.
     """
     if not 0 < level < 1:
         raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
@@ -87,11 +88,16 @@ def effects_table(
                 df,
             )
             row |= {"chi2": test.statistic, "p": test.p}
+        if not term.tested:
+            (sp,) = fit.sp[term.label]
+            row["sd"] = float(np.sqrt(fit.scale / sp)) if sp > 0 else float("inf")
         rows[range(len(fit.coef))[term.columns][0]] = row
 
     columns = ["coef", "se", "lower", "upper", "z", "p"]
     if smooths:
         columns += ["edf", "chi2"]
+    if any(not term.tested for term in smooths):
+        columns.append("sd")
     table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns]).set_index(
         "term"
     )

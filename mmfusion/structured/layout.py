@@ -182,7 +182,7 @@ class Layout:
         Parameters
         ----------
         shown : sequence of str
-            Coefficients of `names` and labels of `terms`.
+            Coefficients of `names` and labels of `terms`; others are of no parameter.
         """
         if len(self.parameters) == 1:
             return pd.Index(shown, name="term")
@@ -192,7 +192,7 @@ class Layout:
             for label in (*term.names, term.label)
         }
         return pd.MultiIndex.from_tuples(
-            [pairs[name] for name in shown], names=["term", "parameter"]
+            [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
         )
 
     def formula(self, parameter: str) -> Formula:
