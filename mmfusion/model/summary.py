@@ -118,7 +118,7 @@ def summarize(reported: Inference, name: str) -> Summary:
     smooth = effects["edf"].notna() if "edf" in effects else np.zeros(len(effects), dtype=bool)
     tables = [
         _formatted(_coefficients(effects[~smooth], df_residual=fit.df_residual)),
-        _formatted(effects[smooth].filter(["edf", "sd", "chi2", "p"])),
+        _formatted(effects[smooth].filter(["edf", "chi2", "p", "sd"])),
     ]
     notes = [_interval_note(reported)]
     if fit.ratio is not None:
