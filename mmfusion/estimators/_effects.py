@@ -41,8 +41,10 @@ class Effects:
 
         Those of the classical model of the formula alone, not adjusted for the modalities; given
         what the networks explain with ``inference="cross_fit"``, for the treatment of
-        ``"double_ml"``, and with ``orthogonalization=None``. Predictions move by other numbers
-        where the networks share something with the columns.
+        ``"double_ml"``, and with ``orthogonalization=None``. The former compare groups of subjects,
+        whatever their modalities show: `contrast` does too. `predict` answers another question: two
+        rows with the same modalities that differ in a column differ by what the networks leave of
+        its effect, which is another number where they share something with the column.
 
         Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
         is a hazard or odds ratio, se, lower and upper of a 95 % interval (and exp of these), z, p;

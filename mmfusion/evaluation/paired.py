@@ -21,7 +21,8 @@ from mmfusion.evaluation.cache import FoldCache
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.fingerprint import fingerprint, roots_in
 from mmfusion.evaluation.folds import check_folds, number_repeats
-from mmfusion.evaluation.outcomes import Outcome, check_outcome, for_fit, take
+from mmfusion.evaluation.outcomes import Outcome, any_event, check_outcome, for_fit, take
+from mmfusion.evaluation.roles import check_groups, check_model, common_column
 from mmfusion.evaluation.scoring import DEFAULTS, METRICS, Metric, TestFold
 from mmfusion.inputs.columns import take_column
 
@@ -37,6 +38,7 @@ def compare(
     task: str = "survival",
     metrics: Mapping[str, Metric] | None = None,
     strata: Hashable = None,
+    groups: Any = None,
     cache: str | os.PathLike[str] | None = None,
     error_score: str | float = "raise",
     n_jobs: int | None = None,
@@ -52,9 +54,11 @@ def compare(
     X : DataFrame or ndarray, n rows
     y : outcome, n rows
         See `mmfusion.survival.check_survival`; for another `task` an array of labels or numbers.
+        Models are given competing causes as they are; they are scored on any event, as their own
+        ``score`` is.
     folds : int, splitter or iterable of (train, test), default=5
         A number of folds (stratified by the event or class, shuffled with seed 0), a splitter of
-        scikit-learn (given these to stratify by), or index arrays.
+        scikit-learn (given these to stratify by, and the groups), or index arrays.
     task : {"survival", "classification", "regression"}, default="survival"
     metrics : mapping of str to callable (TestFold) -> float, optional
         By default of survival ``c``, Harrell's concordance, and ``ibs``, the integrated Brier score
@@ -63,6 +67,9 @@ def compare(
     strata : column name, optional
         ``c`` compares pairs within a level of this column of `X`, for every model. By default the
         `strata` of the models that have any: their risks are comparable within a stratum only.
+    groups : column name or array-like, shape (n,), optional
+        Rows of one label stay together in folds (patients with several rows, clinics); a splitter
+        is given them. By default the `id` or else the `cluster` of the models that have one.
     cache : path, optional
         A folder in which the scores of each model and fold are kept. What is there already, of the
         same parameters, data, rows, metrics and version of the package, is not computed again, so
@@ -109,10 +116,13 @@ def compare(
         raise ValueError(
             f"The error_score parameter must be 'raise' or a number. Got {error_score!r}."
         )
+    for name, model in models.items():
+        check_model(name, model)
     outcome = check_outcome(y, task, X)
-    parts = check_folds(folds, outcome, classes=task == "classification")
+    labels_of_groups = check_groups(groups, models, X)
+    parts = check_folds(folds, outcome, classes=task == "classification", groups=labels_of_groups)
     metrics = DEFAULTS[task] if metrics is None else metrics
-    strata = _common_strata(models, X) if strata is None else strata
+    strata = common_column(models, "strata") if strata is None else strata
     labels = None if strata is None else take_column(X, strata, "strata").to_numpy()
     numbers = number_repeats(parts, len(outcome))
     cohort = _Cohort(X, outcome, labels, metrics)
@@ -130,11 +140,13 @@ def compare(
         if entry is None
     )
     scores, predictions = [], []
+    failures: dict[str, list[str]] = {name: [] for name in models}
     with _progress(disable=not verbose) as progress:
         bar = progress.add_task("", total=len(tasks), now=tasks[0].name)
         for fit, kept in zip(tasks, found, strict=True):
             entry = next(jobs) if kept is None else kept
             if "failure" in entry:
+                failures[fit.name].append(entry["failure"])
                 warnings.warn(
                     f"{fit} failed and scores {error_score}: {entry['failure']}",
                     UserWarning,
@@ -147,7 +159,13 @@ def compare(
                 pd.DataFrame(fit.key | {"row": fit.test, column: entry["predictions"]})
             )
             progress.update(bar, advance=1, now=fit.name)
-    return Comparison(pd.DataFrame(scores), pd.concat(predictions, ignore_index=True))
+    notes = tuple(
+        f"Model {name!r} failed in all folds: {reasons[0]}"
+        for name, reasons in failures.items()
+        if len(reasons) == len(parts)
+    )
+    every = pd.concat(predictions, ignore_index=True)
+    return Comparison(pd.DataFrame(scores), every, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -196,22 +214,6 @@ def _keys(models: Mapping[str, Any], cohort: _Cohort, tasks: list[_Task]) -> lis
     return [fingerprint(data, known[task.name], task.train, task.test) for task in tasks]
 
 
-def _common_strata(models: Mapping[str, Any], X: Any) -> Any:
-    """Return the column whose levels the models have as strata; None where there is none."""
-    named = {}
-    for name, model in models.items():
-        params = model.get_params() if hasattr(model, "get_params") else {}
-        for key, value in params.items():
-            if value is not None and (key == "strata" or key.endswith("__strata")):
-                named[name] = value
-    if len(set(named.values())) > 1:
-        raise ValueError(
-            "Models must have the same strata to be compared, or the strata parameter must name "
-            f"those within which pairs are compared. Got {named}."
-        )
-    return next(iter(named.values()), None)
-
-
 def _evaluate(
     task: _Task,
     model: Any,
@@ -245,7 +247,8 @@ def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
         raise KeyboardInterrupt  # Ctrl-C leaves a half-trained network: no result of this model
     strata = None if cohort.strata is None else cohort.strata[task.test]
     X_test = _rows(cohort.X, task.test)
-    seen = TestFold(fitted, X_test, take(cohort.y, task.test), y_train, strata)
+    y_test = any_event(take(cohort.y, task.test))
+    seen = TestFold(fitted, X_test, y_test, any_event(y_train), strata)
     prediction = seen.prediction
     seconds = time.perf_counter() - started
     scores = {label: float(metric(seen)) for label, metric in cohort.metrics.items()}

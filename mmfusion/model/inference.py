@@ -83,7 +83,11 @@ class Inference:
             return given
         if self.how == "double_ml":
             return f"{given} for the treatment, not adjusted for the modalities for the others"
-        return "those of the classical model, not adjusted for the modalities"
+        return (
+            "those of the classical model, not adjusted for the modalities: of groups, whatever "
+            "their modalities show. Predictions of rows with the same modalities differ by what "
+            "the networks leave of them"
+        )
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays; the formulas are the model's."""

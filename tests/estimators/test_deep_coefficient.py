@@ -60,7 +60,7 @@ def test_the_share_can_be_reproduced_as_its_docstring_says(orthogonalization: An
     ).fit(X, Y)
     s = model.contrast(X, X[:1])["estimate"]
     d = model.predict(X) - s
-    assert 0.01 < model.deep_share_ < 0.95
+    assert 0.001 < model.deep_share_ < 0.95
     assert model.deep_share_ == pytest.approx(d.var() / (s.var() + d.var()))
     assert model.structured_weight_ == pytest.approx(1 - model.deep_share_)
     if orthogonalization == "post_hoc":
@@ -82,3 +82,26 @@ def test_random_intercepts_report_their_standard_deviation(tmp_path: Path) -> No
         assert "standard deviation of a random effect" in str(one.summary())
     plain = FusionRegressor(modalities={}, structured="x").fit(frame, y)
     assert "sd" not in plain.effects_
+
+
+@pytest.mark.parametrize("orthogonalization", ["post_hoc", "online", "two_stage"])
+def test_effects_are_the_classical_models_and_predictions_those_beside_the_networks(
+    orthogonalization: Any,
+) -> None:
+    frame = X.assign(x=X["x"] + X["z0"])  # the networks share something with the column
+    settings: Any = {"structured": "x", **FAST, "epochs": 40}
+    model = FusionCox(
+        {"told": Tabular(["z0", "z1"])}, orthogonalization=orthogonalization, **settings
+    ).fit(frame, Y)
+    classical = FusionCox(modalities={}, structured="x").fit(frame, Y)
+    pd.testing.assert_frame_equal(model.effects_, classical.effects_, rtol=1e-6)
+    assert "not adjusted for the modalities" in model.effects_.attrs["estimand"]
+    assert "with the same modalities differ by what" in str(model.summary())
+    one, other = frame[:1], frame[:1].assign(x=frame["x"][0] + 1)
+    contrast = model.contrast(other, one)["estimate"].item()
+    assert contrast == pytest.approx(classical.effects_["coef"].item(), rel=1e-6)
+    if orthogonalization == "online":  # whose networks read the column too, to take it off
+        return
+    moved = model.predict(other) - model.predict(one)
+    alone = model.predict(other, modalities=[]) - model.predict(one, modalities=[])
+    assert moved == pytest.approx(alone, rel=1e-5)
