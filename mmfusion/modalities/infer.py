@@ -139,7 +139,7 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
         rest = f"{shorten(numbers)} stay in the table" if numbers else "none stays in the table"
         warnings.warn(
             f"The table has more than {_WIDE} numeric columns: {len(wide)} ({shorten(wide, 3)}) "
-            f"are taken for one Genes modality, 'wide'; {rest}. Name them in modalities= to choose.",
+            f"are taken for a Genes modality, 'wide'; {rest}. Name them in modalities= to choose.",
             stacklevel=2,
         )
     modalities: dict[str, Modality] = {}
