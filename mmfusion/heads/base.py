@@ -84,6 +84,8 @@ class Head(ABC, Generic[T]):
 
     #: Whether a row's loss depends on the predictors of other rows (a Cox model's risk sets).
     interacts: bool = False
+    #: Whether a row's Hessian is diag(w p) - w p p' with its weight w and `chances` p of classes.
+    multinomial: bool = False
     #: Whether the outcome has a residual variance, estimated beside the predictors.
     has_dispersion: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
@@ -222,6 +224,10 @@ class Head(ABC, Generic[T]):
         Tensor of float64, shape (p, p)
         """
         return design.T @ (self.derivatives(eta, target)[1] * design)
+
+    def chances(self, eta: Tensor) -> Tensor:
+        """Return the probabilities of the classes, (n, K), of a `multinomial` head."""
+        raise NotImplementedError
 
     def scores(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).

@@ -93,6 +93,12 @@ class Design:
 
     def scores(self, gradient: Array) -> Array:
         """Return each row's own ``X_i' g_i`` of a gradient (n, K), shape (n, p)."""
+        if len(self.blocks) == 1:
+            columns = self.blocks[0].columns.ravel()
+            each = self.blocks[0].each(gradient).reshape(self.n_rows, -1)
+            if np.array_equal(np.sort(columns), np.arange(self.n_columns)):
+                in_order = np.array_equal(columns, np.arange(self.n_columns))
+                return each if in_order else each[:, np.argsort(columns)]
         result = np.zeros((self.n_rows, self.n_columns + 1))
         for block in self.blocks:
             result[:, block.columns] += block.each(gradient)
