@@ -63,7 +63,7 @@ class CoxDiagnostics:
             return pd.Series(of_rows(eta, target.plan, ties).numpy(), index=frame.index, name=kind)
         part = self._structured()
         design = torch.from_numpy(part.design(frame).dense())
-        eta = _beside(part, design, eta)
+        eta = _beside(part, frame, eta)
         names = list(part.final.names)
         if kind in ("score", "dfbeta"):
             values = cox_score_residuals(eta, target.plan, design, ties).numpy()
@@ -110,7 +110,7 @@ class CoxDiagnostics:
         terms = {t.label: t.columns for t in part.layout.terms if t.by_coefficient or t.tested}
         design = torch.from_numpy(part.design(frame).dense())
         return proportional_hazards_test(
-            _beside(part, design, eta),
+            _beside(part, frame, eta),
             target,
             design,
             terms,
@@ -188,8 +188,8 @@ class CoxDiagnostics:
         return frame, torch.from_numpy(eta), target
 
 
-def _beside(part: Structured, design: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
+def _beside(part: Structured, frame: pd.DataFrame, eta: torch.Tensor) -> torch.Tensor:
     """Return the predictor beside which the coefficients are those of largest likelihood."""
     if part.orthogonalization != "two_stage":
         return eta
-    return (design @ torch.from_numpy(part.final.coef))[:, None]
+    return torch.from_numpy(part.design(frame).predict(part.final.coef))

@@ -10,7 +10,6 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.parameters import check_choice
-from mmfusion.inputs.table import check_frame
 from mmfusion.model import Inference, Model
 from mmfusion.model.confounding import Confounding
 from mmfusion.model.likelihood_ratio import likelihood_ratio
@@ -44,15 +43,25 @@ class Effects:
     def effects_(self) -> pd.DataFrame:
         """Effects of the structured terms; ``effects_.attrs["estimand"]`` says which they are.
 
+        ``effects_.attrs["reference"]`` is the level that the others of a factor are compared with:
+        ``{"C(stage)": "I"}``. It is the first, or that of ``C(stage, ref="II")``.
+
         Those of the classical model of the formula alone, not adjusted for the modalities; given
         what the networks explain with ``inference="cross_fit"``, for the treatment of
-        ``"double_ml"``, and with ``orthogonalization=None``. Predictions move by other numbers
-        where the networks share something with the columns.
+        ``"double_ml"``, and with ``orthogonalization=None``. The former compare groups of subjects,
+        whatever their modalities show: `contrast` does too. `predict` answers another question: two
+        rows with the same modalities that differ in a column differ by what the networks leave of
+        its effect, which is another number where they share something with the column.
 
         Indexed by term (with several predictors, by term and parameter): coef, exp(coef) where it
         is a ratio (``attrs["ratio"]``: "hazard ratio", "odds ratio", of more than two classes
         "relative risk ratio"), se, lower and upper of a 95 % interval (and exp of these), z, p;
-        edf and chi2 of smooth terms.
+        edf and chi2 of smooth terms; sd, the standard deviation, of random effects.
+
+        With ``inference="cross_fit"`` the row "(deep)", of late fusion a row "(deep: rna)" a
+        modality, has the coefficient of what the modalities say of rows that the networks did not
+        see, beside the formula: 1 where they are right as they are, 0 where they add nothing. Its
+        test asks whether they add anything.
         """
         reported = self._reported()
         table = reported.effects.copy()
@@ -62,6 +71,7 @@ class Effects:
         table.attrs["ratio"] = reported.fit.ratio
         if reported.scale_note is not None:
             table.attrs["scale"] = reported.scale_note
+        table.attrs["reference"] = reported.layout.references
         return table
 
     @property
@@ -91,7 +101,15 @@ class Effects:
 
     @property
     def deep_share_(self) -> float:
-        """Share of the deep part in the predictor's variance over the training rows."""
+        """Share of the deep part in the predictor's variance over the training rows.
+
+        The structured part is what the reported coefficients of ``inference="model"`` make of the
+        formula's columns, ``s = contrast(X, X[:1])["estimate"]``; the deep part what the whole
+        predictor is beside it, of a Cox model ``d = predict(X) - s``. The share is ``var(d) /
+        (var(s) + var(d))``; with several predictors a row, of the sums of their variances. The two
+        are nearly uncorrelated with ``orthogonalization="post_hoc"``; elsewhere they may not be,
+        and then their variances do not add up to the whole predictor's.
+        """
         return float(self._reported().variances[1])
 
     def smooth_effect(
@@ -182,18 +200,21 @@ class Effects:
                 f"Got {len(reference)} rows."
             )
         parameters = reported.layout.parameters
-        rows, base = (reported.layout.profiles(table).dense() for table in (X, reference))
+        of_rows, of_base = (reported.layout.profiles(table) for table in (X, reference))
+        rows, base = of_rows.dense(), of_base.dense()
+        none = np.zeros(len(reported.fit.coef))
+        known = (of_rows.predict(none) - of_base.predict(none)).ravel()
         if len(reference) == 1:
             base = np.tile(base, (len(X), 1))
         index = X.index
         if len(parameters) > 1:
             index = pd.MultiIndex.from_product([X.index, parameters], names=[None, "parameter"])
         if of == "predictor":
-            moved = (rows - base) @ self._structured_part().moves
+            moved = (rows - base) @ self._structured_part().moves + known
             table = pd.DataFrame({"estimate": moved}, index=index)
         else:
             table = contrast_table(
-                reported.fit, rows - base, level=level, covariance=reported.covariance
+                reported.fit, rows - base, level=level, covariance=reported.covariance, known=known
             ).set_axis(index)
         if reported.fit.ratio is not None:
             table.insert(1, "exp(estimate)", np.exp(table["estimate"]))
@@ -238,7 +259,7 @@ class Effects:
                 "The likelihood ratio needs the training rows, which a fitted model does not keep: "
                 "effects_test(terms, 'likelihood_ratio', X, y)."
             )
-        table = check_frame(self, X, reset=False)
+        table = self._frame(X)  # type: ignore[attr-defined]
         return likelihood_ratio(self, self.model_, reported, names, table, y, sample_weight)
 
     def summary(self) -> Summary:

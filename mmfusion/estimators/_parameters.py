@@ -54,6 +54,20 @@ class NestedModalities(BaseEstimator):
         """
         prefix = "modalities__"
         mine = {key: value for key, value in params.items() if not key.startswith(prefix)}
+        own = self.get_params(deep=False)
+        for key in mine:
+            name, nested, parameter = key.partition("__")
+            value = mine.get(name, own.get(name))
+            if nested and name in own and not hasattr(value, "set_params"):
+                advice = ""
+                if name == "fusion":
+                    advice = (
+                        f" Give fusion=JointFusion({value!r}), which has parameters of its own."
+                    )
+                raise ValueError(
+                    f"Invalid parameter {key!r}: {name} is {value!r}, which has no {parameter!r}."
+                    f"{advice}"
+                )
         super().set_params(**mine)
         for key in sorted(params.keys() - mine.keys(), key=lambda key: key.count("__")):
             name, _, parameter = key[len(prefix) :].partition("__")

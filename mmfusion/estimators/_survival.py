@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number
 from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
@@ -263,6 +264,7 @@ class SurvivalPredictions:
         -------
         float
         """
+        check_order(X=X, y=y, sample_weight=sample_weight)
         frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
         outcome = check_survival(y, index=frame.index, n_rows=len(frame))
         risk = self._head.risk(eta)  # type: ignore[attr-defined]

@@ -16,10 +16,11 @@ from torch import nn
 
 from mmfusion.heads.base import Head
 from mmfusion.inputs.parameters import check_names
-from mmfusion.inputs.table import check_frame, fill_unread
+from mmfusion.inputs.table import check_frame, check_read
 from mmfusion.modalities import Modality
 from mmfusion.model import Inference, Model, Network, Plan, Question, Study, prepare
 from mmfusion.model.fit import fit
+from mmfusion.model.leaks import warn_of_outcome
 from mmfusion.model.restore import model_of, state_of
 from mmfusion.model.subjects import Subjects
 from mmfusion.training import TrainingSettings
@@ -63,7 +64,8 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         y : array-like, shape (n,)
             The outcome.
         sample_weight : array-like, shape (n,), optional
-            Case weights in the likelihood.
+            Case weights in the likelihood: whole numbers count rows. With others, such as inverse
+            probabilities, standard errors are the sandwich's, as in R's ``coxph``.
         eval_set : tuple (X, y), optional
             Validation rows for early stopping, in place of a part of `X`.
 
@@ -84,6 +86,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         with single_precision():
             study = Study.read(plan, table, y, sample_weight, judging)
             ready = prepare(plan, study)
+            warn_of_outcome(y, table, ready.columns)
             question = Question.of(ready)
             model, offset = fit(ready)
             self._keep(model, question.answer(model, offset))
@@ -104,7 +107,10 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
             raise TypeError(
                 f"The eval_set parameter must be a tuple (X, y). Got {type(eval_set).__name__}."
             )
-        return table, (check_frame(self, eval_set[0], reset=False), eval_set[1])
+        judging = eval_set[0]
+        if table is X and isinstance(judging, pd.DataFrame) and X.columns.isin(judging).all():
+            judging = judging[X.columns]
+        return table, (check_frame(self, judging, reset=False), eval_set[1])
 
     def _validate_params(self) -> None:
         """Check what can be checked without data, under scikit-learn's name for it."""
@@ -196,19 +202,27 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         """Return `_predictors`, and which rows the classical model predicts, bool, (n,)."""
         check_is_fitted(self)
         asked = self._check_asked(modalities)
-        if asked is not None:
-            X = fill_unread(self, X, self._columns_read(asked))
-        table = check_frame(self, X, reset=False)
-        subjects = Subjects.read(self.id, table, complete=False)
+        table = self._frame(X, asked)
+        subjects = Subjects.read(self.id if asked != [] else None, table, complete=False)
         model = replace(self.model_, settings=self._settings())
         with single_precision():
             return table, *model.predicted(table, asked, subjects)
 
-    def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
-        """Return the columns that a prediction from these modalities needs."""
-        columns = {column for m in modalities for column in self.modalities_[m].columns_}
-        context = {column for column in self._context_columns().values() if column is not None}
-        return columns.union(self.model_.structured.columns, context)
+    def _frame(self, X: Any, asked: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the columns that a prediction from the `asked` modalities reads, by name.
+
+        Where neither modalities nor a formula name columns, all of them, as scikit-learn's
+        estimators want them: those of ``fit`` in their order.
+        """
+        if self.modalities is None and self.structured is None and self.pretrained is None:
+            return check_frame(self, X, reset=False)
+        names = list(self.modalities_) if asked is None else asked
+        read = {column for name in names for column in self.modalities_[name].columns_}
+        read.update(self.model_.structured.columns)
+        if names and self.id is not None:
+            read.add(self.id)
+        others = [*self._context_columns().values(), self.id, self.cluster]
+        return check_read(self, X, read, also=[column for column in others if column is not None])
 
     def _check_asked(self, modalities: Collection[str] | None) -> list[str] | None:
         """Return the names as a list, checked; a user may give an array or a Series too."""

@@ -109,7 +109,9 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
             Predict from these alone: the others count as absent, and are not read; `X` may lack
-            their columns. Empty only beside a formula, which is then asked alone.
+            their columns. Empty only beside a formula: the prediction of a row that has none, from
+            the coefficients beside the networks. The classical model of the formula, which
+            ``effects_`` reports, is another fit: that with ``modalities={}``.
 
         Returns
         -------

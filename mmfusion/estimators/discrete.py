@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.discrete import LOSSES, DiscreteLoss, Interpolation, Scheme
 from mmfusion.heads.discrete.registry import LIKELIHOODS
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.survival import Survival, check_survival
 
@@ -167,7 +168,9 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
             Predict from these alone: the others count as absent, and are not read; `X` may lack
-            their columns. Empty only beside a formula, which is then asked alone.
+            their columns. Empty only beside a formula: the prediction of a row that has none, from
+            the coefficients beside the networks. The classical model of the formula, which
+            ``effects_`` reports, is another fit: that with ``modalities={}``.
 
         Returns
         -------
@@ -231,6 +234,7 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
         -------
         float
         """
+        check_order(X=X, y=y)
         outcome = check_survival(y, allow_competing=LIKELIHOODS[self.loss].competing)
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
         return super().score(X, any_event, sample_weight, modalities=modalities)

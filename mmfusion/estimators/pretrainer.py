@@ -19,7 +19,7 @@ from mmfusion.fusion import JointFusion
 from mmfusion.heads.nothing import NoOutcomeHead
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.parameters import check_choice, check_names, check_number
-from mmfusion.inputs.table import check_frame
+from mmfusion.inputs.table import check_frame, check_read
 from mmfusion.modalities import Modality, Tabular, infer_modalities
 from mmfusion.model import Beside, Network, Sample, Study
 from mmfusion.model.auxiliary import sources
@@ -227,7 +227,11 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
             If a row has no modality at all.
         """
         check_is_fitted(self)
-        frame = check_frame(self, X, reset=False)
+        if self.modalities is None:
+            frame = check_frame(self, X, reset=False)
+        else:
+            read = {column for each in self.modalities_.values() for column in each.columns_}
+            frame = check_read(self, X, read)
         _, fused, present = self.model_.embed(frame, self._settings(), list(self.modalities_))
         nothing = np.asarray(~present.any(axis=1))
         if nothing.any():

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.base import RegressorMixin
 
 from mmfusion.heads import GaussianHead
+from mmfusion.inputs.labels import check_order
 
 from ._docs import documented
 from .base import FusionEstimator
@@ -65,7 +66,9 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
             Predict from these alone: the others count as absent, and are not read; `X` may lack
-            their columns. Empty only beside a formula, which is then asked alone.
+            their columns. Empty only beside a formula: the prediction of a row that has none, from
+            the coefficients beside the networks. The classical model of the formula, which
+            ``effects_`` reports, is another fit: that with ``modalities={}``.
 
         Returns
         -------
@@ -98,6 +101,7 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         """
         from sklearn.metrics import r2_score  # slow to import
 
+        check_order(X=X, y=y, sample_weight=sample_weight)
         predicted = self.predict(X, modalities=modalities)
         return float(r2_score(y, predicted, sample_weight=sample_weight))
 

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.evaluation.features import TableFeatures
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.rounding import is_constant
 from mmfusion.inputs.times import as_times
 from mmfusion.modalities import Tabular
@@ -92,6 +93,7 @@ class CoxRidge(BaseEstimator):
         """
         from lifelines import CoxPHFitter  # slow to import
 
+        check_order(X=X, y=y)
         outcome = check_survival(y, index=X.index, n_rows=len(X))
         modality: Any = self.modality
         if isinstance(modality, Mapping):

@@ -7,9 +7,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
+from sklearn.model_selection import (
+    GroupKFold,
+    RepeatedKFold,
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
+)
+from sklearn.utils import check_random_state
 
 from mmfusion.evaluation.outcomes import Outcome
+from mmfusion.inputs.messages import shorten
 from mmfusion.survival import Survival, check_survival
 
 __all__ = ["Folds", "check_folds", "number_repeats", "survival_stratified_folds"]
@@ -52,7 +59,7 @@ def survival_stratified_folds(
     >>> [len(test) for train, test in survival_stratified_folds(y, 4, random_state=0)]
     [2, 2, 2, 2]
     """
-    event = check_survival(y).event
+    event = check_survival(y, allow_competing=True).event  # of causes, each its share
     if n_splits < 2 or n_repeats < 1:
         raise ValueError(
             "The n_splits parameter must be at least 2 and n_repeats at least 1. "
@@ -63,10 +70,10 @@ def survival_stratified_folds(
             f"The n_splits parameter must be at most the number of rows. Got {n_splits} folds of "
             f"{len(event)} rows."
         )
-    if event.sum() < n_splits:
+    if (event > 0).sum() < n_splits:
         raise ValueError(
             "The n_splits parameter must be at most the number of events: a fold without an event "
-            f"cannot be scored. Got {n_splits} folds of {event.sum()} events "
+            f"cannot be scored. Got {n_splits} folds of {(event > 0).sum()} events "
             f"({len(event)} rows)."
         )
     dealer = RepeatedStratifiedKFold(
@@ -84,6 +91,7 @@ def check_folds(
     classes: bool = False,
     n_repeats: int = 1,
     random_state: int | np.random.RandomState | None = 0,
+    groups: np.ndarray | None = None,
 ) -> Folds:
     """Return folds as a list of index arrays, whatever form they came in.
 
@@ -99,18 +107,25 @@ def check_folds(
         Of an int: how often folds are dealt.
     random_state : int, RandomState or None, default=0
         Of an int.
+    groups : ndarray, shape (n,), optional
+        Labels of rows that stay together; a splitter of scikit-learn is given these too.
 
     Raises
     ------
     ValueError
-        A fold without rows, with rows that do not exist, or with rows in both of its parts.
+        Folds that part the rows of a group; a fold without rows, with rows that do not exist, or
+        with rows in both of its parts.
     TypeError
         Something else than folds.
     """
     labels = y.event if isinstance(y, Survival) else y
     if isinstance(folds, int) and not isinstance(folds, bool):
-        if isinstance(y, Survival):
+        if groups is not None:
+            stratified = classes or isinstance(y, Survival)
+            folds = _group_folds(labels, groups, folds, n_repeats, random_state, stratified)
+        elif isinstance(y, Survival):
             return survival_stratified_folds(y, folds, n_repeats, random_state)
+    if isinstance(folds, int) and not isinstance(folds, bool):
         if not 2 <= folds <= len(y) or n_repeats < 1:
             raise ValueError(
                 f"The number of folds must be from 2 to the number of rows ({len(y)}), and "
@@ -119,7 +134,7 @@ def check_folds(
         dealer = RepeatedStratifiedKFold if classes else RepeatedKFold
         folds = dealer(n_splits=folds, n_repeats=n_repeats, random_state=random_state)
     if hasattr(folds, "get_n_splits"):
-        folds = folds.split(np.zeros(len(y)), labels)
+        folds = folds.split(np.zeros(len(y)), labels, groups)
     if not isinstance(folds, Iterable) or isinstance(folds, str):
         raise TypeError(
             "The folds parameter must be a number of folds, a splitter of scikit-learn or a list "
@@ -146,7 +161,39 @@ def check_folds(
                 f"The training and test rows of fold {number} must not overlap. "
                 f"Got rows {both[:5].tolist()} in both."
             )
+        if groups is not None:
+            parted = np.intersect1d(groups[fold[0]], groups[fold[1]])
+            if len(parted):
+                raise ValueError(
+                    f"The folds part rows that belong together: fold {number} has rows of "
+                    f"{shorten(parted)} on both sides. Give a number of folds, or a splitter such "
+                    "as scikit-learn's GroupKFold."
+                )
     return checked
+
+
+def _group_folds(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    n_splits: int,
+    n_repeats: int,
+    random_state: int | np.random.RandomState | None,
+    stratified: bool,
+) -> Folds:
+    """Deal groups into shuffled folds, with their share of the labels if `stratified`."""
+    n_groups = len(np.unique(groups))
+    if not 2 <= n_splits <= n_groups or n_repeats < 1:
+        raise ValueError(
+            f"The number of folds must be from 2 to the number of groups ({n_groups}), and "
+            f"n_repeats at least 1. Got {n_splits!r} and {n_repeats!r}."
+        )
+    kind = StratifiedGroupKFold if stratified else GroupKFold
+    seeds = check_random_state(random_state)
+    dealt: Folds = []
+    for _ in range(n_repeats):
+        splitter = kind(n_splits, shuffle=True, random_state=seeds.randint(2**31 - 1))
+        dealt += list(splitter.split(np.zeros(len(labels)), labels, groups))
+    return dealt
 
 
 def number_repeats(folds: Folds, n_rows: int) -> list[tuple[int, int]]:

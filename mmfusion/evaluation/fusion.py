@@ -17,6 +17,7 @@ from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.folds import Folds, check_folds
 from mmfusion.evaluation.outcomes import Outcome, check_outcome, take
 from mmfusion.evaluation.paired import compare
+from mmfusion.evaluation.roles import check_groups, check_model
 from mmfusion.evaluation.scoring import resolve_scoring
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.modalities import Modality, infer_modalities
@@ -39,6 +40,7 @@ def compare_fusion(
     scoring: Any = None,
     rows: str = "all",
     reference: str | None = None,
+    groups: Any = None,
     cache: str | os.PathLike[str] | None = None,
     error_score: str | float = float("nan"),
     random_state: int | None = None,
@@ -91,6 +93,9 @@ def compare_fusion(
     reference : str, optional
         The model to which differences are taken; by default the first classical one, else the
         first of all. `Comparison.differences` takes any other afterwards.
+    groups : column name or array-like, shape (n,), optional
+        Rows of one label stay together in folds; by default those of the estimator's `id`, else of
+        its `cluster`.
     cache : path, optional
         A folder in which each model's scores in each fold are kept, so that an interrupted
         comparison goes on; see `compare`.
@@ -119,7 +124,7 @@ def compare_fusion(
     Notes
     -----
     Survival models with strata are scored on pairs within a stratum, all of them; ridge Cox itself
-    has no strata. Rows of one subject must stay in one fold: pass such folds as `cv`.
+    has no strata. Competing causes go to the models as they are, which are scored on any event.
 
     Examples
     --------
@@ -154,7 +159,8 @@ def compare_fusion(
     metrics = resolve_scoring(scoring, task)
     modalities = _modalities_of(estimator, X)
     present = _presence(modalities, X)
-    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present)
+    labels = check_groups(groups, {"estimator": estimator}, X)
+    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present, labels)
     formula = getattr(estimator, "structured", None) is not None
     if rows == "all" and not formula:
         _refuse_empty(X, present)
@@ -179,6 +185,7 @@ def compare_fusion(
         X,
         outcome,
         folds,
+        groups=labels,
         task=task,
         metrics=metrics,
         cache=cache,
@@ -187,7 +194,7 @@ def compare_fusion(
         verbose=verbose,
     )
     notes = _notes(rows, present, formula=formula, single=single)
-    return replace(comparison, reference=first, notes=notes)
+    return replace(comparison, reference=first, notes=(*comparison.notes, *notes))
 
 
 def _check_estimator(estimator: Any) -> None:
@@ -239,6 +246,7 @@ def _folds(
     random_state: int | None,
     rows: str,
     present: Mapping[str, np.ndarray],
+    groups: np.ndarray | None,
 ) -> Folds:
     """Return the folds as positions in the whole table, complete rows only where these count."""
     dealt = isinstance(cv, int) or hasattr(cv, "get_n_splits")
@@ -255,6 +263,7 @@ def _folds(
         classes=task == "classification",
         n_repeats=n_repeats,
         random_state=random_state,
+        groups=groups if groups is None or not dealt else groups[keep],
     )
     if dealt:
         return [(keep[train], keep[test]) for train, test in folds]
@@ -292,11 +301,7 @@ def _check_others(others: Mapping[str, Any] | None) -> Mapping[str, Any]:
             f"The others parameter must be a dict of name to estimator. Got {others!r}."
         )
     for name, model in others.items():
-        if isinstance(model, type) or not hasattr(model, "fit") or not hasattr(model, "predict"):
-            raise TypeError(
-                f"The others parameter must hold estimators with fit and predict. Got {model!r} "
-                f"for {name!r}."
-            )
+        check_model(name, model)
     return others
 
 

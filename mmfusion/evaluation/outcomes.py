@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.survival import Survival, check_survival
 
-__all__ = ["TASKS", "Outcome", "check_outcome", "for_fit", "take"]
+__all__ = ["TASKS", "Outcome", "any_event", "check_outcome", "for_fit", "take"]
 
 TASKS = ("survival", "classification", "regression")
 
@@ -28,8 +29,11 @@ def check_outcome(y: Any, task: str, X: Any) -> Outcome:
         `check_survival` refuses.
     """
     check_choice("task", task, TASKS)
+    check_order(X=X, y=y)
     if task == "survival":
-        return check_survival(y, index=getattr(X, "index", None), n_rows=len(X))
+        index = getattr(X, "index", None)
+        outcome = check_survival(y, allow_competing=True, index=index, n_rows=len(X))
+        return outcome if outcome.event.max() > 1 else any_event(outcome)
     values = np.asarray(y)
     if values.shape != (len(X),):
         raise ValueError(
@@ -50,6 +54,13 @@ def check_outcome(y: Any, task: str, X: Any) -> Outcome:
             f"{name_rows(X if isinstance(X, pd.DataFrame) else None, wrong)}."
         )
     return values
+
+
+def any_event(outcome: Any) -> Any:
+    """Return a survival outcome in which any cause is the event; another outcome as it is."""
+    if not isinstance(outcome, Survival):
+        return outcome
+    return Survival(outcome.time, outcome.event > 0, outcome.entry)
 
 
 def take(outcome: Outcome, rows: np.ndarray) -> Outcome:

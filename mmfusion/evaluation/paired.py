@@ -21,8 +21,9 @@ from mmfusion.evaluation.cache import FoldCache
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.fingerprint import fingerprint, roots_in
 from mmfusion.evaluation.folds import check_folds, number_repeats
-from mmfusion.evaluation.outcomes import Outcome, check_outcome, for_fit, take
+from mmfusion.evaluation.outcomes import Outcome, any_event, check_outcome, for_fit, take
 from mmfusion.evaluation.pooling import Failures, Pool
+from mmfusion.evaluation.roles import check_groups, check_model, common_column
 from mmfusion.evaluation.scoring import DEFAULTS, METRICS, Metric, TestFold
 from mmfusion.inputs.columns import take_column
 from mmfusion.metrics import Score
@@ -39,6 +40,7 @@ def compare(
     task: str = "survival",
     metrics: Mapping[str, Metric] | None = None,
     strata: Hashable = None,
+    groups: Any = None,
     cache: str | os.PathLike[str] | None = None,
     error_score: str | float = float("nan"),
     n_jobs: int | None = None,
@@ -54,9 +56,11 @@ def compare(
     X : DataFrame or ndarray, n rows
     y : outcome, n rows
         See `mmfusion.survival.check_survival`; for another `task` an array of labels or numbers.
+        Models are given competing causes as they are; they are scored on any event, as their own
+        ``score`` is.
     folds : int, splitter or iterable of (train, test), default=5
         A number of folds (stratified by the event or class, shuffled with seed 0), a splitter of
-        scikit-learn (given these to stratify by), or index arrays.
+        scikit-learn (given these to stratify by, and the groups), or index arrays.
     task : {"survival", "classification", "regression"}, default="survival"
     metrics : mapping of str to callable (TestFold) -> float or Score, optional
         By default of survival ``c``, Harrell's concordance, and ``ibs``, the integrated Brier score
@@ -65,6 +69,9 @@ def compare(
     strata : column name, optional
         ``c`` compares pairs within a level of this column of `X`, for every model. By default the
         `strata` of the models that have any: their risks are comparable within a stratum only.
+    groups : column name or array-like, shape (n,), optional
+        Rows of one label stay together in folds (patients with several rows, clinics); a splitter
+        is given them. By default the `id` or else the `cluster` of the models that have one.
     cache : path, optional
         A folder in which the scores of each model and fold are kept. What is there already, of the
         same parameters, data, rows, metrics and version of the package, is not computed again, so
@@ -113,10 +120,13 @@ def compare(
         raise ValueError(
             f"The error_score parameter must be 'raise' or a number. Got {error_score!r}."
         )
+    for name, model in models.items():
+        check_model(name, model)
     outcome = check_outcome(y, task, X)
-    parts = check_folds(folds, outcome, classes=task == "classification")
+    labels_of_groups = check_groups(groups, models, X)
+    parts = check_folds(folds, outcome, classes=task == "classification", groups=labels_of_groups)
     metrics = DEFAULTS[task] if metrics is None else metrics
-    strata = _common_strata(models, X) if strata is None else strata
+    strata = common_column(models, "strata") if strata is None else strata
     labels = None if strata is None else take_column(X, strata, "strata").to_numpy()
     numbers = number_repeats(parts, len(outcome))
     cohort = _Cohort(X, outcome, labels, metrics)
@@ -155,12 +165,8 @@ def compare(
             )
             pool.add(fit.name, fit.test, entry["scores"], entry.get("influence", {}))
             progress.update(bar, advance=1, now=fit.name)
-    return Comparison(
-        pd.DataFrame(scores),
-        pd.concat(predictions, ignore_index=True),
-        pooled=pool.scores(),
-        failures=failures.texts,
-    )
+    every = pd.concat(predictions, ignore_index=True)
+    return Comparison(pd.DataFrame(scores), every, pooled=pool.scores(), failures=failures.texts)
 
 
 @dataclass(frozen=True)
@@ -209,22 +215,6 @@ def _keys(models: Mapping[str, Any], cohort: _Cohort, tasks: list[_Task]) -> lis
     return [fingerprint(data, known[task.name], task.train, task.test) for task in tasks]
 
 
-def _common_strata(models: Mapping[str, Any], X: Any) -> Any:
-    """Return the column whose levels the models have as strata; None where there is none."""
-    named = {}
-    for name, model in models.items():
-        params = model.get_params() if hasattr(model, "get_params") else {}
-        for key, value in params.items():
-            if value is not None and (key == "strata" or key.endswith("__strata")):
-                named[name] = value
-    if len(set(named.values())) > 1:
-        raise ValueError(
-            "Models must have the same strata to be compared, or the strata parameter must name "
-            f"those within which pairs are compared. Got {named}."
-        )
-    return next(iter(named.values()), None)
-
-
 def _evaluate(
     task: _Task,
     model: Any,
@@ -258,7 +248,8 @@ def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
         raise KeyboardInterrupt  # Ctrl-C leaves a half-trained network: no result of this model
     strata = None if cohort.strata is None else cohort.strata[task.test]
     X_test = _rows(cohort.X, task.test)
-    seen = TestFold(fitted, X_test, take(cohort.y, task.test), y_train, strata)
+    y_test = any_event(take(cohort.y, task.test))
+    seen = TestFold(fitted, X_test, y_test, any_event(y_train), strata)
     prediction = seen.prediction
     seconds = time.perf_counter() - started
     found = {label: metric(seen) for label, metric in cohort.metrics.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.evaluation.comparison import TITLES, Comparison
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.times import as_times
 from mmfusion.survival import check_survival, kaplan_meier, log_rank_test
 
@@ -71,6 +72,7 @@ def plot_risk_groups(
         number of rows, missing ones, fewer than two or more than 12; both `risk` and a column of
         groups, or neither.
     """
+    check_order(y=y, risk=risk, groups=groups)
     outcome = check_survival(y)
     label, names, what = _grouped(risk, groups, len(outcome))
     ax = _axes(ax)

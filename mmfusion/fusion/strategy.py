@@ -256,8 +256,9 @@ class LateFusion(BaseEstimator):
     Notes
     -----
     Cox log-hazards have an arbitrary zero. "mean" centres each member's over the training rows
-    that have it and gives the mean one slope, which minimises the training loss: a
-    mean of M members is too flat where they say different things. "weighted" and "stack"
+    that have it and gives the mean a slope for each set of modalities that are there, which
+    minimises the training loss: what independent members say adds up, so that a mean of M of them
+    is too flat, and a mean of one is not. "weighted" and "stack"
     standardise each member's and learn weights, slopes and the baseline from out-of-fold
     predictions; the slope of "weighted" is that of the set of modalities that a row has.
 

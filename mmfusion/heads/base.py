@@ -86,6 +86,8 @@ class Head(ABC, Generic[T]):
     interacts: bool = False
     #: Whether coefficients of a design have an information, so that they are fitted exactly.
     has_information: bool = True
+    #: Whether a row's Hessian is diag(w p) - w p p' with its weight w and `chances` p of classes.
+    multinomial: bool = False
     #: Whether the outcome has a residual variance, estimated beside the predictors.
     has_dispersion: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
@@ -258,6 +260,10 @@ class Head(ABC, Generic[T]):
         Tensor of float64, shape (n_groups, p, p)
         """
         raise TypeError(f"{type(self).__name__} does not share its information out to rows.")
+
+    def chances(self, eta: Tensor) -> Tensor:
+        """Return the probabilities of the classes, (n, K), of a `multinomial` head."""
+        raise NotImplementedError
 
     def scores(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return each row's share of the mean loss's gradient in the coefficients, shape (n, p).

@@ -160,6 +160,14 @@ class CategoricalHead(Head[CategoricalTarget]):
         observed = functional.one_hot(target.code, eta.shape[1])
         return shares * (eta.softmax(1) - observed)
 
+    @property
+    def multinomial(self) -> bool:  # type: ignore[override]
+        return not self._binary
+
+    def chances(self, eta: Tensor) -> Tensor:
+        """Return the probabilities of the classes, of more than two, shape (n, K)."""
+        return eta.detach().double().softmax(1)
+
     def derivatives(self, eta: Tensor, target: CategoricalTarget) -> tuple[Tensor, Tensor]:
         gradient, shares = self.gradient(eta, target), target.shares[:, None]
         eta = eta.detach().double()

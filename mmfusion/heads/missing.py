@@ -28,6 +28,9 @@ def refuse_missing(y: Any, index: Any = None) -> None:
     ValueError
         Naming the rows.
     """
+    dtype = getattr(y, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iub":
+        return  # none can be missing
     values = np.asarray(y, dtype=object)
     if values.ndim == 0:
         return

@@ -91,6 +91,14 @@ def take_column(frame: Any, label: Any, parameter: str) -> pd.Series:
         If it is none of the table's, with the nearest name or the first ones.
     """
     columns = getattr(frame, "columns", pd.Index([]))
+    several = isinstance(label, list) or (isinstance(label, tuple) and label not in columns)
+    parts = label if several and len(label) > 1 else []
+    if parts and all(isinstance(part, Hashable) and part in columns for part in parts):
+        joined = ' + "/" + '.join(f"X[{part!r}].astype(str)" for part in parts)
+        raise ValueError(
+            f"The {parameter} parameter must name one column of X. Got {label!r}. Of several make "
+            f"one of their combinations: X[{parameter!r}] = {joined}."
+        )
     if not isinstance(label, Hashable) or label not in columns:
         raise ValueError(
             f"The {parameter} parameter must name a column of X. Got {label!r}; "
@@ -111,6 +119,12 @@ def column_kind(column: pd.Series) -> str:
     """
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
+        odd = [level for level in dtype.categories if not pd.api.types.is_scalar(level)]
+        if odd:
+            raise ValueError(
+                f"Column {column.name!r} has levels of the type {type(odd[0]).__name__}, "
+                f"{odd[0]!r}. Make them text, frame[{column.name!r}].astype(str)."
+            )
         return "categorical"
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
         return "numeric"

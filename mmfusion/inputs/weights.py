@@ -27,6 +27,8 @@ def check_weights(weights: Any, n: int, parameter: str = "sample_weight") -> np.
 
     Raises
     ------
+    TypeError
+        If they are no numbers, for instance the name of a column.
     ValueError
         If they are not `n` finite numbers, none negative and one positive.
 
@@ -37,7 +39,14 @@ def check_weights(weights: Any, n: int, parameter: str = "sample_weight") -> np.
     """
     if weights is None:
         return np.ones(n)
-    values = np.array(weights, dtype=np.float64, ndmin=1)
+    try:
+        values = np.array(weights, dtype=np.float64, ndmin=1)
+    except (TypeError, ValueError):
+        name = f"X[{weights!r}]" if isinstance(weights, str) else "a column of numbers"
+        raise TypeError(
+            f"The {parameter} parameter must hold a number for each row, as {name} does. "
+            f"Got {weights!r}."
+        ) from None
     if values.shape == (1,):
         values = np.full(n, values[0])
     if values.shape != (n,):  # in scikit-learn's words

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics._inputs import check_risk, check_times
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
@@ -70,6 +71,7 @@ def cumulative_dynamic_auc(
     array([1. , 0.4])
     """
     check_choice("convention", convention, ("mmfusion", "sksurv"))
+    check_order(y_test=y_test, risk=risk)
     y = check_survival(y_test, name="y_test")
     refuse_delayed(y, "The cumulative/dynamic AUC")
     grid = snap(check_times(times), np.unique(y.time))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import integrate
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics._inputs import check_survival_table
 from mmfusion.metrics._weights import CensoringWeights, refuse_delayed
@@ -70,6 +71,7 @@ def brier_score(
     array([0.055, 0.15 ])
     """
     check_choice("convention", convention, ("mmfusion", "sksurv", "pycox"))
+    check_order(y_test=y_test, survival=survival)
     y = check_survival(y_test, name="y_test", require_events=False)
     refuse_delayed(y, "The Brier score")
     grid, table = check_survival_table(survival, times, len(y))

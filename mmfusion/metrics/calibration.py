@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.metrics._inputs import check_probabilities
 from mmfusion.metrics._weights import refuse_delayed
 from mmfusion.survival import check_survival
@@ -61,6 +62,7 @@ def d_calibration(y: Any, survival_at_own_time: Any, n_bins: int = 10) -> DCalib
     >>> d_calibration(y, [0.9, 0.6, 0.3, 0.8], n_bins=2).proportions
     array([0.40625, 0.59375])
     """
+    check_order(y=y, survival_at_own_time=survival_at_own_time)
     outcome = check_survival(y)
     refuse_delayed(outcome, "D-calibration")
     if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 2:

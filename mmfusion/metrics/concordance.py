@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.labels import check_labels, check_order
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.inputs.times import check_clock
 from mmfusion.inputs.weights import check_weights
@@ -59,6 +59,7 @@ def concordance_index(y: Any, risk: Any, *, strata: Any = None, sample_weight: A
     >>> concordance_index(([1, 2, 3, 4], [1, 1, 0, 1]), [0.9, 0.3, 0.5, 0.1])
     0.8
     """
+    check_order(y=y, risk=risk, strata=strata, sample_weight=sample_weight)
     outcome = check_survival(y)
     n = len(outcome)
     risk = check_risk(risk, n)
@@ -117,6 +118,7 @@ def concordance_index_uno(
     0.5714
     """
     check_choice("convention", convention, ("mmfusion", "sksurv"))
+    check_order(y_test=y_test, risk=risk)
     outcome = check_survival(y_test, name="y_test")
     refuse_delayed(outcome, "Uno's concordance index")
     n = len(outcome)
@@ -185,6 +187,7 @@ def concordance_index_antolini(
         raise ValueError(
             f"The method parameter must be 'adjusted', 'strict' or 'harrell'. Got {method!r}."
         )
+    check_order(y=y, survival=survival)
     outcome = check_survival(y)
     refuse_delayed(outcome, "Antolini's concordance index")
     grid, table = check_survival_table(survival, times, len(outcome))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.inputs.times import check_clock
 from mmfusion.metrics._inputs import check_times
@@ -85,6 +86,7 @@ class SurvivalScorer:
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
         """Score the predictions of a fitted estimator."""
+        check_order(X=X, y=y)
         # The Brier score counts the living too: it is defined where nobody had an event.
         outcome = check_survival(y, require_events=self.metric != "ibs")
         train = outcome if self.y_train is None else self.y_train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ _GENE = re.compile(
 #: So many gene-like columns make a modality, and more numeric ones than this whatever their names.
 _MIN_GENES = 20
 _WIDE = 200
+#: Names of columns that stand beside a block of measurements.
+_CLINICAL = re.compile(
+    r"(.*[_. ])?(age|sex|gender|bmi|weight|height|stage|grade|dose|treatment|arm|smok\w*|nodes?|"
+    r"sbp|dbp|pulse|creatinine|albumin|ha?emoglobin|ldh|crp|psa|ecog|karnofsky|diabetes)([_. ].*)?",
+    re.IGNORECASE,
+)
+#: So many distinct numbers are levels of a category.
+_FEW = 10
 #: Cells looked at to see whether a column holds images; so many distinct texts make an identifier.
 _PEEK = 100
 _MIN_IDS = 10
@@ -67,8 +76,10 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
     2. At least 20 numeric columns named like molecular measurements (``ENSG00000141510``,
        ``cg00000029``, ``hsa-mir-21``, ``gene_TP53``, ``TP53_rnaseq``, ``_rna``, ``_mrna``,
        ``_mirna``, ``_cnv``, ``_cna``, ``_mut``, ``_meth``, ``_rppa``) are one `Genes`, "genes".
-    3. More than 200 other numeric columns are one `Genes`, named "wide". Name the clinical columns
-       yourself where they stand between them.
+    3. More than 200 other numeric columns are one `Genes`, named "wide", but for those that look
+       clinical: they are called age, sex, stage and the like; or unlike the others, where most
+       share one pattern (``f0``, ``f1``, ...); or hold whole numbers or at most 10 distinct ones,
+       where most do not. A warning says what became of which.
     4. A text column of at least 10 values, all different, is an identifier: left out with a
        warning.
     5. All other columns are one `Tabular`, named "table".
@@ -119,12 +130,23 @@ def infer_modalities(frame: pd.DataFrame) -> dict[str, Modality]:
             table.append(label)
     if len(genes) < _MIN_GENES:
         numbers, genes = numbers + genes, []
-    wide = numbers if len(numbers) > _WIDE else []
-    in_table = set(table) if wide else {*table, *numbers}
+    wide: list[Hashable] = []
+    if len(numbers) > _WIDE:
+        clinical = _clinical(frame, numbers)
+        wide = [label for label in numbers if label not in clinical]
+        numbers = [label for label in numbers if label in clinical]
+    in_table = {*table, *numbers}
     if identifiers:
         warnings.warn(
             "Columns of text that differs in every row look like identifiers and are left out: "
             f"{shorten(identifiers)}. Name them in a modality to use them.",
+            stacklevel=2,
+        )
+    if wide:
+        rest = f"{shorten(numbers)} stay in the table" if numbers else "none stays in the table"
+        warnings.warn(
+            f"The table has more than {_WIDE} numeric columns: {len(wide)} ({shorten(wide, 3)}) "
+            f"are taken for a Genes modality, 'wide'; {rest}. Name them in modalities= to choose.",
             stacklevel=2,
         )
     modalities: dict[str, Modality] = {}
@@ -156,6 +178,25 @@ def _is_vector(cell: Any) -> bool:
     if isinstance(cell, torch.Tensor):
         return cell.ndim == 1 and cell.numel() > 1
     return isinstance(cell, np.ndarray) and cell.ndim == 1 and cell.dtype.kind in "fiu"
+
+
+def _clinical(frame: pd.DataFrame, numbers: list[Hashable]) -> set[Hashable]:
+    """Return the numeric columns among many that are none of a block of measurements."""
+    found = {label for label in numbers if _CLINICAL.fullmatch(str(label))}
+    patterns = [re.sub(r"\d+", "0", str(label)) for label in numbers]
+    pattern, count = Counter(patterns).most_common(1)[0]
+    if count > len(numbers) / 2:
+        marked = [own != pattern for own in patterns]
+    else:
+        values = np.sort(frame[numbers].to_numpy(dtype=np.float64, na_value=np.nan), axis=0)
+        few = (np.diff(values, axis=0) > 0).sum(axis=0) < _FEW
+        with np.errstate(invalid="ignore"):  # of infinite cells
+            whole = np.nansum(values % 1, axis=0) == 0
+        kinds = [kind for kind in (few, whole) if kind.mean() < 0.5]
+        marked = np.any([np.zeros(len(numbers), dtype=bool), *kinds], axis=0).tolist()
+    own = {label for label, is_marked in zip(numbers, marked, strict=True) if is_marked}
+    most = min(_WIDE, len(numbers) // 2)
+    return set().union(*(some for some in (found, own) if len(some) <= most))
 
 
 def _holds_points(column: pd.Series) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,9 @@ __all__ = ["SPLITS", "averaged", "beside_unseen", "cross_fitted", "deal_parts"]
 FOLDS = 5
 #: Splits of the rows into folds, whose answers are averaged: networks of one split are one draw.
 SPLITS = 3
+
+#: What the table of effects calls the predictor of networks that see all modalities together.
+DEEP = "(deep)"
 
 
 def deal_parts(ready: Ready, seeds: Sequence[int]) -> list[list[Part]]:
@@ -68,53 +71,67 @@ def _warn_of_shared_columns(ready: Ready) -> None:
             )
 
 
-def cross_fitted(ready: Ready, dealt: list[Part], seed: int) -> np.ndarray:
-    """Return the deep predictor of each row from networks that did not see it, (n, K).
+def cross_fitted(ready: Ready, dealt: list[Part], seed: int) -> dict[str, np.ndarray]:
+    """Return the deep predictor of each row from networks that did not see it, (n, K), by name.
+
+    "(deep)" is that of networks which see all modalities together. Of late fusion there is one for
+    each modality, "(deep: rna)", zero in rows without it.
 
     Raises
     ------
     KeyboardInterrupt
         Where Ctrl-C ended the training of one of them.
     """
-    study, head = ready.study, ready.study.head
+    study, head, once = ready.study, ready.study.head, ready.study.all.subjects.once
     # The coefficient of its own, fitted to all rows, judges it: without a linear part it is kept
     # whole (judged=False); beside one the share says what of the networks is added to that.
     plan = replace(ready.plan, judged=ready.plan.linear, random_state=seed)
-    deep = np.zeros((len(study.all), len(head.grid)))
+    names = {n: DEEP if len(ready.networks) == 1 else f"(deep: {n})" for n in ready.networks}
+    deep = {name: np.zeros((len(study.all), len(head.grid))) for name in names.values()}
     for part in dealt:
         model = ready.fit_part(plan, part)
-        every = model.deep_predictor(study.all.table, subjects=study.all.subjects)
-        # Where the likelihood sees no constant, that of each network is arbitrary.
-        mean = 0.0 if len(head.constants) else study.all.subjects.once(every).mean(0)
-        deep[part.held] = every[part.held] - mean
+        etas, present = model.by_member(study.all.table, study.all.subjects)
+        for place, member in enumerate(model.deep.networks):
+            there = present[:, place]
+            every = etas[:, place]
+            if there.any() and not len(head.constants):
+                # Where the likelihood sees no constant, that of each network is arbitrary.
+                every = every - once(every)[once(there)].mean(0)
+            every = np.where(there[:, None], every, 0.0)
+            deep[names.get(member, DEEP)][part.held] = every[part.held]
     return deep
 
 
 def beside_unseen(
-    ready: Ready, layout: Layout, design: Design, deep: np.ndarray
+    ready: Ready, layout: Layout, design: Design, deep: Mapping[str, np.ndarray]
 ) -> tuple[StructuredFit, Design]:
-    """Fit the coefficients beside a deep predictor (n, K) whose rows its networks did not see.
+    """Fit the coefficients beside deep predictors (n, K) whose rows their networks did not see.
 
-    It is not projected: what it says of a chance imbalance between the arms of a trial is what
+    They are not projected: what they say of a chance imbalance between the arms of a trial is what
     narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
     one again (Frisch-Waugh), beside a standard error that claims the adjustment.
 
-    It has a coefficient of its own, the last: networks that claim too much of rows they did not see
-    are believed only so far as they are right, which keeps the model-based standard errors honest.
+    Each has a coefficient of its own, the last: networks that claim too much of rows they did not
+    see are believed only so far as they are right, which keeps the model-based standard errors
+    honest. It is 1 where they are right as they are, and 0 where they add nothing.
 
     Returns
     -------
     fit : StructuredFit
-        With the coefficient of the deep predictor, if that adds to the design.
+        With the coefficients of those deep predictors that add to the design.
     design : Design
         What it was fitted to.
     """
     study = ready.study
-    more: tuple[str, ...] = ()
-    if _adds(design, deep):
-        design, more = with_given(design, deep), ("(deep)",)
+    more: list[str] = []
+    for name, values in deep.items():
+        if _adds(design, values):
+            design = with_given(design, values)
+            more.append(name)
     of_part = ready.plan.prepared is not None
-    fit = fit_formulas(layout, study.head, study.all.target, design, more=more, may_hold=of_part)
+    fit = fit_formulas(
+        layout, study.head, study.all.target, design, more=tuple(more), may_hold=of_part
+    )
     return fit, design
 
 
@@ -144,12 +161,12 @@ def averaged(
 def with_given(design: Design, values: np.ndarray) -> Design:
     """Return a design with a further column: a given predictor (n, K), of one coefficient."""
     given = Given(values[:, :, None], np.array([[design.n_columns]]))
-    return Design(design.n_rows, design.n_predictors, design.n_columns + 1, (*design.blocks, given))
+    return replace(design, n_columns=design.n_columns + 1, blocks=(*design.blocks, given))
 
 
 def _adds(design: Design, deep: np.ndarray) -> bool:
     """Return whether a deep predictor says more than a constant and the design together."""
-    known = with_given(design, np.ones_like(deep))
+    known = with_given(design.linear, np.ones_like(deep))
     gram = known.cross(np.ones_like(deep))
     coef = np.linalg.lstsq(np.asarray(gram), known.pull(deep), rcond=None)[0]
     rest = deep - known.predict(np.asarray(coef, dtype=np.float64))

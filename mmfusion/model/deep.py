@@ -14,7 +14,7 @@ from mmfusion.heads.grid import Basis
 from mmfusion.modalities import Modality
 from mmfusion.modalities.base import ModalityData, MultimodalData
 from mmfusion.model.learning import Prepared, prepare_network
-from mmfusion.model.linear_part import LinearPart
+from mmfusion.model.linear_part import PRESENCE, LinearPart
 from mmfusion.model.network import Beside, Network
 from mmfusion.model.plan import Plan
 from mmfusion.model.pools import Pool
@@ -76,6 +76,21 @@ class Deep:
             network.outputs_of(data, settings, rows)
             for network, data in zip(networks, looked, strict=True)
         ]
+
+    def linear_by_member(self, looked: Sequence[MultimodalData]) -> list[np.ndarray | float]:
+        """Return what the linear part adds of each network's modalities, (n, K) a network.
+
+        What it makes of the bits that say which modality a row has is the first one's.
+        """
+        if self.linear is None:
+            return [0.0] * len(self.networks)
+        found = self.linear.by_block(parts_of(looked))
+        sums: list[np.ndarray | float] = []
+        for number, network in enumerate(self.networks.values()):
+            own = [found[name] for name in network.modalities if name in found]
+            own += [found[PRESENCE]] if number == 0 and PRESENCE in found else []
+            sums.append(np.asarray(sum(own)) if own else 0.0)
+        return sums
 
     def linear_predictor(self, looked: Sequence[MultimodalData]) -> np.ndarray | float:
         """Return what the linear part adds to the predictors of some subjects, (n, K)."""

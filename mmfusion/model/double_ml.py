@@ -72,6 +72,11 @@ class PartialQuestion:
         layout = ready.structured.layout
         assert layout is not None
         self.treated = find_treatment(plan.treatment, layout, ready.modalities)
+        if layout.offsets:
+            raise ValueError(
+                "With inference='double_ml' the formula must have no offset: the outcome's would "
+                f"be the treatment's too. Got {layout.offsets[0]}."
+            )
         self.treatment = ready.design.dense()[:, self.treated]
         self.low, self.high = self.treatment.min(), self.treatment.max()
         self.binary = bool(np.isin(self.treatment, (self.low, self.high)).all())

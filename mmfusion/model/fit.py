@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from mmfusion.model.checks import refuse_empty, refuse_silence
 from mmfusion.model.dealing import Folds
 from mmfusion.model.deep import Deep, prepare_networks, stack, train_networks
 from mmfusion.model.draws import Draws
+from mmfusion.model.fitted import Model
 from mmfusion.model.folds import Part, deal_study, parts, quietly
 from mmfusion.model.late import check_entry, learn_pool, make_pool, out_of_fold
 from mmfusion.model.learning import Prepared
@@ -27,142 +28,14 @@ from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.start import LinearStart, start_linear
 from mmfusion.model.structured import Constant, Structured, begin
 from mmfusion.model.study import Study
-from mmfusion.model.subjects import EACH_ROW, Subjects
 from mmfusion.structured import Design
-from mmfusion.training import TrainingResult, TrainingSettings
+from mmfusion.training import TrainingResult
 from mmfusion.training.precision import single_precision
 
 __all__ = ["Model", "Ready", "fit", "fit_part", "prepare"]
 
 #: What a network that is left out says of its training.
 UNTRAINED = TrainingResult(pd.DataFrame(), best_epoch=0, interrupted=False)
-
-
-@dataclass(eq=False)
-class Model:
-    """A fitted model.
-
-    Attributes
-    ----------
-    head : Head
-        What predicts from the predictors (of late fusion of curves, their mixture).
-    structured : Structured or Constant
-    deep : Deep
-    settings : TrainingSettings
-        Where and how precisely the networks run.
-    results : dict of str to TrainingResult
-        Of each network.
-    interrupted : bool
-        Whether Ctrl-C ended the fit.
-    alone : Head or None
-        What predicts of the classical model's predictors, with a baseline of its own, for rows
-        without a modality; None where there are no networks, or no formula.
-    """
-
-    head: Any
-    structured: Constant | Structured
-    deep: Deep
-    settings: TrainingSettings
-    results: Mapping[str, TrainingResult]
-    interrupted: bool
-    alone: Any = None
-
-    def members(
-        self,
-        table: pd.DataFrame,
-        only: Collection[str] | None = None,
-        subjects: Subjects = EACH_ROW,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the networks' predictors (n, M, K), NaN where absent, and presence (n, M)."""
-        return self.looked_at(table, only, subjects)[:2]
-
-    def looked_at(
-        self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return `members`, and what the linear part adds, (n, K)."""
-        design = None
-        if any(network.design_use.read for network in self.deep.networks.values()):
-            subjects.refuse_design()
-            design = self.structured.network_design(table)
-        asked = self.deep.modalities
-        if only is not None:
-            asked = {name: asked[name] for name in only}
-        subjects.refuse_changes(asked, table)
-        shown = subjects.table(table)
-        looked = self.deep.look(shown, self.settings, design, only)
-        outputs = self.deep.outputs(looked, self.settings, shown.index)
-        base = self.structured.pool_base
-        etas, present = stack(outputs, len(shown), base, self.head.deep_basis)
-        added = self.deep.linear_predictor(looked) + np.zeros((len(shown), len(base)))
-        return subjects.spread(etas), subjects.spread(present), subjects.spread(added)
-
-    def deep_predictor(
-        self,
-        table: pd.DataFrame,
-        only: Collection[str] | None = None,
-        subjects: Subjects = EACH_ROW,
-    ) -> np.ndarray:
-        """Return the predictor of linear part and networks, (n, K): what the modalities say.
-
-        Raises
-        ------
-        ValueError
-            For rows without a modality, where there is no formula to predict them from.
-        """
-        return self._deep(table, only, subjects)[0]
-
-    def _deep(
-        self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return `deep_predictor`, and which rows have no modality, (n,)."""
-        etas, present, added = self.looked_at(table, only, subjects)
-        if not self.structured.complete:
-            asked = list(self.deep.modalities) if only is None else list(only)
-            refuse_empty(table, np.asarray(present.any(1)), asked)
-        pool = self.deep.pool
-        pooled = pool.pooled(pool.standardised(etas), present, self.head)
-        return added + self.deep.share * pooled, ~np.asarray(present.any(1))
-
-    def networks_predictor(self, table: pd.DataFrame, subjects: Subjects) -> np.ndarray:
-        """Return the pooled predictor of the networks alone, whole, (n, K)."""
-        etas, present = self.members(table, None, subjects)
-        pool = self.deep.pool
-        return pool.pooled(pool.standardised(etas), present, self.head)
-
-    def predictor(
-        self,
-        table: pd.DataFrame,
-        only: Collection[str] | None = None,
-        subjects: Subjects = EACH_ROW,
-    ) -> np.ndarray:
-        """Return the predictors of some rows, float64 of shape (n, K); see `predicted`."""
-        return self.predicted(table, only, subjects)[0]
-
-    def predicted(
-        self,
-        table: pd.DataFrame,
-        only: Collection[str] | None = None,
-        subjects: Subjects = EACH_ROW,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the predictors of some rows, (n, K), and which of them are of `alone`, (n,).
-
-        Parameters
-        ----------
-        table : DataFrame
-        only : collection of str, optional
-            The modalities that are looked at; the others are absent in every row, and not read.
-        subjects : Subjects
-            Whose rows they are.
-        """
-        deep, absent = self._deep(table, only, subjects)
-        design = self.structured.design(table)
-        eta = self.structured.predictor(design, deep)
-        if self.alone is None:
-            return eta, np.zeros(len(eta), dtype=bool)
-        if absent.any():
-            assert isinstance(self.structured, Structured)
-            eta[absent] = self.structured.predictor_alone(design)[absent]
-        return eta, absent
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +79,12 @@ class Ready:
     def modalities(self) -> dict[str, Any]:
         """The fitted modalities."""
         return {n: m for one in self.networks.values() for n, m in one.network.modalities.items()}
+
+    @property
+    def columns(self) -> list[Any]:
+        """The columns of the table that modalities and formulas read."""
+        read = [column for modality in self.modalities.values() for column in modality.columns_]
+        return [*read, *self.structured.columns]
 
     def fit_part(self, plan: Plan, part: Part, fusion: Any = None) -> Model:
         """Return the model of the training rows of a part, with the modalities that it teaches."""

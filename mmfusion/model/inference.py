@@ -60,6 +60,8 @@ class Inference:
         Median follow-up (reverse Kaplan-Meier) of survival outcomes with a row a subject.
     scale_note : str or None
         The scale of the coefficients, where it is none that a reader expects.
+    weighted : bool
+        Whether the rows have weights that are no counts, so that the covariance is a sandwich.
     """
 
     layout: Layout
@@ -75,6 +77,12 @@ class Inference:
     confounding: Confounding | None = None
     follow_up: float | None = None
     scale_note: str | None = None
+    weighted: bool = False
+
+    @property
+    def is_likelihoods(self) -> bool:
+        """Whether the table is that of one likelihood, and the covariance its own."""
+        return self.how == "model" and self.cluster is None and not self.weighted
 
     @property
     def estimand(self) -> str:
@@ -87,7 +95,11 @@ class Inference:
             return given
         if self.how == "double_ml":
             return f"{given} for the treatment, not adjusted for the modalities for the others"
-        return "those of the classical model, not adjusted for the modalities"
+        return (
+            "those of the classical model, not adjusted for the modalities: of groups, whatever "
+            "their modalities show. Predictions of rows with the same modalities differ by what "
+            "the networks leave of them"
+        )
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays; the formulas are the model's."""
@@ -98,6 +110,7 @@ class Inference:
         return {
             **{n: getattr(self, n) for n in ("how", "orthogonalization", "cluster")},
             **{n: getattr(self, n) for n in ("n_events", "follow_up", "scale_note", "variances")},
+            "weighted": self.weighted,
             "confounding": None if self.confounding is None else self.confounding.state(),
             "covariance": self.covariance.state(),
             "fit": self.fit.state(),
@@ -205,17 +218,42 @@ class FinalFit(Question):
         effect : tuple of int and PartialEffect, optional
             A coefficient that was estimated in another way, and where it stands.
         """
+        given = self._covariance(whole, design, offset, robust=robust)
+        return self._table(part, reported, whole, given, offset, effect)
+
+    def _covariance(
+        self, whole: StructuredFit, design: Design, offset: np.ndarray, *, robust: bool
+    ) -> Symmetric:
+        """Return the covariance of all coefficients: that of the likelihood, or the sandwich."""
+        study = self.ready.study
+        if not (robust or study.weighted or study.cluster is not None):
+            return whole.covariance
+        sandwich = self.sandwich(whole, self._likelihood, design, offset, study.cluster)
+        return Symmetric.of(sandwich)
+
+    def _table(
+        self,
+        part: Structured,
+        reported: StructuredFit,
+        whole: StructuredFit,
+        given: Symmetric,
+        offset: np.ndarray,
+        effect: tuple[int, PartialEffect] | None = None,
+    ) -> Inference:
+        """Return the table of effects from the covariance of `whole`."""
         plan, study = self.ready.plan, self.ready.study
-        covariance = reported.covariance
-        if robust or study.cluster is not None:
-            p = len(reported.coef)
-            sandwich = self.sandwich(whole, self._likelihood, design, offset, study.cluster)
-            covariance = Symmetric.of(sandwich).leading(p)
         if study.cluster is not None:
-            reported = replace(reported, n_clusters=len(np.unique(study.cluster)))
+            n_clusters = len(np.unique(study.cluster))
+            reported = replace(reported, n_clusters=n_clusters)
+            whole = replace(whole, n_clusters=n_clusters)
+        p = len(reported.coef)
+        covariance = given if p == len(whole.coef) else given.leading(p)
         if effect is not None:
             reported, covariance = self._replaced(reported, covariance, offset, *effect)
-        table = effects_table(reported, covariance=covariance)
+            whole, given = reported, covariance
+        table = effects_table(whole, covariance=given)
+        ratios = [name for name in table.columns if name.startswith("exp(")]
+        table.loc[list(whole.names[p:]), ratios] = np.nan  # of networks: no column's ratio
         return Inference(
             part.layout,
             reported,
@@ -228,6 +266,7 @@ class FinalFit(Question):
             part.variances,
             follow_up=self._follow_up(),
             scale_note=study.head.scale_note,
+            weighted=study.weighted,
         )
 
     def _follow_up(self) -> float | None:
@@ -314,15 +353,14 @@ class CrossFit(FinalFit):
         except KeyboardInterrupt:
             return self._interrupted(model, offset)
         part = self._part(model)
-        found = []
-        for deep in deeps:
-            whole, design = beside_unseen(self.ready, part.layout, self.ready.design, deep)
-            reported = whole.leading(len(part.layout.names))
-            found.append(self._report(part, reported, whole, design, np.zeros_like(offset)))
-        fit, covariance = averaged([of.fit for of in found], [of.covariance for of in found])
-        table = effects_table(fit, covariance=covariance)
-        effects = table.set_axis(part.layout.index(table.index.tolist()))
-        return replace(found[0], fit=fit, covariance=covariance, effects=effects)
+        found = [beside_unseen(self.ready, part.layout, self.ready.design, deep) for deep in deeps]
+        nothing, p = np.zeros_like(offset), len(part.layout.names)
+        given = [self._covariance(*fitted, nothing, robust=False) for fitted in found]
+        fits = [whole for whole, _ in found]
+        if len({whole.names for whole in fits}) > 1:  # in some splits networks add nothing at all
+            fits, given = [whole.leading(p) for whole in fits], [one.leading(p) for one in given]
+        whole, covariance = averaged(fits, given)
+        return self._table(part, whole.leading(p), whole, covariance, nothing)
 
 
 class DoubleML(FinalFit):

@@ -39,11 +39,11 @@ def likelihood_ratio(
         Where the covariance is not the likelihood's, the networks that the coefficients stand
         beside are not the model's (cross-fitting), or the rows are not those of the fit.
     """
-    if reported.how != "model" or reported.cluster is not None:
+    if not reported.is_likelihoods:
         raise ValueError(
             "The method parameter must be 'wald' with inference='double_ml', 'robust' or "
-            "'cross_fit' and with cluster=: their tables are not those of one likelihood. "
-            "Got 'likelihood_ratio'."
+            "'cross_fit', with cluster= and with weights that are no counts: their tables are not "
+            "those of one likelihood. Got 'likelihood_ratio'."
         )
     plan, part = Plan.of(estimator), model.structured
     assert isinstance(part, Structured)

@@ -14,7 +14,7 @@ from mmfusion.inputs.rounding import is_constant
 from mmfusion.modalities.base import Modality, TableData
 from mmfusion.structured import Design, Likelihood, RidgeFit, StructuredFit, TermColumns, fit_ridge
 
-__all__ = ["Features", "LinearPart"]
+__all__ = ["PRESENCE", "Features", "LinearPart"]
 
 #: Features of images further out than this many standard deviations are moved there.
 CLIP = 5.0
@@ -206,12 +206,15 @@ class LinearPart:
         )
         return part, found.shift @ basis.T
 
+    def by_block(self, parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return what each block of features adds to the predictors of some subjects, (n, K)."""
+        blocks = self.features.blocks(parts)
+        return {name: blocks[name] @ coef @ self.basis.T for name, coef in self.coef.items()}
+
     def predictor(self, parts: Mapping[str, Any]) -> np.ndarray:
         """Return what the features of some subjects add to their predictors, (n, K)."""
-        blocks = self.features.blocks(parts)
-        added = [blocks[name] @ coef for name, coef in self.coef.items()]
         n = len(next(iter(parts.values()))) if parts else 0
-        return sum(added, np.zeros((n, self.basis.shape[1]))) @ self.basis.T
+        return sum(self.by_block(parts).values(), np.zeros((n, len(self.basis))))
 
     def effects(self, parameters: tuple[str, ...]) -> pd.DataFrame:
         """Return coefficients and standard errors in the users' units, a row a column."""

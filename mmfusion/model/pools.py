@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,42 +159,82 @@ class Centred(Pool):
         return (etas - self.center) / self.spread
 
 
-class Mean(Centred):
-    """All members alike; of log-hazards the mean has one slope, learned from the training rows."""
+class Sloped(Centred):
+    """A weighted mean; of log-hazards each set of members has a slope that it is multiplied by.
 
-    slope = 1.0
+    The mean of few members and that of many are not of one size: what independent members say adds
+    up, so that the mean of all needs a larger slope than one alone.
+
+    Attributes
+    ----------
+    slopes : dict of str to float
+        For each set of members ("101" is the first and the third), and "" for any other.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self.slopes: dict[str, float] = {"": 1.0}
+
+    @abstractmethod
+    def shares(self, present: np.ndarray) -> np.ndarray:
+        """Return the weights of the members that are present, (n, n_members)."""
+
+    def fit_slopes(self, rows: PoolRows, highest: Callable[[int], float]) -> None:
+        """Learn the slope of each set that the rows tell enough of, at most `highest` of its size.
+
+        Rows that have more members than the set teach it too, without these.
+        """
+        for members in _sets(rows.present):
+            part = rows.having(members)
+            if part.enough(1):
+                pooled = average(part.head, part.etas, self.shares(part.present))
+                self.slopes[key(members)] = part.slope(pooled, highest(int(members.sum())))
+
+    def slope_of(self, members: np.ndarray) -> float:
+        """Return the slope of a set of members, "" standing for what was not seen."""
+        return self.slopes.get(key(members), self.slopes[""])
+
+    def combine(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:
+        slopes = np.array([self.slope_of(row) for row in present])
+        return slopes[:, None] * average(head, etas, self.shares(present))
+
+
+class Mean(Sloped):
+    """All members alike; of log-hazards with slopes that the training rows teach."""
 
     def standardised(self, etas: np.ndarray) -> np.ndarray:
         return etas - self.center
 
+    def shares(self, present: np.ndarray) -> np.ndarray:
+        return present.astype(float)
+
     def fit(self, rows: PoolRows, *, unseen: bool) -> None:
         if len(self.names) > 1 and not len(rows.head.constants):
-            pooled = average(rows.head, rows.etas, rows.present.astype(float))
-            self.slope = rows.slope(pooled, high=float(len(self.names)))
+            self.fit_slopes(rows, float)  # members that know all there is add up, and no more
 
-    def combine(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:
-        return self.slope * average(head, etas, present.astype(float))
+    def slope_of(self, members: np.ndarray) -> float:
+        """Return the slope of a set; of one that was not seen, that of sets of its size."""
+        seen = {name: slope for name, slope in self.slopes.items() if name}
+        if key(members) in seen or not seen:
+            return super().slope_of(members)
+        sizes = np.array([name.count("1") for name in seen])
+        known = np.unique(sizes)
+        slopes = [np.mean(np.array(list(seen.values()))[sizes == size]) for size in known]
+        return float(np.interp(members.sum(), known, slopes))
 
     def weights_shown(self) -> np.ndarray:
         return np.full(len(self.names), 1.0 / len(self.names))
 
 
-class Weighted(Centred):
+class Weighted(Sloped):
     """Weights of sum 1 that minimise the loss of rows that the members did not see.
 
     Attributes
     ----------
     weights : ndarray, shape (n_members,)
-    slopes : dict of str to float
-        What the weighted mean of log-hazards is multiplied by, for each set of members ("101" is
-        the first and the third), and "" for any other.
     """
 
     weights: np.ndarray
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(names)
-        self.slopes: dict[str, float] = {"": 1.0}
 
     def fit(self, rows: PoolRows, *, unseen: bool) -> None:
         """Find the weights (and, of log-hazards, slopes) of the lowest loss."""
@@ -216,18 +256,12 @@ class Weighted(Centred):
             loss, start, method="SLSQP", bounds=bounds, constraints=sum_to_one, options=options
         ).x
         self.weights = on_simplex(found[:m])
-        if not has_slope:
-            return
-        self.slopes[""] = float(found[-1])
-        for members in _sets(rows.present):
-            part = rows.having(members)
-            if part.enough(1):
-                pooled = average(part.head, part.etas, _shares(part.present, self.weights))
-                self.slopes[key(members)] = part.slope(pooled)
+        if has_slope:
+            self.slopes[""] = float(found[-1])
+            self.fit_slopes(rows, lambda _: SLOPE)
 
-    def combine(self, etas: np.ndarray, present: np.ndarray, head: Head) -> np.ndarray:
-        slopes = np.array([self.slopes.get(key(row), self.slopes[""]) for row in present])
-        return slopes[:, None] * average(head, etas, _shares(present, self.weights))
+    def shares(self, present: np.ndarray) -> np.ndarray:
+        return _shares(present, self.weights)
 
     def weights_shown(self) -> np.ndarray:
         return self.weights

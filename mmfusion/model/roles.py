@@ -30,11 +30,13 @@ def role_column(
     Raises
     ------
     ValueError
-        If the table has no such column, or a label is missing.
+        If the table has no such column, or a label is missing or no label (a list).
     """
     if column is None:
         return None
     labels = take_column(table, column, parameter)
+    if labels.dtype == object:
+        _refuse_unhashable(parameter, labels)
     missing = labels.isna().to_numpy(bool)
     if complete and missing.any():
         raise ValueError(
@@ -42,6 +44,17 @@ def role_column(
             f"missing in {name_rows(table, missing)}."
         )
     return labels
+
+
+def _refuse_unhashable(parameter: str, labels: pd.Series) -> None:
+    for row, label in zip(labels.index, labels, strict=True):
+        try:
+            hash(label)
+        except TypeError:
+            raise ValueError(
+                f"The {parameter} column {labels.name!r} must hold labels: text or numbers. Got "
+                f"{type(label).__name__} in row {row!r}."
+            ) from None
 
 
 def role_columns(named: Mapping[str, Any], treatment: str | None, table: pd.DataFrame) -> list[Any]:

@@ -110,7 +110,8 @@ class Structured:
         Coefficients of what is taken off the deep predictor: of each row its own design times
         these, so that no prediction depends on other rows.
     variances : ndarray, shape (2,)
-        Shares of the variance over the rows: the structured and the deep predictor's.
+        Shares of the variance over the rows: of the reported coefficients' predictor, and of what
+        the whole predictor is beside it.
     started_on_all : bool
         Whether the classical model is that of all rows.
     complete : bool
@@ -208,11 +209,11 @@ class Structured:
             if self.orthogonalization == "post_hoc":
                 eta = design.predict(classical.coef)
                 self.projection = project(Likelihood(head, target), eta, design, deep)
-            beside = deep - design.predict(self.projection)
+            beside = deep - design.linear.predict(self.projection)
             self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=self.of_part)
         self.reported = self.final if self.orthogonalization is None else classical
-        rest = deep - design.predict(self.projection)
-        parts = (design.predict(self.final.coef), rest)
+        of_formula = design.predict(self.reported.coef)
+        parts = (of_formula, design.predict(self.final.coef - self.projection) + deep - of_formula)
         variance = np.array([_variance(part, head) for part in parts])
         self.variances = variance / max(variance.sum(), np.finfo(float).tiny)
         return self.beside_reported(deep)

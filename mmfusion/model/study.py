@@ -13,6 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.messages import name_rows
 from mmfusion.model.dealing import Folds, deal_taught
 from mmfusion.model.plan import Plan
@@ -236,6 +237,15 @@ class Study:
         return self.all.subjects.owner if self.cluster is None else self.cluster
 
     @property
+    def weighted(self) -> bool:
+        """Whether weights are no counts of rows: the likelihood takes a weight for as many rows.
+
+        Its information is then no measure of what is known. R's ``coxph`` has the same rule.
+        """
+        weight = self.all.target.weight.numpy()
+        return bool((weight != np.floor(weight)).any())
+
+    @property
     def unit(self) -> str:
         """What is dealt into folds: "rows", "subjects" or "clusters"."""
         if self.cluster is not None:
@@ -262,6 +272,7 @@ def encode(encoder: Any, plan: Plan, table: pd.DataFrame, y: Any, sample_weight:
     ValueError
         If there are more or fewer outcomes than rows; and as the encoder.
     """
+    check_order(X=table, y=y, sample_weight=sample_weight)
     columns: Mapping[str, Any] = {
         name: role_column(table, name, column) for name, column in plan.context.items()
     }

@@ -129,13 +129,25 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
     smooth = effects["edf"].notna() if "edf" in effects else np.zeros(len(effects), dtype=bool)
     tables = [
         _formatted(_coefficients(effects[~smooth], t=few or np.isfinite(fit.df_residual))),
-        _formatted(effects[smooth].filter(["edf", "chi2", "p"])),
+        _formatted(effects[smooth].filter(["edf", "chi2", "p", "sd"])),
     ]
     notes = [_interval_note(reported)]
     if reported.scale_note is not None:
         notes.append(reported.scale_note)
     if fit.ratio is not None:
         notes.append(f"exp(coef) is the {fit.ratio} per unit of the column.")
+    references = reported.layout.references
+    if references:
+        levels = "; ".join(f"{label}: {level}" for label, level in references.items())
+        notes.append(f"Reference levels: {levels}.")
+    if reported.layout.offsets:
+        notes.append(f"With the coefficient 1: {', '.join(reported.layout.offsets)}.")
+    deep = [name for name in effects.index.get_level_values(0) if name.startswith("(deep")]
+    if deep:
+        notes.append(
+            f"{', '.join(deep)}: what networks say of rows that they did not see, a coefficient of "
+            "1 where they are right as they are, of 0 where they add nothing."
+        )
     if deep_share > 0:
         notes.append(f"Effects are {reported.estimand}.")
     if part.projection.any():
@@ -155,6 +167,8 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
         notes.append("A coef of inf or -inf runs to infinity: it has no finite estimate.")
     if np.any(smooth):
         notes.append("Smooth terms: effective degrees of freedom, and a test that they are zero.")
+    if "sd" in effects:
+        notes.append("sd is the standard deviation of a random effect.")
     return Summary(
         f"{name}: {_shown(reported.layout.formulas)}",
         [counts, facts],
@@ -165,7 +179,7 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
 
 def _coefficients(effects: pd.DataFrame, *, t: bool) -> pd.DataFrame:
     """Return the parametric rows with their columns as a report calls and orders them."""
-    table = effects.drop(columns=["edf", "chi2"], errors="ignore")
+    table = effects.drop(columns=["edf", "chi2", "sd"], errors="ignore")
     if "exp(coef)" in table:  # beside its interval
         ratio = table.pop("exp(coef)")
         table.insert(list(table.columns).index("exp(lower)"), "exp(coef)", ratio)
@@ -209,10 +223,13 @@ def _shown(formulas: Any) -> str:
 def _interval_note(reported: Inference) -> str:
     deep = reported.variances[1] > 0
     key = "model" if reported.how == "cross_fit" and not deep else reported.how
-    if reported.cluster is not None and key == "model":
+    if not reported.is_likelihoods and key == "model":
         key = "robust"
     note = f"Standard errors and 95% intervals: {_INTERVALS[key]}"
-    if reported.cluster is not None and key not in ("robust", "sandwich"):
+    if reported.weighted:
+        note += " (the weights are no counts of rows)"
+    unlikely = reported.cluster is not None or reported.weighted
+    if unlikely and key not in ("robust", "sandwich"):
         note += ", by the sandwich covariance"
     if isinstance(reported.covariance, FewClusters):
         note += " (CR2, for few clusters)"

@@ -19,7 +19,7 @@ TRANSFORMS = ("poly", "bs", "center", "scale", "I", "log", "log2", "log10", "log
 ALLOWED = (
     "Allowed are columns (`with backticks` where the name is no Python name), C(column), "
     f"{', '.join(f'{name}(...)' for name in TRANSFORMS)}, s(x), te(x, z), ti(x, z), tv(x), "
-    "re(column), joined by +, -, :, * and **."
+    "re(column), offset(x), joined by +, -, :, * and **."
 )
 
 _TOKEN = re.compile(

@@ -32,6 +32,7 @@ __all__ = [
     "columns_read",
     "expression_columns",
     "parse_formula",
+    "reference_of",
     "without_columns",
 ]
 
@@ -61,6 +62,8 @@ class ParsedFormula:
     intercept : bool
         Whether the formula leaves the intercept in.
     smooths : tuple of SmoothSpec
+    offsets : tuple of str
+        Expressions of numbers that are known parts of the predictor: what stands in offset().
     bare : set of str
         Columns that stand alone in a term: numbers or factors, by what the table holds.
     factors : set of str
@@ -72,6 +75,7 @@ class ParsedFormula:
     parametric: tuple[ParsedTerm, ...] = ()
     intercept: bool = False
     smooths: tuple[SmoothSpec, ...] = ()
+    offsets: tuple[str, ...] = ()
     bare: set[str] = field(default_factory=set)
     factors: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
@@ -83,7 +87,8 @@ def columns_read(text: str) -> tuple[str, ...]:
     parsed = parse_formula(text)
     smooths = [(*smooth.variables, smooth.by) for smooth in parsed.smooths]
     factors = [factor.columns for term in parsed.parametric for factor in term.factors]
-    names = chain.from_iterable((*factors, *smooths))
+    known = [expression_columns(expression)[1] for expression in parsed.offsets]
+    names = chain.from_iterable((*factors, *smooths, *known))
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
@@ -118,10 +123,14 @@ def parse_formula(text: str) -> ParsedFormula:
     parsed = ParsedFormula()
     parametric: list[ParsedTerm] = []
     smooths: dict[tuple[object, ...], SmoothSpec] = {}
+    offsets: list[str] = []
     intercept = False
     for term in parse_terms(text):
         if not term.factors:
             intercept = True
+            continue
+        if any(factor.function == "offset" for factor in term.factors):
+            offsets.append(_offset(term, parsed, text))
             continue
         calls = [factor for factor in term.factors if factor.function in SMOOTHS]
         if not calls:
@@ -162,7 +171,34 @@ def parse_formula(text: str) -> ParsedFormula:
         parametric=tuple(parametric),
         intercept=intercept,
         smooths=tuple(smooths.values()),
+        offsets=tuple(offsets),
     )
+
+
+def _offset(term: ParsedTerm, parsed: ParsedFormula, text: str) -> str:
+    """Return the expression of offset(expression), checked, and note the columns it reads."""
+    factor = term.factors[0]
+    call = _tree(factor.text, factor.source, factor.columns).body
+    plain = isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords
+    if not plain or len(term.factors) > 1 or term.scale != 1.0 or not factor.columns:
+        raise ValueError(
+            f"The term {str(term)!r} of the formula {text!r} must be offset(x) alone, with one "
+            "expression of columns of numbers: it has the coefficient 1."
+        )
+    assert isinstance(call, ast.Call)
+    _check_expression(call.args[0], factor.text, text, factor.columns)
+    parsed.numbers.update(factor.columns)
+    return factor.text[factor.text.index("(") + 1 : factor.text.rindex(")")].strip()
+
+
+def reference_of(factor: ParsedFactor) -> object:
+    """Return what C(column, ref=...) names; None where a factor names no reference."""
+    if factor.sort == "column":
+        return None
+    call = _tree(factor.text, factor.source, factor.columns).body
+    assert isinstance(call, ast.Call)
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "ref"]
+    return given[0].value if given and isinstance(given[0], ast.Constant) else None
 
 
 def _read_factor(factor: ParsedFactor, parsed: ParsedFormula, text: str) -> None:
@@ -242,12 +278,15 @@ def _check_arguments(call: ast.Call, function: str, term: str, columns: Sequence
 
 
 def _categorical(call: ast.Call, factor: ParsedFactor) -> str:
-    """Return the column of C(column) or C(column, contr.name(...))."""
+    """Return the column of C(column), C(column, ref=level) or C(column, contr.name(...))."""
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     column, contrasts = given[0] if given else None, given[1:]
     named = [keyword.arg for keyword in call.keywords]
-    good = isinstance(column, ast.Name) and len(contrasts) <= 1 and named in ([], ["contrasts"])
-    if good and contrasts:
+    known = named in ([], ["contrasts"], ["ref"])
+    good = isinstance(column, ast.Name) and len(contrasts) <= 1 and known
+    if good and named == ["ref"]:
+        good = isinstance(contrasts[0], ast.Constant)
+    elif good and contrasts:
         made = contrasts[0]
         chosen = made.func if isinstance(made, ast.Call) else made
         arguments: list[ast.expr | ast.keyword] = []
@@ -264,9 +303,9 @@ def _categorical(call: ast.Call, factor: ParsedFactor) -> str:
     if not good:
         names = ", ".join(f"contr.{name}" for name in CONTRASTS)
         raise ValueError(
-            f"The term {factor.text!r} must be C(column) or C(column, contrast), with one of "
-            f"{names}. The order of the levels is that of the column's categories "
-            f"(pandas.Categorical). {CONTRASTS_ELSEWHERE}"
+            f"The term {factor.text!r} must be C(column), C(column, ref='level') or C(column, "
+            f"contrast), with one of {names}. The order of the levels is that of the column's "
+            f"categories (pandas.Categorical). {CONTRASTS_ELSEWHERE}"
         )
     assert isinstance(column, ast.Name)
     (name,) = factor.columns

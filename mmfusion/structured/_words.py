@@ -11,7 +11,10 @@ _CLUSTER = (
     'Clusters are no term: give their column to the model, as in FusionCox(cluster="column").'
 )
 _SPLINE = 'Write s(x) or s(x, bs="cr") for a penalised spline, bs(x, df=5) for one without penalty.'
-_FACTOR = "Write C(g); its levels are those of the column, in the order of its categories."
+_FACTOR = (
+    "Write C(g), or C(g, ref='b') for another reference than the first level; its levels are those "
+    "of the column, in the order of its categories."
+)
 _SURFACE = "Write te(x, z) for a smooth surface, ti(x, z) for its interaction alone."
 
 FUNCTIONS = {
@@ -21,13 +24,15 @@ FUNCTIONS = {
     **dict.fromkeys(("frailty", "gamma_frailty", "ranef"), _FRAILTY),
     **dict.fromkeys(("ns", "pspline", "ps", "rcs", "cr", "cc", "lo", "rms", "smooth"), _SPLINE),
     **dict.fromkeys(("t2", "tensor"), _SURFACE),
-    **dict.fromkeys(("factor", "ordered"), _FACTOR),
+    **dict.fromkeys(("factor", "ordered", "relevel"), _FACTOR),
     "Q": "A name that is no Python name stands in `backticks`.",
     **dict.fromkeys(("as.factor", "as.ordered", "as.character"), _FACTOR),
     "tt": "Write tv(x) for an effect that varies over time.",
     "Surv": "The outcome is no part of a formula: give surv(time, event) to fit.",
     "surv": "The outcome is no part of a formula: give surv(time, event) to fit.",
-    "offset": "A formula has no offset: a known part of the predictor cannot stand in it.",
+    "interaction": "Write the interaction a:b.",
+    "ridge": "Write s(x) for a penalised effect, re(g) for penalised levels.",
+    **dict.fromkeys(("cut", "ifelse"), "Make the column before: pandas.cut, numpy.where."),
     "weights": "Weights are no term: give them to fit, as sample_weight=.",
     "standardize": "Write scale(x).",
     **dict.fromkeys(("ln", "log_e"), "Write log(x)."),
@@ -43,7 +48,7 @@ OPERATORS = {
 }
 
 CONTRASTS_ELSEWHERE = (
-    "The reference is the first level: order the column's categories with pandas.Categorical, or "
-    "write contr.treatment(base='b') for Treatment('b'), contr.sum for Sum, contr.poly for Poly, "
-    "contr.helmert for Helmert, contr.diff for Diff."
+    "The reference is the first level: for another write C(column, ref='b'), which is "
+    "Treatment('b') elsewhere, or order the column's categories. Write contr.sum for Sum, "
+    "contr.poly for Poly, contr.helmert for Helmert, contr.diff for Diff."
 )

@@ -100,6 +100,7 @@ def contrast_table(
     level: float = 0.95,
     covariance: Symmetric | np.ndarray | None = None,
     index: Sequence[str] | None = None,
+    known: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return estimates of linear combinations of coefficients.
 
@@ -111,6 +112,8 @@ def contrast_table(
     level : float, default 0.95
     covariance : Symmetric or ndarray, shape (p, p), optional
     index : sequence of str, length m, optional
+    known : ndarray, shape (m,), optional
+        What is added to the combinations: of two rows, the difference of their offsets.
 
     Returns
     -------
@@ -125,7 +128,7 @@ def contrast_table(
             f"The contrasts parameter must have shape (m, {len(fit.coef)}). Got {contrasts.shape}."
         )
     used = Symmetric.of(fit.covariance if covariance is None else covariance)
-    estimate = contrasts @ fit.coef
+    estimate = contrasts @ fit.coef + (0.0 if known is None else known)
     se = np.sqrt(((contrasts @ used) * contrasts).sum(1).clip(min=0))
     df = np.minimum(fit.df_residual, used.degrees(contrasts))
     reference = stats.t(df) if np.isfinite(df).any() else stats.norm()

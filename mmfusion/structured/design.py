@@ -37,6 +37,8 @@ class Design:
         Blocks that share a coefficient share all of them.
     apart : int or None
         The block with an indicator whose own part of the information is kept block diagonal.
+    known : ndarray, shape (n, K), or None
+        A known part of the predictors, which `predict` adds: the map is then affine.
     """
 
     n_rows: int
@@ -44,6 +46,7 @@ class Design:
     n_columns: int
     blocks: tuple[Block | Given, ...]
     apart: int | None = None
+    known: Array | None = None
 
     @classmethod
     def dense_of(cls, matrix: ArrayLike, n_predictors: int = 1) -> Self:
@@ -72,6 +75,8 @@ class Design:
     def predict(self, coef: Array) -> Array:
         """Return the predictors of coefficients (p,), shape (n, K)."""
         result = np.zeros((self.n_rows, self.n_predictors))
+        if self.known is not None:
+            result += self.known
         padded = np.append(coef, 0.0)  # -1, a coefficient left out, is its last
         for block in self.blocks:
             own = padded[block.columns]
@@ -88,6 +93,12 @@ class Design:
 
     def scores(self, gradient: Array) -> Array:
         """Return each row's own ``X_i' g_i`` of a gradient (n, K), shape (n, p)."""
+        if len(self.blocks) == 1:
+            columns = self.blocks[0].columns.ravel()
+            each = self.blocks[0].each(gradient).reshape(self.n_rows, -1)
+            if np.array_equal(np.sort(columns), np.arange(self.n_columns)):
+                in_order = np.array_equal(columns, np.arange(self.n_columns))
+                return each if in_order else each[:, np.argsort(columns)]
         result = np.zeros((self.n_rows, self.n_columns + 1))
         for block in self.blocks:
             result[:, block.columns] += block.each(gradient)
@@ -110,7 +121,14 @@ class Design:
     def take(self, rows: slice | Places) -> Design:
         """Return the design of some rows; of a slice without a copy."""
         blocks = tuple(block.take(rows) for block in self.blocks)
-        return replace(self, n_rows=len(np.arange(self.n_rows)[rows]), blocks=blocks)
+        known = None if self.known is None else self.known[rows]
+        n_rows = len(np.arange(self.n_rows)[rows])
+        return replace(self, n_rows=n_rows, blocks=blocks, known=known)
+
+    @property
+    def linear(self) -> Design:
+        """The design without the known part of the predictors."""
+        return self if self.known is None else replace(self, known=None)
 
     def keep(self, columns: Places) -> Design:
         """Return the design of some coefficients, ascending, the others left out."""

@@ -41,9 +41,10 @@ def effects_table(
         ``fit.df_residual`` degrees of freedom, and interval and p-value are its. Of few clusters
         each coefficient has degrees of freedom of its own, ``df`` (`FewClusters`). With smooth
         terms also ``edf`` and ``chi2``, the statistic of `mmfusion.structured.wald.smooth_test`. A
-        random effect has degrees of freedom and no test: its variance lies on the boundary under
-        the hypothesis. A coefficient that runs to infinity is reported as such, without standard
-        error or p-value, one of which no row says anything (`fit_identified`) as NaN.
+        random effect has its standard deviation ``sd`` and degrees of freedom, and no test: its
+        variance lies on the boundary under the hypothesis. A coefficient that runs to infinity is
+        reported as such, without standard error or p-value, one of which no row says anything
+        (`fit_identified`) as NaN.
     """
     if not 0 < level < 1:
         raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
@@ -92,11 +93,16 @@ def effects_table(
                 float(degrees[own].min()),
             )
             row |= {"chi2": test.statistic, "p": test.p}
+        if not term.tested:
+            (sp,) = fit.sp[term.label]
+            row["sd"] = float(np.sqrt(fit.scale / sp)) if sp > 0 else float("inf")
         rows[range(len(fit.coef))[term.columns][0]] = row
 
     columns = ["coef", "se", "lower", "upper", "z", "p"] + ["df"] * few
     if smooths:
         columns += ["edf", "chi2"]
+    if any(not term.tested for term in smooths):
+        columns.append("sd")
     table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns]).set_index(
         "term"
     )

@@ -257,6 +257,8 @@ def fit_structured(
     """
     design = as_design(design, likelihood.shape[1])
     offset = _check(likelihood, design, offset)
+    if design.known is not None:
+        offset, design = offset + design.known, design.linear
     p = design.n_columns
     terms = tuple(terms)
     names = _names(p, terms) if names is None else tuple(names)

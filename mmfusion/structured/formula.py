@@ -12,13 +12,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmfusion.inputs.columns import refuse_overflow
 from mmfusion.structured._options import TIME
 from mmfusion.structured._overlap import check_overlap
-from mmfusion.structured._parse import ParsedFormula, columns_read, parse_formula
+from mmfusion.structured._parse import (
+    ParsedFormula,
+    columns_read,
+    expression_columns,
+    parse_formula,
+)
 from mmfusion.structured._table import FormulaColumns, FormulaRows, Side, Training, check_table
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.terms import Term, fit_terms, term_from_state, term_state
 from mmfusion.structured.terms.bsplines import warn_outside
+from mmfusion.structured.terms.factors import Coding, Expression, Factor, factor_from_state
+from mmfusion.structured.terms.parametric import ParametricTerm
 
 __all__ = ["Formula"]
 
@@ -30,9 +38,9 @@ class Formula:
     ----------
     formula : str
         The right-hand side of a model: columns (numbers, or factors coded against their first
-        level), ``C(column)``, ``C(column, contr.sum)``, interactions ``a:b`` and ``a*b``,
-        ``poly(x, 2)``, ``bs(x, df=5)``, ``log(x)``, ``I(x / 10)``; and the terms of Notes. Names
-        that are no Python names stand in backticks.
+        level), ``C(column)``, ``C(column, ref="b")``, ``C(column, contr.sum)``, interactions
+        ``a:b`` and ``a*b``, ``poly(x, 2)``, ``bs(x, df=5)``, ``log(x)``, ``I(x / 10)``; and the
+        terms of Notes. Names that are no Python names stand in backticks.
 
     Attributes
     ----------
@@ -41,6 +49,8 @@ class Formula:
         formula's order.
     names_ : tuple of str
         Name of each coefficient: "age", "C(stage)[T.2]", "s(age).1", "re(site)[A]".
+    offsets : tuple of Factor
+        The known parts of the predictor.
     points : FormulaRows
         The coordinates of the grid that are read.
     columns_ : tuple of str
@@ -67,6 +77,8 @@ class Formula:
         Random intercepts: a column a level, identity penalty.
     ``tv(x)``
         An effect of `x` that varies smoothly over time: ``s(t, by=x)``.
+    ``offset(log(x))``
+        A known part of the predictor: its coefficient is 1, at fit and at prediction.
 
     Where the predictors of the outcome lie on a grid, such as hazards in intervals at the times
     "t", a term may read their coordinates beside the table's columns: ``x:t``, ``x:log(t)``,
@@ -106,6 +118,7 @@ class Formula:
     """
 
     terms: tuple[Term, ...]
+    offsets: tuple[Factor, ...]
 
     def __init__(self, formula: str) -> None:
         self.formula = formula
@@ -164,6 +177,7 @@ class Formula:
         by = {spec.by for spec in smooths if spec.by is not None}
         check_overlap(smooths, {name for name in by if training.side(name).columns.is_factor(name)})
         self.terms = fit_terms(parsed, training, intercept=intercept)
+        self.offsets = tuple(Expression.fit(text, table.rows) for text in parsed.offsets)
         self._table, self._grid = table.columns, on_grid.columns
         return self
 
@@ -176,6 +190,30 @@ class Formula:
     def columns_(self) -> tuple[str, ...]:
         """The columns of the table that are read."""
         return tuple(dict.fromkeys([*self._table.numbers, *self._table.levels]))
+
+    @property
+    def references_(self) -> dict[str, Any]:
+        """The level that the others are compared with, of each factor that has one."""
+        codings = [
+            (term.label, factor)
+            for term in self.terms
+            if isinstance(term, ParametricTerm) and len(term.parts) == 1
+            for factor in term.parts[0].factors
+            if isinstance(factor, Coding) and len(term.parts[0].factors) == 1
+        ]
+        known = {**self._table.levels, **self._grid.levels}
+        return {
+            label: known[coding.name][coding.reference]
+            for label, coding in codings
+            if coding.reference is not None
+        }
+
+    def known(self, rows: FormulaRows) -> NDArray[np.float64]:
+        """Return the sum of the offsets of some rows, shape (n,)."""
+        parts = [expression.columns(rows)[:, 0] for expression in self.offsets]
+        for expression, part in zip(self.offsets, parts, strict=True):
+            refuse_overflow(part[:, None], expression.names, rows.index, "offset(): ")
+        return np.sum(parts, axis=0) if parts else np.zeros(rows.n)
 
     def read(self, frame: pd.DataFrame) -> FormulaRows:
         """Return the cells of some rows that the terms need.
@@ -260,6 +298,7 @@ class Formula:
         return {
             "formula": self.formula,
             "terms": [term_state(term) for term in self.terms],
+            "offsets": [expression.state() for expression in self.offsets],
             "table": dict(vars(self._table)),
             "grid": dict(vars(self._grid)),
             "points": {**vars(self.points), "index": self.points.index.tolist()},
@@ -271,6 +310,7 @@ class Formula:
         self = cls(state["formula"])
         parse_formula(self.formula)
         self.terms = tuple(map(term_from_state, state["terms"]))
+        self.offsets = tuple(map(factor_from_state, state.get("offsets", ())))
         self._table = FormulaColumns(**state["table"])
         self._grid = FormulaColumns(**state["grid"])
         points = state["points"]
@@ -312,6 +352,13 @@ def _check_names(
     parsed: ParsedFormula, text: str, frame: pd.DataFrame, points: pd.DataFrame
 ) -> None:
     """Raise ValueError unless each factor reads the table or the grid, and it is clear which."""
+    for expression in parsed.offsets:
+        shared = [name for name in expression_columns(expression)[1] if name in points]
+        if shared:
+            raise ValueError(
+                f"offset({expression}) in the formula {text!r} reads the coordinate {shared[0]!r} "
+                "of the predictors: an offset reads columns of the table alone."
+            )
     for term in parsed.parametric:
         for factor in term.factors:
             names = factor.columns

@@ -160,6 +160,18 @@ class Layout:
             for term, parameter, start in self._placed()
         )
 
+    @property
+    def references(self) -> dict[str, Any]:
+        """The level that the others are compared with, of each factor by its label."""
+        return {label: level for p in self._parts for label, level in p.formula.references_.items()}
+
+    @property
+    def offsets(self) -> tuple[str, ...]:
+        """The known parts of the predictors, as they stand in the formulas."""
+        return tuple(
+            f"offset({known.names[0]})" for p in self._parts for known in p.formula.offsets
+        )
+
     def name(self, label: str, parameter: str) -> str:
         """Return the name of a term or coefficient of one parameter."""
         return label if len(self.parameters) == 1 else f"{label} [{parameter}]"
@@ -170,7 +182,7 @@ class Layout:
         Parameters
         ----------
         shown : sequence of str
-            Coefficients of `names` and labels of `terms`.
+            Coefficients of `names` and labels of `terms`; others are of no parameter.
         """
         if len(self.parameters) == 1:
             return pd.Index(shown, name="term")
@@ -180,7 +192,7 @@ class Layout:
             for label in (*term.names, term.label)
         }
         return pd.MultiIndex.from_tuples(
-            [pairs[name] for name in shown], names=["term", "parameter"]
+            [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
         )
 
     def formula(self, parameter: str) -> Formula:
@@ -228,7 +240,7 @@ class Layout:
         return self._design(frame, np.eye(size), np.zeros((size, len(self.constants))))
 
     def _design(self, frame: pd.DataFrame, matrix: Array, baseline: Array) -> Design:
-        blocks = []
+        blocks, known = [], None
         if self.constants:
             ones = Dense(np.ones((len(frame), 1)))
             blocks.append(Block(ones, baseline, np.arange(len(self.constants))[:, None]))
@@ -237,12 +249,15 @@ class Layout:
         for part in self._parts:
             rows, points = part.formula.read(frame), part.formula.points
             chosen = list(part.parameters)
+            if part.formula.offsets:
+                own = part.formula.known(rows)[:, None] * matrix[:, chosen].sum(axis=1)
+                known = own if known is None else known + own
             first = starts[chosen]
             for term in part.formula.terms:
                 products = term.products(rows, points)
                 blocks += [_block(product, matrix[:, chosen], first) for product in products]
                 first = first + len(term.names)
-        return Design(len(frame), len(matrix), int(starts[-1]), tuple(_merged(blocks)))
+        return Design(len(frame), len(matrix), int(starts[-1]), tuple(_merged(blocks)), known=known)
 
     def _placed(self) -> Iterator[_Placed]:
         """Yield the terms in the order of their coefficients."""

@@ -119,6 +119,8 @@ class Likelihood:
         """Return `gradient` and `information`, together where one pass over the rows has both."""
         if self.interacts:
             return self.gradient(eta), self.information(eta, design)
+        if self._head.multinomial and design.apart is None:
+            return self._multinomial(eta, design)
         gradient, information = np.empty(self.shape), Symmetric.zeros(design.layout)
         n, k = self.shape
         scaled = self._tensor(eta)
@@ -173,6 +175,24 @@ class Likelihood:
         order = np.argsort(code, kind="stable")
         parts = np.split(order, np.searchsorted(code[order], np.arange(1, n_groups)))
         return np.stack([design.take(rows).cross(curvature[rows]).dense() for rows in parts])
+
+    def _multinomial(self, eta: Array, design: Design) -> tuple[Array, Symmetric]:
+        """Return the same where a row's Hessian is ``diag(w p) - w p p'``, w its weight.
+
+        With ``z_i = sqrt(w_i) X_i' p_i``, ``X'HX`` is ``X' diag(w p) X - Z'Z``: one product of
+        matrices in the place of one for each pair of classes.
+        """
+        gradient = self.gradient(eta)
+        chance = self._head.chances(self._tensor(eta)).numpy()
+        weight = self._target.weight.numpy()[:, None] * self._unit
+        information = np.asarray(design.cross(weight * chance))
+        root = np.sqrt(weight) * chance
+        step = max(PIECE // max(design.n_columns, 1), 1)
+        for start in range(0, len(root), step):
+            rows = slice(start, start + step)
+            pulled = design.take(rows).scores(root[rows])
+            information -= pulled.T @ pulled
+        return gradient, Symmetric.of(information)
 
     def scores(self, eta: Array, design: Design | Array) -> Array:
         """Return each row's share of the gradient in the coefficients, shape (n, p)."""

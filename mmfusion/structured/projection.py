@@ -53,7 +53,7 @@ def project(
     ndarray, shape (p,)
         Where the design is collinear, one of many with the same ``X a``.
     """
-    design = as_design(design, likelihood.shape[1])
+    design = as_design(design, likelihood.shape[1]).linear
     eta, deep = np.reshape(eta, likelihood.shape), np.reshape(deep, likelihood.shape)
     score = design.pull(likelihood.gradient(eta))
     coef = np.zeros(design.n_columns)

@@ -126,6 +126,7 @@ def weighted_products(left: RowFactor, right: RowFactor, weights: Array) -> Arra
     # The smaller side is multiplied out; an indicator never is.
     if isinstance(right, Indicator) or (isinstance(left, Dense) and left.size < right.size):
         return weighted_products(right, left, weights).transpose(0, 2, 1)
+    weights = np.ascontiguousarray(weights)  # else what follows is copied
     expanded = weights[:, :, None] * right.dense()[:, None, :]
     product = left.sums(expanded.reshape(len(weights), q * right.size))
     return product.reshape(left.size, q, right.size).transpose(1, 0, 2)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mmfusion.inputs.labels import check_labels
+from mmfusion.inputs.labels import check_labels, check_order
 from mmfusion.inputs.times import as_times
 from mmfusion.inputs.weights import check_weights
 from mmfusion.survival.outcome import check_survival, snap
@@ -319,6 +319,7 @@ def log_rank_test(time: Any, event: Any, group: Any) -> LogRank:
     >>> round(log_rank_test([1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 0, 1], list("aabbab")).p_value, 4)
     0.586
     """
+    check_order(time=time, event=event, group=group)
     y = check_survival((time, event), name="the outcome")
     codes, labels = pd.factorize(check_labels(group, len(y), "group"))
     if len(labels) < 2:
@@ -352,6 +353,7 @@ def _risk_table(
     These three add up to the weight at risk, and none is negative.
     """
     given = (time, event) if entry is None else (time, event, entry)
+    check_order(time=time, event=event, weight=weight)
     y = check_survival(given, allow_competing=True, require_events=False, name="the outcome")
     w = check_weights(weight, len(y), "weight")
     times, position = np.unique(y.time, return_inverse=True)

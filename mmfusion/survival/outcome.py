@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.times import HOW_TO_COUNT, is_clock
 
@@ -168,6 +169,7 @@ def check_survival(
     (array([5., 8.]), array([ True, False]), False)
     """
     columns = _columns(y, name)
+    check_order(**columns)
     if index is None:
         index = next((c.index for c in columns.values() if isinstance(c, pd.Series)), None)
     labels = None if index is None else np.asarray(index)

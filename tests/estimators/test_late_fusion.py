@@ -26,7 +26,7 @@ from mmfusion.model import late as late_module
 from mmfusion.model.curves import CoxMixtureHead
 from mmfusion.model.late import learn_pool, make_pool
 from mmfusion.model.pool_rows import RIDGE, average
-from mmfusion.model.pools import OutOfFold, Pool, Single
+from mmfusion.model.pools import OutOfFold, Pool, Single, key
 from mmfusion.model.subjects import EACH_ROW
 from mmfusion.training import Callback, Training
 from tests.estimators.common import ESTIMATORS, cohort_for, make_model, predictions
@@ -123,7 +123,7 @@ def test_cox_weights_and_slope_are_the_cox_model_of_complete_rows() -> None:
 def test_a_cox_stack_is_a_ridge_cox_model_of_each_set() -> None:
     head, target, (time, event), etas, present = draw("cox", absent=0.3)
     pool = fitted_pool("stack", head, target, etas, present)
-    for key, members in (("11", [0, 1]), ("10", [0]), ("01", [1])):
+    for name, members in (("11", [0, 1]), ("10", [0]), ("01", [1])):
         rows = present[:, members].all(1)
         x = etas[rows][:, members, 0]
         order = np.argsort(time[rows])
@@ -135,7 +135,7 @@ def test_a_cox_stack_is_a_ridge_cox_model_of_each_set() -> None:
             return float(np.sum((at_risk - eta)[d]) + RIDGE * np.sum(beta**2) / 2)
 
         wanted = minimize(loss, np.zeros(len(members)), tol=1e-12).x
-        np.testing.assert_allclose(pool.stacks[key][members], wanted, rtol=1e-4)
+        np.testing.assert_allclose(pool.stacks[name][members], wanted, rtol=1e-4)
 
 
 def test_a_stack_of_classes_is_a_logistic_regression() -> None:
@@ -260,26 +260,58 @@ def test_a_set_that_training_rows_hardly_have_is_the_mean_of_its_members() -> No
     np.testing.assert_allclose(pooled(pool, etas, both, head), np.mean(singles, axis=0))
 
 
-def test_mean_centres_cox_members_and_finds_one_slope() -> None:
+def test_mean_centres_cox_members_and_finds_a_slope_for_each_set() -> None:
     rng = np.random.default_rng(0)
-    parts = rng.normal(size=(300, 2))  # two modalities that say different things
+    parts = rng.normal(size=(600, 2))  # two modalities that say different things
     time = rng.exponential(np.exp(-parts.sum(1)))
     head = CoxHead()
-    target = head.fit_outcome((time, np.ones(300)))
-    present = rng.random((300, 2)) < 0.8
+    target = head.fit_outcome((time, np.ones(600)))
+    present = rng.random((600, 2)) < 0.8
     present[~present.any(1)] = True
     etas = np.where(present, parts + np.array([40.0, -3.0]), np.nan)[:, :, None]
     pool = fitted_pool("mean", head, target, etas, present)
     told = pooled(pool, etas, present, head)[:, 0]
     # Absent members leave no trace of their arbitrary zero.
     assert abs(told.mean()) < 0.2
-    # The truth is the sum where both are there (slope 2), and the one where one is (slope 1).
-    assert 1.0 < pool.slope < 2.0
+    # The truth is the sum where both are there (slope 2), and the one where one is (slope 1, less
+    # what the other, of which nothing is known then, takes from a hazard ratio).
+    assert pool.slopes["11"] == pytest.approx(2.0, abs=0.1)
+    assert min(pool.slopes["10"], pool.slopes["01"]) > 0.6
+    assert max(pool.slopes["10"], pool.slopes["01"]) <= 1.0
     both = present.all(1)
-    np.testing.assert_allclose(told[both], pool.slope * (etas - pool.center)[both, :, 0].mean(1))
-    best = head.loss(torch.from_numpy(told), target)
-    for factor in (0.95, 1.05):
-        assert head.loss(torch.from_numpy(factor * told), target) > best
+    mean = (etas - pool.center)[both, :, 0].mean(1)
+    np.testing.assert_allclose(told[both], pool.slopes["11"] * mean)
+
+
+def test_a_mean_of_few_members_is_not_as_wide_as_that_of_many() -> None:
+    """Of five modalities that add up, one alone says a fifth: so must its predictor."""
+    rng = np.random.default_rng(1)
+    n, size = 1500, 0.34
+    parts = size * rng.normal(size=(n, 5))
+    time, censored = rng.exponential(np.exp(-parts.sum(1))), rng.exponential(2.0, n)
+    head = CoxHead()
+    target = head.fit_outcome((np.minimum(time, censored), time <= censored))
+    present = rng.random((n, 5)) < 0.7
+    present[~present.any(1), 0] = True
+    etas = np.where(present, parts, np.nan)[:, :, None]
+    pool = fitted_pool("mean", head, target, etas, present)
+    new = size * rng.normal(size=(400, 5))
+    for members in ([1, 0, 0, 0, 0], [0, 1, 0, 1, 0], [1, 1, 1, 1, 1]):
+        there = np.tile(np.array(members, dtype=bool), (400, 1))
+        told = pooled(pool, np.where(there, new, np.nan)[:, :, None], there, head)[:, 0]
+        truth = np.where(there, new, 0.0).sum(1)
+        assert told.std() == pytest.approx(truth.std(), rel=0.25), members
+    # A set that no row of a wider pool had goes by its size.
+    wide = fitted_pool(
+        "mean",
+        head,
+        target,
+        np.concatenate([etas, etas[:, :1]], 1),
+        np.concatenate([present, present[:, :1]], 1),
+    )
+    unseen = np.array([False, True, True, False, False, True])
+    assert key(unseen) not in wide.slopes
+    assert 1.0 < wide.slope_of(unseen) < 4.0
 
 
 # --- what is out of fold --------------------------------------------------------------------------

@@ -343,17 +343,22 @@ def test_cross_fit_believes_the_networks_as_far_as_they_are_right(
         "nothing": (np.zeros(200), ["dose"]),
         "the design": (3 - frame["dose"].to_numpy(), ["dose"]),
     }[case]
-    monkeypatch.setattr("mmfusion.model.inference.cross_fitted", lambda *_: deep[:, None])
+    monkeypatch.setattr(
+        "mmfusion.model.inference.cross_fitted", lambda *_: {"(deep)": deep[:, None]}
+    )
     settings = QUICK | {"epochs": 1, "inference": "cross_fit", "cluster": cluster}
     effects = FusionRegressor(DEEP, structured="dose", **settings).fit(frame, y).effects_
     theirs = sm.OLS(y, sm.add_constant(frame[columns]))
     options = {"groups": frame["site"], "use_correction": False}
     clustered = {"cov_type": "cluster", "cov_kwds": options, "use_t": True}
     fit = theirs.fit(**(clustered if cluster else {}))
-    np.testing.assert_allclose(effects["coef"], fit.params[:2], rtol=1e-7)
-    np.testing.assert_allclose(effects["se"], fit.bse[:2], rtol=1e-7 if cluster else 1e-3)
+    assert ("(deep)" in effects.index) == (case == "too much")
+    own = len(effects)  # the deep coefficient among them: a fifth of what it claims is right
+    unit = [1.0, 1.0, 5.0][:own]
+    np.testing.assert_allclose(effects["coef"] * unit, fit.params[:own], rtol=1e-7)
+    np.testing.assert_allclose(effects["se"] * unit, fit.bse[:own], rtol=1e-7 if cluster else 1e-3)
     if cluster:
-        np.testing.assert_allclose(effects["p"], fit.pvalues[:2], rtol=1e-5)
+        np.testing.assert_allclose(effects["p"], fit.pvalues[:own], rtol=1e-5)
 
 
 def test_cross_fitting_averages_three_splits_and_adds_the_variance_between_them(
@@ -365,7 +370,8 @@ def test_cross_fitting_averages_three_splits_and_adds_the_variance_between_them(
     y = 2 + 0.5 * frame["dose"] + frame["z0"] + rng.normal(size=200)
     deeps = [frame["z0"].to_numpy() + rng.normal(size=200) for _ in range(3)]
     given = iter(deeps)
-    monkeypatch.setattr("mmfusion.model.inference.cross_fitted", lambda *_: next(given)[:, None])
+    shown = lambda *_: {"(deep)": next(given)[:, None]}  # noqa: E731
+    monkeypatch.setattr("mmfusion.model.inference.cross_fitted", shown)
     settings = QUICK | {"epochs": 1, "inference": "cross_fit"}
     model = FusionRegressor(DEEP, structured="dose", **settings).fit(frame, y)
     fits = [sm.OLS(y, sm.add_constant(frame[["dose"]].assign(z=z))).fit() for z in deeps]
@@ -393,12 +399,13 @@ def test_constants_of_the_cross_fitted_networks_say_nothing(
     settings = QUICK | {"epochs": 2, "inference": "cross_fit"}
     model = FusionCox(DEEP, structured="dose", **settings)
     seen = model.fit(frame, y).effects_
-    inner, shifts = Model.deep_predictor, iter(range(15))
+    inner, shifts = Model.by_member, iter(range(15))
 
-    def shifted(self: Model, *args: Any, **kwargs: Any) -> np.ndarray:
-        return inner(self, *args, **kwargs) + next(shifts)
+    def shifted(self: Model, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
+        etas, present = inner(self, *args, **kwargs)
+        return etas + next(shifts), present
 
-    monkeypatch.setattr(Model, "deep_predictor", shifted)
+    monkeypatch.setattr(Model, "by_member", shifted)
     pd.testing.assert_frame_equal(model.fit(frame, y).effects_, seen, rtol=1e-9)
     assert next(shifts, None) is None
 
@@ -650,7 +657,8 @@ def test_a_level_that_only_validation_rows_have_starts_at_nothing(seed: int) -> 
         (LateFusion("weighted", dim=4, hidden=(), folds=4), {}),
     ):
         model = FusionCox(inputs, fusion, structured="C(site)", **params, **shared).fit(frame, y)
-        assert model.effects_.index.tolist() == classical.effects_.index.tolist()
+        of_formula = [name for name in model.effects_.index if name != "(deep)"]
+        assert of_formula == classical.effects_.index.tolist()
         assert np.isfinite(model.predict(frame)).all()
     constant = frame.assign(site="b", dose=1.0)
     with pytest.raises(ValueError, match=r"constant columns: 'dose' \(always 1\)"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,58 @@ def test_the_table_is_not_changed():
     before = frame.copy(deep=True)
     infer_modalities(frame)
     pd.testing.assert_frame_equal(frame, before)
+
+
+def block(names: list[str], rng: np.random.Generator, n: int = 40) -> pd.DataFrame:
+    return pd.DataFrame(rng.normal(size=(n, len(names))), columns=names)
+
+
+SYMBOLS = [a + b + c for a in "ABCDEFG" for b in "HIJKLM" for c in "NOPQRS"]  # no common pattern
+
+
+@pytest.mark.parametrize(
+    "names", [[f"f{i}" for i in range(250)], [f"probe_{i}_at" for i in range(250)], SYMBOLS]
+)
+def test_clinical_columns_beside_a_wide_block_stay_a_table(names: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    clinical = pd.DataFrame(
+        {
+            "age": rng.normal(60, 10, 40),
+            "Tumor.grade": rng.normal(size=40),
+            "female": rng.integers(0, 2, 40),
+            "visits": rng.integers(0, 99, 40),
+            "ward": np.where(rng.random(40) < 0.5, "a", "b"),
+        }
+    )
+    frame = pd.concat([clinical[["age"]], block(names, rng), clinical.drop(columns="age")], axis=1)
+    with pytest.warns(
+        UserWarning, match=r"more than 200 numeric columns.*'age'.* stay in the table"
+    ):
+        found = infer_modalities(frame)
+    assert list(found) == ["table", "wide"]
+    assert found["wide"].columns == names
+    assert sorted(found["table"].columns) == sorted(clinical.columns)
+
+
+def test_a_block_of_counts_or_of_clinical_names_is_a_block() -> None:
+    rng = np.random.default_rng(0)
+    counts = pd.DataFrame(rng.poisson(30, (40, len(SYMBOLS))), columns=SYMBOLS)
+    mutations = pd.DataFrame(rng.integers(0, 2, (40, len(SYMBOLS))), columns=SYMBOLS)
+    doses = block([f"dose_{i}" for i in range(300)], rng)
+    for wide in (counts, mutations, doses):
+        with pytest.warns(UserWarning, match="none stays in the table"):
+            found = infer_modalities(wide)
+        assert list(found) == ["wide"]
+    with pytest.warns(UserWarning, match="'age' stay in the table"):
+        found = infer_modalities(counts.assign(age=rng.normal(60, 10, 40)))
+    assert found["table"].columns == ["age"]
+
+
+def test_inference_of_a_very_wide_table_is_quick() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"{'ABCDEFG'[i % 7]}{'HIJKLM'[i % 6]}{'NOPQR'[i % 5]}{i}x" for i in range(10_000)]
+    frame = block(names, rng, 200)
+    started = time.process_time()
+    with pytest.warns(UserWarning, match="10000"):
+        infer_modalities(frame)
+    assert time.process_time() - started < 3.0

@@ -15,9 +15,10 @@ from formulaic import ModelMatrix, ModelSpec, SimpleFormula
 from formulaic.errors import FormulaicError
 from numpy.typing import NDArray
 
+from mmfusion.inputs.messages import did_you_mean, shorten
 from mmfusion.structured._algebra import ParsedFactor
 from mmfusion.structured._names import internal, shown
-from mmfusion.structured._parse import expression_columns
+from mmfusion.structured._parse import expression_columns, reference_of
 from mmfusion.structured._table import FormulaRows, Side
 from mmfusion.structured.terms.bsplines import bs_of
 
@@ -86,15 +87,28 @@ class Coding(Factor):
     def fit(cls, factor: ParsedFactor, text: str, side: Side, *, reduced: bool) -> Self:
         """Code the levels of the training rows; `reduced` beside a constant."""
         (name,) = factor.columns
-        levels = pd.Index(side.columns.levels[name], dtype=object)
+        known = side.columns.levels[name]
+        first, source = reference_of(factor), factor.source
+        order = np.arange(len(known))
+        if first is not None:
+            place = _place_of(first, known, text)
+            order, source = np.concatenate([[place], np.delete(order, place)]), "C(_c0)"
+        levels = pd.Index([known[place] for place in order], dtype=object)
         each = pd.Categorical.from_codes(np.arange(len(levels)), categories=levels)
         method = "lookup" if factor.sort == "column" else "python"
-        coded = parsed.Term([parsed.Factor(factor.source, eval_method=method)])
+        coded = parsed.Term([parsed.Factor(source, eval_method=method)])
         terms = [*([CONSTANT] if reduced else []), coded]
         made = _evaluate(terms, pd.DataFrame({"_c0": each}), {}, text, factor.columns)
-        first = int(reduced)
-        names = _named(made.model_spec.column_names[first:], factor.source, text)
-        return cls(name, names, np.ascontiguousarray(made, dtype=np.float64)[:, first:])
+        start = int(reduced)
+        names = _named(made.model_spec.column_names[start:], source, text)
+        contrasts = np.ascontiguousarray(made, dtype=np.float64)[:, start:]
+        return cls(name, names, np.ascontiguousarray(contrasts[np.argsort(order)]))
+
+    @property
+    def reference(self) -> int | None:
+        """The place of the level that the others are compared with; None where there is none."""
+        zero = np.flatnonzero(~self.contrasts.any(axis=1))
+        return int(zero[0]) if len(zero) else None
 
     def columns(self, rows: FormulaRows) -> Array:
         return self.contrasts[rows.codes[self.name]]
@@ -150,6 +164,18 @@ class Expression(Factor):
                 f"Got {made[row, column]} in {rows.unit} {rows.index[row]!r}."
             )
         return made
+
+
+def _place_of(level: Any, known: Sequence[Any], text: str) -> int:
+    """Return the place of a reference level; of one that is written as it is shown, too."""
+    places = [place for place, own in enumerate(known) if own == level]
+    places += [place for place, own in enumerate(known) if str(own) == str(level)]
+    if not places:
+        raise ValueError(
+            f"The reference of {text!r} must be a level of the column in the training rows. Got "
+            f"{level!r}; there are {shorten(known, 10)}.{did_you_mean(level, known)}"
+        )
+    return places[0]
 
 
 def factor_from_state(state: Mapping[str, Any]) -> Factor:

@@ -1,0 +1,164 @@
+"""A fitted model: what the modalities say, what the formulas say, and what the head makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmfusion.model.checks import refuse_empty
+from mmfusion.model.deep import Deep, stack
+from mmfusion.model.structured import Constant, Structured
+from mmfusion.model.subjects import EACH_ROW, Subjects
+from mmfusion.training import TrainingResult, TrainingSettings
+
+__all__ = ["Model"]
+
+
+@dataclass(eq=False)
+class Model:
+    """A fitted model.
+
+    Attributes
+    ----------
+    head : Head
+        What predicts from the predictors (of late fusion of curves, their mixture).
+    structured : Structured or Constant
+    deep : Deep
+    settings : TrainingSettings
+        Where and how precisely the networks run.
+    results : dict of str to TrainingResult
+        Of each network.
+    interrupted : bool
+        Whether Ctrl-C ended the fit.
+    alone : Head or None
+        What predicts of the classical model's predictors, with a baseline of its own, for rows
+        without a modality; None where there are no networks, or no formula.
+    """
+
+    head: Any
+    structured: Constant | Structured
+    deep: Deep
+    settings: TrainingSettings
+    results: Mapping[str, TrainingResult]
+    interrupted: bool
+    alone: Any = None
+
+    def members(
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the networks' predictors (n, M, K), NaN where absent, and presence (n, M)."""
+        return self.looked_at(table, only, subjects)[:2]
+
+    def looked_at(
+        self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return `members`, and what the linear part adds, (n, K)."""
+        design = None
+        if any(network.design_use.read for network in self.deep.networks.values()):
+            subjects.refuse_design()
+            design = self.structured.network_design(table)
+        asked = self.deep.modalities
+        if only is not None:
+            asked = {name: asked[name] for name in only}
+        subjects.refuse_changes(asked, table)
+        shown = subjects.table(table)
+        looked = self.deep.look(shown, self.settings, design, only)
+        outputs = self.deep.outputs(looked, self.settings, shown.index)
+        base = self.structured.pool_base
+        etas, present = stack(outputs, len(shown), base, self.head.deep_basis)
+        added = self.deep.linear_predictor(looked) + np.zeros((len(shown), len(base)))
+        return subjects.spread(etas), subjects.spread(present), subjects.spread(added)
+
+    def by_member(self, table: pd.DataFrame, subjects: Subjects) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the modalities of each network say, (n, M, K), and presence, (n, M).
+
+        What is kept of the network, and its modalities' linear part.
+        """
+        design = None
+        if any(network.design_use.read for network in self.deep.networks.values()):
+            design = self.structured.network_design(table)
+        subjects.refuse_changes(self.deep.modalities, table)
+        shown = subjects.table(table)
+        looked = self.deep.look(shown, self.settings, design)
+        outputs = self.deep.outputs(looked, self.settings, shown.index)
+        base = self.structured.pool_base
+        etas, present = stack(outputs, len(shown), base, self.head.deep_basis)
+        etas = self.deep.share * np.where(present[:, :, None], etas, 0.0)
+        for number, added in enumerate(self.deep.linear_by_member(looked)):
+            etas[:, number] += added
+        return subjects.spread(etas), subjects.spread(present)
+
+    def deep_predictor(
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
+    ) -> np.ndarray:
+        """Return the predictor of linear part and networks, (n, K): what the modalities say.
+
+        Raises
+        ------
+        ValueError
+            For rows without a modality, where there is no formula to predict them from.
+        """
+        return self._deep(table, only, subjects)[0]
+
+    def _deep(
+        self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `deep_predictor`, and which rows have no modality, (n,)."""
+        etas, present, added = self.looked_at(table, only, subjects)
+        if not self.structured.complete:
+            asked = list(self.deep.modalities) if only is None else list(only)
+            refuse_empty(table, np.asarray(present.any(1)), asked)
+        pool = self.deep.pool
+        pooled = pool.pooled(pool.standardised(etas), present, self.head)
+        return added + self.deep.share * pooled, ~np.asarray(present.any(1))
+
+    def networks_predictor(self, table: pd.DataFrame, subjects: Subjects) -> np.ndarray:
+        """Return the pooled predictor of the networks alone, whole, (n, K)."""
+        etas, present = self.members(table, None, subjects)
+        pool = self.deep.pool
+        return pool.pooled(pool.standardised(etas), present, self.head)
+
+    def predictor(
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
+    ) -> np.ndarray:
+        """Return the predictors of some rows, float64 of shape (n, K); see `predicted`."""
+        return self.predicted(table, only, subjects)[0]
+
+    def predicted(
+        self,
+        table: pd.DataFrame,
+        only: Collection[str] | None = None,
+        subjects: Subjects = EACH_ROW,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the predictors of some rows, (n, K), and which of them are of `alone`, (n,).
+
+        Parameters
+        ----------
+        table : DataFrame
+        only : collection of str, optional
+            The modalities that are looked at; the others are absent in every row, and not read.
+        subjects : Subjects
+            Whose rows they are.
+        """
+        deep, absent = self._deep(table, only, subjects)
+        design = self.structured.design(table)
+        eta = self.structured.predictor(design, deep)
+        if self.alone is None:
+            return eta, np.zeros(len(eta), dtype=bool)
+        if absent.any():
+            assert isinstance(self.structured, Structured)
+            eta[absent] = self.structured.predictor_alone(design)[absent]
+        return eta, absent
