@@ -78,7 +78,8 @@ class Effects:
         term : str
             As in ``effects_``: "s(age)".
         grid : array-like, shape (m,), or DataFrame
-            Values of the term's column, or a table of all columns it reads.
+            Values of the term's column (of the time, for an effect that varies over it), or a table
+            of all columns it reads.
         level : float, default=0.95
         parameter : str, optional
             Of several predictors (the classes but the first), the one whose effect it is.
@@ -100,6 +101,9 @@ class Effects:
         parameter = parameter or known[0]
         label = reported.layout.name(term, parameter)
         columns = reported.fit.term(label).variables
+        if not isinstance(grid, pd.DataFrame):  # of a by= column its effect a unit is asked
+            by = reported.layout.formula(parameter).term(term).by
+            columns = tuple(name for name in columns if name != by)
         if isinstance(grid, pd.DataFrame):
             frame = grid
         elif len(columns) == 1:

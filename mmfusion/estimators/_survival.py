@@ -50,8 +50,8 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         times : array-like, shape (m,), optional
             In the unit of the outcome. By default where the model's curves bend: of `FusionCox` all
-            distinct event times of the training rows, of `FusionDiscreteTime` the bounds of its
-            intervals. For many rows, give the times you need.
+            distinct event times of the training rows, of `FusionDiscreteTime` and `FusionPAMM` the
+            bounds of the intervals. For many rows, give the times you need.
         modalities : list of str, optional
             As in `predict`.
 

@@ -116,6 +116,10 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
     def _make_head(self) -> Head[Any]:
         """Return the unfitted head of this estimator."""
 
+    def _formulas(self) -> str | Mapping[str, str] | None:
+        """Return the formula of the structured part, or one a parameter; None without one."""
+        return self.structured
+
     def _context_columns(self) -> dict[str, Any]:
         """Return which columns of the table the head reads, by its name for them."""
         return {}

@@ -113,7 +113,7 @@ class Plan:
             head=estimator._make_head(),
             modalities=modalities,
             strategy=strategy,
-            formulas=estimator.structured,
+            formulas=estimator._formulas(),
             orthogonalization=estimator.orthogonalization,
             joins_design=estimator.head == "nonlinear",
             inference=estimator.inference,
