@@ -75,7 +75,7 @@ WITHIN = {
         {"fit"},
         {"cross_fit", "double_ml"},
         {"inference"},
-        {"likelihood_ratio", "restore", "summary"},
+        {"bands", "likelihood_ratio", "restore", "summary"},
     ],
 }
 

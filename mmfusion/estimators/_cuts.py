@@ -35,7 +35,11 @@ class IntervalPredictions(SurvivalPredictions):
         return self.cuts_
 
     def predict(
-        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        *,
+        modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> np.ndarray:
         """Return the risk score of each row: minus its mean event-free time within the grid.
 
@@ -45,6 +49,8 @@ class IntervalPredictions(SurvivalPredictions):
         modalities : list of str, optional
             Predict from these alone: the others count as absent, and are not read; `X` may lack
             their columns. Empty only beside a formula, which is then asked alone.
+        exclude : list of str, optional
+            Terms of the formula that are left out, such as "re(site)".
 
         Returns
         -------
@@ -52,7 +58,7 @@ class IntervalPredictions(SurvivalPredictions):
             Higher is worse; ``-predict_restricted_mean(X, cuts_[-1])``. With several causes it is
             the time until any of them.
         """
-        eta = self._predictors(X, modalities)[1]  # type: ignore[attr-defined]
+        eta = self._predictors(X, modalities, exclude)[1]  # type: ignore[attr-defined]
         return self._head.risk(eta)  # type: ignore[attr-defined]
 
     def predict_cumulative_incidence_function(
@@ -62,6 +68,7 @@ class IntervalPredictions(SurvivalPredictions):
         cause: int = 1,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> pd.DataFrame:
         """Return the probability of an event of one cause until each time.
 
@@ -74,14 +81,14 @@ class IntervalPredictions(SurvivalPredictions):
             As in `predict_survival_function`.
         cause : int, default=1
             One of `causes_`.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
         -------
         DataFrame, shape (n, m)
         """
-        return self._curves("cumulative_incidence", X, times, modalities, cause=cause)
+        return self._curves("cumulative_incidence", X, times, modalities, exclude, cause=cause)
 
     def score(
         self,
@@ -90,6 +97,7 @@ class IntervalPredictions(SurvivalPredictions):
         sample_weight: np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> float:
         """Return Harrell's concordance index, with several causes of the time until any of them.
 
@@ -98,7 +106,7 @@ class IntervalPredictions(SurvivalPredictions):
         X : DataFrame, shape (n, p)
         y : survival outcome of n subjects
         sample_weight : array-like, shape (n,), optional
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
@@ -109,4 +117,4 @@ class IntervalPredictions(SurvivalPredictions):
         competing = self._head.likelihood.competing  # type: ignore[attr-defined]
         outcome = check_survival(y, allow_competing=competing)
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
-        return super().score(X, any_event, sample_weight, modalities=modalities)
+        return super().score(X, any_event, sample_weight, modalities=modalities, exclude=exclude)

@@ -14,7 +14,7 @@ from mmfusion.inputs.table import check_frame
 from mmfusion.model import Inference, Model
 from mmfusion.model.likelihood_ratio import likelihood_ratio
 from mmfusion.model.summary import Summary, summarize
-from mmfusion.structured import contrast_table, effects_test, smooth_effect
+from mmfusion.structured import Bands, contrast_table, effects_test, smooth_effect
 
 __all__ = ["Effects"]
 
@@ -69,9 +69,14 @@ class Effects:
         return float(self._reported().variances[1])
 
     def smooth_effect(
-        self, term: str, grid: Any, level: float = 0.95, parameter: str | None = None
+        self,
+        term: str,
+        grid: Any,
+        level: float = 0.95,
+        parameter: str | None = None,
+        bands: Bands = "pointwise",
     ) -> pd.DataFrame:
-        """Return the effect of a term on the predictor over a grid, with pointwise bands.
+        """Return the effect of a term on the predictor over a grid, with bands.
 
         Parameters
         ----------
@@ -83,6 +88,8 @@ class Effects:
         level : float, default=0.95
         parameter : str, optional
             Of several predictors (the classes but the first), the one whose effect it is.
+        bands : {"pointwise", "simultaneous"}
+            Whether the band holds each point with probability `level`, or all of them together.
 
         Returns
         -------
@@ -114,7 +121,7 @@ class Effects:
             )
         basis = reported.layout.formula(parameter).transform_term(term, frame)
         table = smooth_effect(
-            reported.fit, label, basis, level=level, covariance=reported.covariance
+            reported.fit, label, basis, level=level, covariance=reported.covariance, bands=bands
         )
         one = len(columns) == 1
         table.index = pd.Index(frame[columns[0]], name=columns[0]) if one else frame.index

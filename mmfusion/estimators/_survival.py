@@ -16,7 +16,7 @@ from mmfusion.metrics import concordance_index
 from mmfusion.model.roles import role_column
 from mmfusion.survival import check_survival
 
-__all__ = ["SurvivalPredictions"]
+__all__ = ["SurvivalPredictions", "check_times"]
 
 
 class SurvivalPredictions:
@@ -42,6 +42,7 @@ class SurvivalPredictions:
         times: Sequence[float] | np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> pd.DataFrame:
         """Return the survival probability of each row at each time.
 
@@ -52,7 +53,7 @@ class SurvivalPredictions:
             In the unit of the outcome. By default where the model's curves bend: of `FusionCox` all
             distinct event times of the training rows, of `FusionDiscreteTime` and `FusionPAMM` the
             bounds of the intervals. For many rows, give the times you need.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
@@ -61,7 +62,7 @@ class SurvivalPredictions:
             A row a subject (the index of `X`), a column a time. Constant after the last training
             time: a convention, no estimate.
         """
-        return self._curves("survival", X, times, modalities)
+        return self._curves("survival", X, times, modalities, exclude)
 
     def predict_cumulative_hazard_function(
         self,
@@ -69,6 +70,7 @@ class SurvivalPredictions:
         times: Sequence[float] | np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> pd.DataFrame:
         """Return the cumulative hazard of each row at each time.
 
@@ -77,41 +79,45 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         times : array-like, shape (m,), optional
             As in `predict_survival_function`.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
         -------
         DataFrame, shape (n, m)
         """
-        return self._curves("cumulative_hazard", X, times, modalities)
+        return self._curves("cumulative_hazard", X, times, modalities, exclude)
 
     def _curves(
-        self, curve: str, X: Any, times: Any, modalities: Any, **options: Any
+        self, curve: str, X: Any, times: Any, modalities: Any, exclude: Any, **options: Any
     ) -> pd.DataFrame:
         check_is_fitted(self)
-        times = self._default_times() if times is None else _check_times(times)
-        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+        times = self._default_times() if times is None else check_times(times)
+        frame, eta = self._predictors(X, modalities, exclude)  # type: ignore[attr-defined]
         head: Any = self._head  # type: ignore[attr-defined]
         values = getattr(head, curve)(eta, times, **options, **self._curve_context(frame))
         return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
 
     def predict_median(
-        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        *,
+        modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> np.ndarray:
         """Return the median survival time of each row; inf where its curve stays above one half.
 
         Parameters
         ----------
         X : DataFrame, shape (n, p)
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
         -------
         ndarray of float64, shape (n,)
         """
-        return self.predict_quantile(X, 0.5, modalities=modalities)
+        return self.predict_quantile(X, 0.5, modalities=modalities, exclude=exclude)
 
     def predict_quantile(
         self,
@@ -119,6 +125,7 @@ class SurvivalPredictions:
         q: float,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> np.ndarray:
         """Return the time by which a share `q` of subjects like this one have the event.
 
@@ -127,7 +134,7 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         q : float
             In (0, 1): the smallest time t with ``S(t) <= 1 - q``, an event time in `FusionCox`.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
@@ -136,7 +143,7 @@ class SurvivalPredictions:
             inf where the curve does not fall that far within the training times.
         """
         check_number("q", q, 0, 1, open_ends="low and high")
-        return self._times("quantile", X, q, modalities)
+        return self._times("quantile", X, q, modalities, exclude)
 
     def predict_restricted_mean(
         self,
@@ -144,6 +151,7 @@ class SurvivalPredictions:
         horizon: float,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> np.ndarray:
         """Return the mean survival time of each row up to `horizon`: the area under its curve.
 
@@ -152,7 +160,7 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         horizon : float
             In the unit of the outcome.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
@@ -161,10 +169,10 @@ class SurvivalPredictions:
         """
         check_clock("horizon", horizon)
         check_number("horizon", horizon, 0, open_ends="low and high")
-        return self._times("restricted_mean", X, horizon, modalities)
+        return self._times("restricted_mean", X, horizon, modalities, exclude)
 
-    def _times(self, what: str, X: Any, given: float, modalities: Any) -> np.ndarray:
-        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+    def _times(self, what: str, X: Any, given: float, modalities: Any, exclude: Any) -> np.ndarray:
+        frame, eta = self._predictors(X, modalities, exclude)  # type: ignore[attr-defined]
         head: Any = self._head  # type: ignore[attr-defined]
         return getattr(head, what)(eta, given, **self._curve_context(frame))
 
@@ -175,6 +183,7 @@ class SurvivalPredictions:
         sample_weight: np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> float:
         """Return Harrell's concordance index; with strata, of pairs within a stratum.
 
@@ -183,21 +192,22 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         y : survival outcome of n subjects
         sample_weight : array-like, shape (n,), optional
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
         -------
         float
         """
-        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+        frame, eta = self._predictors(X, modalities, exclude)  # type: ignore[attr-defined]
         outcome = check_survival(y, index=frame.index, n_rows=len(frame))
         risk = self._head.risk(eta)  # type: ignore[attr-defined]
         strata = self._curve_context(frame).get("strata")
         return concordance_index(outcome, risk, strata=strata, sample_weight=sample_weight)
 
 
-def _check_times(times: Any) -> np.ndarray:
+def check_times(times: Any) -> np.ndarray:
+    """Return times of curves as an array, or raise unless they are finite, none negative."""
     times = np.atleast_1d(as_times("times", times))
     if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (times < 0).any():
         raise ValueError(

@@ -166,14 +166,16 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         return self.model_.head
 
     def _predictors(
-        self, X: Any, modalities: Collection[str] | None = None
+        self, X: Any, modalities: Collection[str] | None = None, exclude: Sequence[str] = ()
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the checked table and the predictors of its rows, float64 of shape (n, K).
 
         Only `modalities`, if given, are looked at: the others are absent in every row, and `X` may
-        lack their columns.
+        lack their columns. The terms of the formula in `exclude` have no effect.
         """
         check_is_fitted(self)
+        if isinstance(exclude, str):
+            raise TypeError(f"The exclude parameter must be a list of terms. Got {exclude!r}.")
         asked = self._check_asked(modalities)
         if asked is not None:
             X = fill_unread(self, X, self._columns_read(asked))
@@ -181,7 +183,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Fitted, ModelPara
         subjects = Subjects.read(self.id, table, complete=False)
         model = replace(self.model_, settings=self._settings())
         with single_precision():
-            return table, model.predictor(table, asked, subjects)
+            return table, model.predictor(table, asked, subjects, exclude)
 
     def _columns_read(self, modalities: Sequence[str]) -> set[Any]:
         """Return the columns that a prediction from these modalities needs."""

@@ -12,7 +12,7 @@ from mmfusion.heads.discrete import Scheme
 from mmfusion.heads.piecewise.head import SHARED
 from mmfusion.inputs.parameters import check_choice, check_number
 
-from ._cuts import IntervalPredictions
+from ._bands import HazardBands
 from ._docs import documented
 from .base import FusionEstimator
 
@@ -21,7 +21,7 @@ __all__ = ["FusionPAMM"]
 
 @documented
 @dataclass(kw_only=True, eq=False, repr=False)
-class FusionPAMM(IntervalPredictions, FusionEstimator):
+class FusionPAMM(HazardBands, FusionEstimator):
     """Piecewise-exponential additive mixed model, to which a multimodal network adds (DeepPAMM).
 
     The hazard of an interval is ``exp(eta)``; its logarithm is a smooth function of time and the

@@ -101,6 +101,7 @@ class Model:
         table: pd.DataFrame,
         only: Collection[str] | None = None,
         subjects: Subjects = EACH_ROW,
+        exclude: Sequence[str] = (),
     ) -> np.ndarray:
         """Return the predictors of some rows, float64 of shape (n, K).
 
@@ -111,9 +112,11 @@ class Model:
             The modalities that are looked at; the others are absent in every row, and not read.
         subjects : Subjects
             Whose rows they are.
+        exclude : sequence of str
+            Terms of the formula that are left out, their effects 0.
         """
         deep = self.deep_predictor(table, only, subjects)
-        return self.structured.predictor(self.structured.design(table), deep)
+        return self.structured.predictor(self.structured.design(table), deep, exclude)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -77,8 +77,14 @@ class Constant:
         """Learn nothing more; return the zeros that nothing is fitted beside."""
         return np.zeros_like(deep)
 
-    def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
+    def predictor(
+        self, design: Design, deep: np.ndarray, exclude: Sequence[str] = ()
+    ) -> np.ndarray:
         """Return the predictors, shape (n, K): the pooled ones of the networks."""
+        if exclude:
+            raise ValueError(
+                "The exclude parameter must name terms of a formula (structured=). There is none."
+            )
         return deep
 
     def state(self) -> dict[str, Any]:
@@ -229,13 +235,18 @@ class Structured:
         """
         return kept if self.orthogonalization is None else np.zeros_like(kept)
 
-    def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
-        """Return the whole predictor of some rows, shape (n, K).
+    def predictor(
+        self, design: Design, deep: np.ndarray, exclude: Sequence[str] = ()
+    ) -> np.ndarray:
+        """Return the whole predictor of some rows, shape (n, K), without terms to `exclude`.
 
         A row with no modality present has a `deep` of zero: what is left is the design times the
         coefficients less what the projection took off the deep predictor of the others.
         """
-        return design.predict(self.final.coef - self.projection) + self.share * deep
+        coef = self.final.coef - self.projection
+        if exclude:
+            coef = np.where(self.layout.coefficients_of(exclude), 0.0, coef)
+        return design.predict(coef) + self.share * deep
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays."""

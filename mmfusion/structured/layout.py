@@ -259,6 +259,39 @@ class Layout:
                 yield _Placed(term, parameter, start)
                 start += len(term.names)
 
+    def coefficients_of(self, labels: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which coefficients belong to some terms, shape (p,).
+
+        Parameters
+        ----------
+        labels : sequence of str
+            As formulas and tables call them; each stands for its effects on all parameters.
+
+        Raises
+        ------
+        ValueError
+            For an unknown term.
+        """
+        found = np.zeros(len(self.names), dtype=bool)
+        known = list(dict.fromkeys(term.label for term, _, _ in self._placed()))
+        for label in labels:
+            if label not in known:
+                raise ValueError(f"No term {label!r}. The terms are {known}.")
+        for term, _, start in self._placed():
+            found[start : start + len(term.names)] |= term.label in labels
+        return found
+
+    def unseen(self, frame: pd.DataFrame) -> Iterator[tuple[str, NDArray[np.bool_], Array]]:
+        """Yield each random intercept, the rows whose level is new, and what it moves, (K,)."""
+        for part in self._parts:
+            random = [term for term in part.formula.terms if not term.tested]
+            rows = part.formula.read(frame) if random else None
+            for term in random:
+                assert rows is not None
+                new = rows.codes[term.variables[0]] < 0
+                for place in part.parameters:
+                    yield self.name(term.label, self.parameters[place]), new, self._matrix[:, place]
+
     def state(self) -> dict[str, Any]:
         """Return the fitted layout as plain Python and NumPy objects."""
         parts = [{**vars(part), "formula": part.formula.state()} for part in self._parts]

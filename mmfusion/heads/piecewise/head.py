@@ -13,6 +13,7 @@ from mmfusion.heads.discrete.grid import Scheme, check_cuts
 from mmfusion.heads.discrete.head import DiscreteTimeHead, Law
 from mmfusion.heads.grid import Basis
 from mmfusion.heads.piecewise.cuts import given_cuts, learned_cuts, merge_empty
+from mmfusion.heads.piecewise.derivatives import Curve, curve_and_derivatives
 from mmfusion.heads.piecewise.likelihood import PiecewiseExponential, PiecewiseExponentialTarget
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.times import as_times
@@ -215,6 +216,46 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         holds = np.searchsorted(self.cuts_[1:], times, side="left")
         inside = (times >= self.cuts_[0]) & (times <= self.cuts_[-1])
         return np.where(inside, hazards[:, holds.clip(max=hazards.shape[1] - 1)], np.nan)
+
+    def predictors_at(self, times: np.ndarray, cause: int | None = None) -> np.ndarray:
+        """Return which predictor is the log-hazard at each time, (m,); an interval holds its end.
+
+        Raises
+        ------
+        ValueError
+            For a time outside the grid, a cause that no training row had, or none of several.
+        """
+        if cause is None and self.n_causes > 1:
+            raise ValueError(
+                f"The cause parameter must be one of {self.causes_.tolist()}. Got None."
+            )
+        place = 0 if cause is None else self.position(cause)
+        times = snap(as_times("times", times), self.cuts_)
+        outside = (times < self.cuts_[0]) | (times > self.cuts_[-1])
+        if outside.any():
+            raise ValueError(
+                f"The times parameter must lie in [{self.cuts_[0]:g}, {self.cuts_[-1]:g}], where "
+                f"the hazard is known. Got {times[outside][0]:g}."
+            )
+        size = len(self.cuts_) - 1
+        holds = np.searchsorted(self.cuts_[1:], times, side="left")
+        return np.asarray(place * size + holds, dtype=np.intp)
+
+    def curve_and_derivatives(
+        self, eta: np.ndarray, times: np.ndarray, curve: Curve, cause: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a curve of one row's predictors (K,), shape (m,), and its derivatives, (m, K).
+
+        Of one cause or, but for an incidence, of all together.
+
+        Raises
+        ------
+        ValueError
+            For a cause that no training row had.
+        """
+        place = None if cause is None else self.position(cause)
+        times = snap(as_times("times", times), self.cuts_)
+        return curve_and_derivatives(self.hazards(eta), self.cuts_, times, curve, place)
 
     def law(self, eta: np.ndarray) -> np.ndarray:
         return self._law(eta).masses
