@@ -254,7 +254,7 @@ def test_intervals_end_at_quantiles_of_the_events() -> None:
     assert head.cuts_[-1] == events.max()
     counts = np.histogram(events, head.cuts_)[0]
     assert counts.max() - counts.min() <= 2
-    assert len(PiecewiseExponentialHead().fit_outcome(y).cuts) == 51
+    assert PiecewiseExponentialHead().fit_outcome(y).n_intervals == 50
     assert float(target.happened().sum()) == len(events)
 
 
@@ -341,7 +341,7 @@ def test_the_predictors_of_causes_and_their_bases() -> None:
     steps = PiecewiseExponentialHead(cuts=CUTS, baseline=None)
     steps.fit_outcome(outcome(300, 2))
     assert steps.constants.names[4] == "cause_2 baseline (0, 0.4]"
-    assert len(PiecewiseExponentialHead(cuts=CUTS).fit_outcome(outcome()).cuts) == 5
+    assert PiecewiseExponentialHead(cuts=CUTS).fit_outcome(outcome()).n_intervals == 4
 
 
 def test_tiny_hazards_come_back_from_their_law() -> None:

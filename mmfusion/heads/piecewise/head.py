@@ -14,7 +14,11 @@ from mmfusion.heads.discrete.head import DiscreteTimeHead, Law
 from mmfusion.heads.grid import Basis
 from mmfusion.heads.piecewise.cuts import given_cuts, learned_cuts, merge_empty
 from mmfusion.heads.piecewise.derivatives import Curve, curve_and_derivatives
-from mmfusion.heads.piecewise.likelihood import PiecewiseExponential, PiecewiseExponentialTarget
+from mmfusion.heads.piecewise.likelihood import (
+    PiecewiseExponential,
+    PiecewiseExponentialTarget,
+    overlap,
+)
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.times import as_times
 from mmfusion.survival import Survival
@@ -157,7 +161,8 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
 
     def _encode(self, outcome: Survival, weight: Tensor, index: Any) -> PiecewiseExponentialTarget:
         target = super()._encode(outcome, weight, index)
-        return PiecewiseExponentialTarget(**vars(target), cuts=self.cuts_)
+        at_risk = overlap(target.entry, target.time, self.cuts_)
+        return PiecewiseExponentialTarget(**vars(target), at_risk=at_risk)
 
     def check_subjects(self, target: Any, owner: np.ndarray, index: Any) -> None:
         """Raise ValueError if rows of one subject overlap, where some row starts late.

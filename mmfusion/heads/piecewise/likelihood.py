@@ -13,7 +13,10 @@ from mmfusion.heads.discrete.likelihood import DiscreteLikelihood
 from mmfusion.heads.discrete.target import DiscreteTimeTarget
 from mmfusion.survival import Survival
 
-__all__ = ["PiecewiseExponential", "PiecewiseExponentialTarget"]
+__all__ = ["PiecewiseExponential", "PiecewiseExponentialTarget", "overlap"]
+
+#: No log-hazard is larger: the exponential would be infinite.
+LARGEST = 709.0
 
 
 @dataclass
@@ -22,16 +25,22 @@ class PiecewiseExponentialTarget(DiscreteTimeTarget):
 
     Attributes
     ----------
-    cuts : ndarray, shape (n_intervals + 1,)
+    at_risk : Tensor of float64, shape (n, n_intervals)
+        The overlap of (entry, time] of each row and each interval.
     """
 
-    cuts: np.ndarray
+    at_risk: Tensor
 
     def exposure(self) -> Tensor:
-        """Return the overlap of (entry, time] of each row and each interval, (n, n_intervals)."""
-        cuts = torch.from_numpy(self.cuts).to(self.time.device)
-        until = torch.minimum(self.time[:, None], cuts[1:])
-        return until.sub_(torch.maximum(self.entry[:, None], cuts[:-1])).clamp_min_(0.0)
+        """Return the time at risk of each row in each interval, shape (n, n_intervals)."""
+        return self.at_risk
+
+
+def overlap(entry: Tensor, time: Tensor, cuts: np.ndarray) -> Tensor:
+    """Return the overlap of (entry, time] and each interval, shape (n, n_intervals)."""
+    bounds = torch.from_numpy(cuts)
+    until = torch.minimum(time[:, None], bounds[1:])
+    return until.sub_(torch.maximum(entry[:, None], bounds[:-1])).clamp_min_(0.0)
 
 
 class PiecewiseExponential(DiscreteLikelihood):
@@ -72,8 +81,10 @@ class PiecewiseExponential(DiscreteLikelihood):
 
     def _expected(self, eta: Tensor, target: PiecewiseExponentialTarget) -> Tensor:
         """Return the cumulative hazard over the time at risk in each interval, (n, K)."""
-        # The sum of logarithms has no product of 0 and infinity.
-        return (eta + target.exposure().log_().repeat(1, target.n_causes)).exp()
+        hazard = eta.clamp_max(LARGEST).exp()  # no product of 0 and infinity
+        if target.n_causes == 1:
+            return hazard * target.at_risk
+        return (hazard.unflatten(1, (target.n_causes, -1)) * target.at_risk[:, None]).flatten(1)
 
     def _event_at(self, target: PiecewiseExponentialTarget) -> Tensor:
         """Return the predictor of each row's event, shape (n,); 0 for a row without one."""
