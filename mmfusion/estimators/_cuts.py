@@ -101,6 +101,8 @@ class IntervalPredictions(SurvivalPredictions):
     ) -> float:
         """Return Harrell's concordance index, with several causes of the time until any of them.
 
+        An event that is known to lie in an interval counts in its middle.
+
         Parameters
         ----------
         X : DataFrame, shape (n, p)
@@ -115,6 +117,8 @@ class IntervalPredictions(SurvivalPredictions):
         """
         check_is_fitted(self)
         competing = self._head.likelihood.competing  # type: ignore[attr-defined]
-        outcome = check_survival(y, allow_competing=competing)
+        intervals = self._head.likelihood.intervals  # type: ignore[attr-defined]
+        outcome = check_survival(y, allow_competing=competing, allow_intervals=intervals)
+        outcome = outcome.at_middle()
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
         return super().score(X, any_event, sample_weight, modalities=modalities, exclude=exclude)

@@ -28,7 +28,8 @@ class FusionPAMM(HazardBands, FusionEstimator):
     sum of the formula's terms, which may read the time as well, and of the networks' outputs
     (Bender, Groll & Scheipl 2018; Kopper et al. 2022). No table with a row a subject and interval
     is made, and an image is encoded once a step. With start-stop rows (`id`), delayed entry, case
-    weights, recurrent events and competing risks.
+    weights, recurrent events, competing risks, and events that are known to lie in an interval of
+    time only (``surv(..., upper=)``).
 
     Parameters
     ----------

@@ -122,3 +122,20 @@ def test_cumulative_incidences() -> None:
     for place, cause in enumerate((1, 2)):
         found = model.predict_cumulative_incidence_function(profiles, times, cause)
         assert_allclose(found, np.array(wanted["incidence"])[:, place], atol=1e-5)
+
+
+def test_one_interval_of_events_in_intervals_is_rs_survreg() -> None:
+    wanted = R["intervals"]
+    frame = pd.DataFrame(wanted["data"])
+    frame["upper"] = pd.to_numeric(frame["upper"], errors="coerce")
+    model = FusionPAMM({}, structured="x", n_intervals=1)
+    model.fit(frame[["x"]], frame[["lower", "upper"]])
+    assert_allclose(model.effects_["coef"], wanted["coef"], atol=1e-5)
+    assert_allclose(model.effects_["se"], wanted["se"], rtol=1e-5)
+    assert_allclose(model.inference_.fit.log_likelihood, wanted["loglik"], rtol=1e-8)
+    # Steps and smooths are the same likelihood, their curves those of the exponential or near it.
+    smooth = FusionPAMM({}, structured="x", cuts=np.arange(0.5, 4.1, 0.5))
+    smooth.fit(frame[["x"]], frame[["lower", "upper"]])
+    assert_allclose(smooth.effects_.loc["x", "coef"], wanted["coef"][1], atol=0.12)
+    curves = [m.predict_survival_function(frame[["x"]], [1.0, 3.0]) for m in (model, smooth)]
+    assert_allclose(*curves, atol=0.1)

@@ -10,6 +10,7 @@ import pytest
 import statsmodels.api as sm
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import minimize_scalar
 
 from mmfusion.heads import CoxHead, PiecewiseExponentialHead
 from mmfusion.structured import Likelihood, fit_structured
@@ -360,3 +361,91 @@ def test_state_is_what_predictions_need() -> None:
     eta = np.random.default_rng(0).normal(size=(3, 8))
     assert_array_equal(again.survival(eta, [1.0]), head.survival(eta, [1.0]))
     assert_array_equal(again.parameters.matrix, head.parameters.matrix)
+
+
+# --- events that lie in an interval of time ------------------------------------------------------
+
+
+def visits(n: int = 60, seed: int = 0) -> Any:
+    """Return an outcome of exact, censored and interval-censored rows, some with late entry."""
+    rng = np.random.default_rng(seed)
+    time = rng.uniform(0.05, 2.0, n)
+    kind = rng.integers(0, 3, n)
+    upper = np.where(kind == 2, time + rng.uniform(0.1, 1.4, n), np.nan)
+    entry = np.where(rng.random(n) < 0.3, 0.5 * time, -np.inf)
+    return surv(time, kind > 0, entry, upper=upper)
+
+
+def test_an_event_in_an_interval_has_the_fall_of_the_survival() -> None:
+    y, head = visits(), PiecewiseExponentialHead(cuts=CUTS)
+    target = head.fit_outcome(y)
+    eta = torch.from_numpy(np.random.default_rng(1).normal(size=(60, 4)))
+    wanted = 0.0
+    for i, row in enumerate(y):
+        one = eta[[i]]
+        log_entry = -head.cumulative_hazard(one, [max(row["entry"], 0.0)])[0, 0]
+        survival = head.survival(one, [row["time"], max(row["upper"], row["time"])])[0]
+        if np.isfinite(row["upper"]):
+            wanted += np.log(survival[0] - survival[1]) - log_entry
+        else:
+            wanted += np.log(survival[0]) - log_entry
+            wanted += row["event"] * np.log(head.hazard(one, [row["time"]])[0, 0])
+    assert_allclose(-float(head.loss(eta, target)) * 60, wanted, rtol=1e-10)
+    leaf = eta.clone().requires_grad_()
+    (by_autograd,) = torch.autograd.grad(head.loss(leaf, target), leaf, create_graph=True)
+    gradient, curvature = head.derivatives(eta, target)
+    assert_allclose(gradient, by_autograd.detach(), atol=1e-13)
+    columns = [
+        torch.autograd.grad(by_autograd[:, k].sum(), leaf, retain_graph=True)[0] for k in range(4)
+    ]
+    assert_allclose(curvature, torch.stack(columns, 1), atol=1e-13)
+
+
+def test_one_interval_of_events_in_intervals_has_the_likelihood_of_exponential_times() -> None:
+    y, head = visits(200), PiecewiseExponentialHead(n_intervals=1)
+    target = head.fit_outcome(y)
+    assert head.cuts_[-1] == np.nanmax(y["upper"])
+    fit = fit_structured(Likelihood(head, target), np.ones((200, 1)))
+    entry = y["entry"].clip(0)
+
+    def loss(log_rate: float) -> float:
+        rate = np.exp(log_rate)
+        between = np.isfinite(y["upper"])
+        exact = np.where(y["event"] & ~between, log_rate, 0.0) - rate * (y["time"] - entry)
+        width = np.where(between, y["upper"] - y["time"], 1.0)
+        chance = np.where(between, np.log(-np.expm1(-rate * width)), 0.0)
+        return float(-(exact + chance).sum())
+
+    best = minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-10})
+    assert_allclose(fit.coef, best.x, atol=1e-7)
+    assert_allclose(fit.log_likelihood, -best.fun, rtol=1e-12)
+
+
+def test_outcomes_with_intervals_are_read_in_their_forms() -> None:
+    y = surv([1.0, 2.0, 3.0], [1, 0, 1], upper=[1.5, np.inf, 3.0])
+    assert y.dtype.names == ("event", "time", "upper")
+    table = pd.DataFrame({"lower": [1.0, 2.0, 3.0], "upper": [1.5, np.inf, 3.0]})
+    heads = [PiecewiseExponentialHead(cuts=[1.2, 4.0]) for _ in range(2)]
+    first, second = (head.fit_outcome(given) for head, given in zip(heads, (y, table), strict=True))
+    for name in ("time", "cause", "interval", "at_risk", "between"):
+        assert_array_equal(getattr(first, name), getattr(second, name))
+    assert_allclose(first.between, [[0.2, 0.3], [0, 0], [0, 0]])
+    assert_array_equal(first.interval, [-1, -1, 1])
+    late = heads[0].encode(surv([3.5], [1], upper=[9.0]))  # ends beyond the grid: censored at 3.5
+    assert not heads[0].events(late).any()
+    assert not late.between.any()
+    part = first.take(torch.tensor([1, 0]))
+    assert_allclose(part.between[1], [0.2, 0.3])
+
+
+def test_bad_intervals_name_rows() -> None:
+    with pytest.raises(ValueError, match=r"must not lie before the time. Got row 0 \(0.5\)"):
+        surv([1.0], [1], upper=[0.5])
+    with pytest.raises(ValueError, match=r"those of events: a censored row has none. Got row 1"):
+        surv([1.0, 1.0], [1, 0], upper=[2.0, 2.0])
+    y = surv([1.0, 2.0], [1, 1], upper=[1.5, np.nan])
+    with pytest.raises(ValueError, match=r"no interval censoring. Got an upper limit in row 0"):
+        CoxHead().fit_outcome(y)
+    causes = surv([1.0, 2.0, 3.0], [1, 2, 1], upper=[1.5, np.nan, np.nan])
+    with pytest.raises(ValueError, match=r"must be of one cause. Got the causes \[1, 2\]"):
+        PiecewiseExponentialHead(n_intervals=2).fit_outcome(causes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -196,10 +197,11 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         outcome = check_survival(
             y,
             allow_competing=self.likelihood.competing,
+            allow_intervals=self.likelihood.intervals,
             require_events=require_events,
             index=index,
         )
-        return Survival(outcome.time, outcome.event.astype(np.int64), outcome.entry)
+        return replace(outcome, event=outcome.event.astype(np.int64))
 
     def _bounds(self, outcome: Survival, weight: np.ndarray, index: Any) -> np.ndarray:
         """Return the bounds of the intervals."""

@@ -28,10 +28,11 @@ def learned_cuts(
         If no event lies after the start.
     """
     start = max(0.0, float(outcome.entry.min()))
-    seen = (outcome.event > 0) & (weight > 0) & (outcome.time > start)
+    times = last_times(outcome)
+    seen = (outcome.event > 0) & (weight > 0) & (times > start)
     if not seen.any():
         raise ValueError(f"The y parameter must have an event after time {start:g}. Got none.")
-    times = outcome.time[seen]
+    times = times[seen]
     if scheme == "equidistant":
         return np.linspace(start, times.max(), n_intervals + 1)
     shares = np.arange(1, n_intervals + 1) / n_intervals
@@ -47,15 +48,22 @@ def given_cuts(cuts: np.ndarray, outcome: Survival, index: object) -> np.ndarray
     ValueError
         If no row is at risk in the last interval.
     """
-    last = int(outcome.time.argmax())
-    if cuts[-2] >= outcome.time[last]:
+    times = last_times(outcome)
+    last = int(times.argmax())
+    if cuts[-2] >= times[last]:
         raise ValueError(
             "The cuts parameter must lie within the data: no row is at risk after "
-            f"{outcome.time[last]:g}, the last time, of row {name_rows(index, [last])}. Got an "
+            f"{times[last]:g}, the last time, of row {name_rows(index, [last])}. Got an "
             f"interval ({cuts[-2]:g}, {cuts[-1]:g}]."
         )
     before = int(np.searchsorted(cuts, outcome.entry.min(), side="right"))
     return cuts[max(before - 1, 0) :]
+
+
+def last_times(outcome: Survival) -> np.ndarray:
+    """Return the last time of each row: of an event in an interval the end of it, shape (n,)."""
+    upper = outcome.time if outcome.upper is None else outcome.upper
+    return np.where(outcome.between, upper, outcome.time)
 
 
 def merge_empty(cuts: np.ndarray, outcome: Survival, weight: np.ndarray) -> np.ndarray:
@@ -66,10 +74,15 @@ def merge_empty(cuts: np.ndarray, outcome: Survival, weight: np.ndarray) -> np.n
     UserWarning
         Naming them.
     """
-    time = snap(outcome.time[(outcome.event > 0) & (weight > 0)], cuts)
+    known = (outcome.event > 0) & (weight > 0) & ~outcome.between
+    time = snap(outcome.time[known], cuts)
     time = time[time <= cuts[-1]]
     holds = np.searchsorted(cuts[1:], time, side="left").clip(max=len(cuts) - 2)
     empty = np.bincount(holds, minlength=len(cuts) - 1) == 0
+    if outcome.upper is not None:  # an event may lie in each interval that meets its own
+        rows = outcome.between & (weight > 0)
+        low, high = outcome.time[rows, None], outcome.upper[rows, None]
+        empty &= ~((low < cuts[1:]) & (high > cuts[:-1])).any(0)
     if not empty.any() or empty.all():
         return cuts
     names = [f"({cuts[j]:g}, {cuts[j + 1]:g}]" for j in np.flatnonzero(empty)]

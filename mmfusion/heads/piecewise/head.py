@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from mmfusion.heads.discrete.grid import Scheme, check_cuts
 from mmfusion.heads.discrete.head import DiscreteTimeHead, Law
 from mmfusion.heads.grid import Basis
-from mmfusion.heads.piecewise.cuts import given_cuts, learned_cuts, merge_empty
+from mmfusion.heads.piecewise.cuts import given_cuts, last_times, learned_cuts, merge_empty
 from mmfusion.heads.piecewise.derivatives import Curve, curve_and_derivatives
 from mmfusion.heads.piecewise.likelihood import (
     PiecewiseExponential,
@@ -160,9 +161,24 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         return merge_empty(cuts, outcome, weight)
 
     def _encode(self, outcome: Survival, weight: Tensor, index: Any) -> PiecewiseExponentialTarget:
-        target = super()._encode(outcome, weight, index)
+        if outcome.upper is not None and self.n_causes > 1:
+            raise ValueError(
+                "Events that lie in an interval of time (upper=) must be of one cause. Got the "
+                f"causes {self.causes_.tolist()}, and an upper limit in row "
+                f"{name_rows(index, outcome.between)}."
+            )
+        # An event by a time beyond the grid is censored, as one at such a time.
+        upper = last_times(outcome)
+        known = outcome.between & (upper <= self.cuts_[-1]) & (upper > self.cuts_[0])
+        event = np.where(outcome.between & ~known, 0, outcome.event)
+        target = super()._encode(replace(outcome, event=event), weight, index)
         at_risk = overlap(target.entry, target.time, self.cuts_)
-        return PiecewiseExponentialTarget(**vars(target), at_risk=at_risk)
+        between = torch.zeros(len(outcome), 0, dtype=torch.float64)
+        if known.any():
+            rows = torch.from_numpy(known)
+            between = overlap(target.time, torch.from_numpy(upper), self.cuts_) * rows[:, None]
+            target = replace(target, interval=torch.where(rows, -1, target.interval))
+        return PiecewiseExponentialTarget(**vars(target), at_risk=at_risk, between=between)
 
     def check_subjects(self, target: Any, owner: np.ndarray, index: Any) -> None:
         """Raise ValueError if rows of one subject overlap, where some row starts late.
@@ -192,7 +208,12 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         weight = target.weight
         exposure = (weight @ target.exposure()).repeat(self.n_causes)
         events = torch.zeros(len(exposure), dtype=torch.float64)
-        seen = target.cause > 0
+        seen = target.interval >= 0
+        if target.between.shape[1]:  # as if halfway, with an event spread over its interval
+            rows = target.between.sum(1) > 0
+            half = weight[rows, None] * target.between[rows]
+            exposure = exposure + 0.5 * half.sum(0)
+            events = events + (half / target.between[rows].sum(1, keepdim=True)).sum(0)
         at = target.n_intervals * (target.cause - 1) + target.interval
         events.index_add_(0, at[seen].cpu(), weight[seen].cpu())
         least = 0.5 * weight.mean().cpu()
