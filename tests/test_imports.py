@@ -57,7 +57,11 @@ WITHIN = {
     "modalities": [{"base"}, {"genes", "image", "points", "tabular"}, {"infer"}],
     "encoders": [{"base"}, {"cnn", "mlp", "pointnet", "points", "vision"}, {"build"}],
     "fusion": [{"base"}, {"operators"}, {"strategy"}],
-    "heads": [{"base"}, {"categorical", "cox", "discrete", "gaussian", "nothing"}],
+    "heads": [
+        {"base"},
+        {"categorical", "cox", "discrete", "gaussian", "nothing"},
+        {"piecewise"},
+    ],
     "objectives": [{"base"}, {"contrastive", "correlation", "latent", "reconstruction"}],
     "metrics": [{"auc", "brier", "calibration", "concordance"}, {"scorers"}],
     "structured": [{"rows"}, {"blocks"}, {"design"}, {"likelihood"}, {"newton"}, {"fit"}, {"held"}],
@@ -72,7 +76,7 @@ WITHIN = {
         {"confounding", "measured", "nuisance"},
         {"cross_fit", "double_ml"},
         {"inference", "marginal_table"},
-        {"likelihood_ratio", "marginal", "restore", "summary"},
+        {"bands", "likelihood_ratio", "marginal", "restore", "summary"},
     ],
 }
 

@@ -15,7 +15,7 @@ from mmfusion.model.confounding import Confounding
 from mmfusion.model.likelihood_ratio import likelihood_ratio
 from mmfusion.model.structured import Structured
 from mmfusion.model.summary import Summary, summarize
-from mmfusion.structured import contrast_table, effects_test, smooth_effect
+from mmfusion.structured import Bands, contrast_table, effects_test, smooth_effect
 
 __all__ = ["Effects"]
 
@@ -113,19 +113,27 @@ class Effects:
         return float(self._reported().variances[1])
 
     def smooth_effect(
-        self, term: str, grid: Any, level: float = 0.95, parameter: str | None = None
+        self,
+        term: str,
+        grid: Any,
+        level: float = 0.95,
+        parameter: str | None = None,
+        bands: Bands = "pointwise",
     ) -> pd.DataFrame:
-        """Return the effect of a term on the predictor over a grid, with pointwise bands.
+        """Return the effect of a term on the predictor over a grid, with bands.
 
         Parameters
         ----------
         term : str
             As in ``effects_``: "s(age)".
         grid : array-like, shape (m,), or DataFrame
-            Values of the term's column, or a table of all columns it reads.
+            Values of the term's column (of the time, for an effect that varies over it), or a table
+            of all columns it reads.
         level : float, default=0.95
         parameter : str, optional
             Of several predictors (the classes but the first), the one whose effect it is.
+        bands : {"pointwise", "simultaneous"}
+            Whether the band holds each point with probability `level`, or all of them together.
 
         Returns
         -------
@@ -144,6 +152,9 @@ class Effects:
         parameter = parameter or known[0]
         label = reported.layout.name(term, parameter)
         columns = reported.fit.term(label).variables
+        if not isinstance(grid, pd.DataFrame):  # of a by= column its effect a unit is asked
+            by = reported.layout.formula(parameter).term(term).by
+            columns = tuple(name for name in columns if name != by)
         if isinstance(grid, pd.DataFrame):
             frame = grid
         elif len(columns) == 1:
@@ -154,7 +165,7 @@ class Effects:
             )
         basis = reported.layout.formula(parameter).transform_term(term, frame)
         table = smooth_effect(
-            reported.fit, label, basis, level=level, covariance=reported.covariance
+            reported.fit, label, basis, level=level, covariance=reported.covariance, bands=bands
         )
         one = len(columns) == 1
         table.index = pd.Index(frame[columns[0]], name=columns[0]) if one else frame.index

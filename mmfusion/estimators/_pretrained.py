@@ -96,7 +96,7 @@ class Pretrained(NestedModalities):
             if is_array:  # without names to go by
                 return {"table": Tabular(list(others) if roles else None)}
             return infer_modalities(others)
-        if self.structured is None or given:  # {} with a formula: the classical model
+        if self._formulas() is None or given:  # {} with a formula: the classical model
             check_modalities(given)
         return given
 

@@ -18,7 +18,7 @@ from mmfusion.metrics import concordance_index
 from mmfusion.model.roles import role_column
 from mmfusion.survival import check_survival
 
-__all__ = ["SurvivalPredictions"]
+__all__ = ["SurvivalPredictions", "check_times"]
 
 
 class SurvivalPredictions:
@@ -44,6 +44,7 @@ class SurvivalPredictions:
         times: Sequence[float] | np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
         extrapolate: bool = False,
     ) -> pd.DataFrame:
         """Return the survival probability of each row at each time.
@@ -53,9 +54,9 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         times : array-like, shape (m,), optional
             In the unit of the outcome. By default where the model's curves bend: of `FusionCox` all
-            distinct event times of the training rows, of `FusionDiscreteTime` the bounds of its
-            intervals. For many rows, give the times you need.
-        modalities : list of str, optional
+            distinct event times of the training rows, of `FusionDiscreteTime` and `FusionPAMM` the
+            bounds of the intervals. For many rows, give the times you need.
+        modalities, exclude : list of str, optional
             As in `predict`.
         extrapolate : bool, default=False
             Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
@@ -66,7 +67,7 @@ class SurvivalPredictions:
         DataFrame, shape (n, m)
             A row a subject (the index of `X`), a column a time.
         """
-        return self._curves("survival", X, times, modalities, extrapolate)
+        return self._curves("survival", X, times, modalities, exclude, extrapolate)
 
     def predict_cumulative_hazard_function(
         self,
@@ -74,6 +75,7 @@ class SurvivalPredictions:
         times: Sequence[float] | np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
         extrapolate: bool = False,
     ) -> pd.DataFrame:
         """Return the cumulative hazard of each row at each time.
@@ -83,7 +85,7 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         times : array-like, shape (m,), optional
             As in `predict_survival_function`.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
         extrapolate : bool, default=False
             Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
@@ -93,7 +95,7 @@ class SurvivalPredictions:
         -------
         DataFrame, shape (n, m)
         """
-        return self._curves("cumulative_hazard", X, times, modalities, extrapolate)
+        return self._curves("cumulative_hazard", X, times, modalities, exclude, extrapolate)
 
     def _curves(
         self,
@@ -101,12 +103,13 @@ class SurvivalPredictions:
         X: Any,
         times: Any,
         modalities: Any,
+        exclude: Any,
         extrapolate: bool,
         **options: Any,
     ) -> pd.DataFrame:
         check_is_fitted(self)
-        times = self._default_times() if times is None else _check_times(times)
-        frame, values = self._of_heads(curve, X, times, modalities, **options)
+        times = self._default_times() if times is None else check_times(times)
+        frame, values = self._of_heads(curve, X, times, modalities, exclude, **options)
         if not extrapolate:
             last = self._follow_up(frame)
             values = self._blank(values, times > last[:, None], last)
@@ -119,13 +122,13 @@ class SurvivalPredictions:
         return last
 
     def _of_heads(
-        self, what: str, X: Any, given: Any, modalities: Any, **options: Any
+        self, what: str, X: Any, given: Any, modalities: Any, exclude: Any = (), **options: Any
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the checked table, and what its rows' heads predict.
 
         A row without a modality has the classical model's, whose baseline is another.
         """
-        frame, eta, absent = self._predicted(X, modalities)  # type: ignore[attr-defined]
+        frame, eta, absent = self._predicted(X, modalities, exclude)  # type: ignore[attr-defined]
         model: Any = self.model_  # type: ignore[attr-defined]
         context = self._curve_context(frame)
         values: np.ndarray = getattr(model.head, what)(eta, given, **options, **context)
@@ -156,6 +159,7 @@ class SurvivalPredictions:
         X: pd.DataFrame | np.ndarray,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
         extrapolate: bool = False,
     ) -> np.ndarray:
         """Return the median survival time of each row; NaN where its curve stays above one half.
@@ -163,7 +167,7 @@ class SurvivalPredictions:
         Parameters
         ----------
         X : DataFrame, shape (n, p)
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
         extrapolate : bool, default=False
             As in `predict_quantile`.
@@ -172,7 +176,9 @@ class SurvivalPredictions:
         -------
         ndarray of float64, shape (n,)
         """
-        return self.predict_quantile(X, 0.5, modalities=modalities, extrapolate=extrapolate)
+        return self.predict_quantile(
+            X, 0.5, modalities=modalities, exclude=exclude, extrapolate=extrapolate
+        )
 
     def predict_quantile(
         self,
@@ -180,6 +186,7 @@ class SurvivalPredictions:
         q: float,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
         extrapolate: bool = False,
     ) -> np.ndarray:
         """Return the time by which a share `q` of subjects like this one have the event.
@@ -189,7 +196,7 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         q : float
             In (0, 1): the smallest time t with ``S(t) <= 1 - q``, an event time in `FusionCox`.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
         extrapolate : bool, default=False
             Whether a quantile beyond the follow-up of the training rows is inf, not NaN with a
@@ -201,7 +208,7 @@ class SurvivalPredictions:
             NaN where the curve does not fall that far within the follow-up of the training rows.
         """
         check_number("q", q, 0, 1, open_ends="low and high")
-        return self._times("quantile", X, q, modalities, extrapolate)
+        return self._times("quantile", X, q, modalities, exclude, extrapolate)
 
     def predict_restricted_mean(
         self,
@@ -209,6 +216,7 @@ class SurvivalPredictions:
         horizon: float,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
         extrapolate: bool = False,
     ) -> np.ndarray:
         """Return the mean survival time of each row up to `horizon`: the area under its curve.
@@ -218,7 +226,7 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         horizon : float
             In the unit of the outcome.
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
         extrapolate : bool, default=False
             Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
@@ -230,12 +238,12 @@ class SurvivalPredictions:
         """
         check_clock("horizon", horizon)
         check_number("horizon", horizon, 0, open_ends="low and high")
-        return self._times("restricted_mean", X, horizon, modalities, extrapolate)
+        return self._times("restricted_mean", X, horizon, modalities, exclude, extrapolate)
 
     def _times(
-        self, what: str, X: Any, given: float, modalities: Any, extrapolate: bool
+        self, what: str, X: Any, given: float, modalities: Any, exclude: Any, extrapolate: bool
     ) -> np.ndarray:
-        frame, values = self._of_heads(what, X, given, modalities)
+        frame, values = self._of_heads(what, X, given, modalities, exclude)
         if extrapolate:
             return values
         last = self._follow_up(frame)
@@ -249,6 +257,7 @@ class SurvivalPredictions:
         sample_weight: np.ndarray | None = None,
         *,
         modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> float:
         """Return Harrell's concordance index; with strata, of pairs within a stratum.
 
@@ -257,7 +266,7 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         y : survival outcome of n subjects
         sample_weight : array-like, shape (n,), optional
-        modalities : list of str, optional
+        modalities, exclude : list of str, optional
             As in `predict`.
 
         Returns
@@ -265,14 +274,15 @@ class SurvivalPredictions:
         float
         """
         check_order(X=X, y=y, sample_weight=sample_weight)
-        frame, eta = self._predictors(X, modalities)  # type: ignore[attr-defined]
+        frame, eta = self._predictors(X, modalities, exclude)  # type: ignore[attr-defined]
         outcome = check_survival(y, index=frame.index, n_rows=len(frame))
         risk = self._head.risk(eta)  # type: ignore[attr-defined]
         strata = self._curve_context(frame).get("strata")
         return concordance_index(outcome, risk, strata=strata, sample_weight=sample_weight)
 
 
-def _check_times(times: Any) -> np.ndarray:
+def check_times(times: Any) -> np.ndarray:
+    """Return times of curves as an array, or raise unless they are finite, none negative."""
     times = np.atleast_1d(as_times("times", times))
     if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (times < 0).any():
         raise ValueError(

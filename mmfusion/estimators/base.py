@@ -123,6 +123,10 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
     def _make_head(self) -> Head[Any]:
         """Return the unfitted head of this estimator."""
 
+    def _formulas(self) -> str | Mapping[str, str] | None:
+        """Return the formula of the structured part, or one a parameter; None without one."""
+        return self.structured
+
     def _context_columns(self) -> dict[str, Any]:
         """Return which columns of the table the head reads, by its name for them."""
         return {}
@@ -187,26 +191,28 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         return self.model_.head
 
     def _predictors(
-        self, X: Any, modalities: Collection[str] | None = None
+        self, X: Any, modalities: Collection[str] | None = None, exclude: Sequence[str] = ()
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the checked table and the predictors of its rows, float64 of shape (n, K).
 
         Only `modalities`, if given, are looked at: the others are absent in every row, and `X` may
-        lack their columns.
+        lack their columns. The terms of the formula in `exclude` have no effect.
         """
-        return self._predicted(X, modalities)[:2]
+        return self._predicted(X, modalities, exclude)[:2]
 
     def _predicted(
-        self, X: Any, modalities: Collection[str] | None = None
+        self, X: Any, modalities: Collection[str] | None = None, exclude: Sequence[str] = ()
     ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
         """Return `_predictors`, and which rows the classical model predicts, bool, (n,)."""
         check_is_fitted(self)
+        if isinstance(exclude, str):
+            raise TypeError(f"The exclude parameter must be a list of terms. Got {exclude!r}.")
         asked = self._check_asked(modalities)
         table = self._frame(X, asked)
         subjects = Subjects.read(self.id if asked != [] else None, table, complete=False)
         model = replace(self.model_, settings=self._settings())
         with single_precision():
-            return table, *model.predicted(table, asked, subjects)
+            return table, *model.predicted(table, asked, subjects, exclude)
 
     def _frame(self, X: Any, asked: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the columns that a prediction from the `asked` modalities reads, by name.

@@ -100,7 +100,11 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         return self._head.event_times_
 
     def predict(
-        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
+        self,
+        X: pd.DataFrame | np.ndarray,
+        *,
+        modalities: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
     ) -> np.ndarray:
         """Return the risk score of each row: its log hazard ratio.
 
@@ -109,14 +113,15 @@ class FusionCox(SurvivalPredictions, CoxDiagnostics, FusionEstimator):
         X : DataFrame, shape (n, p)
         modalities : list of str, optional
             Predict from these alone: the others count as absent, and are not read; `X` may lack
-            their columns. Empty only beside a formula: the prediction of a row that has none, from
-            the coefficients beside the networks. The classical model of the formula, which
-            ``effects_`` reports, is another fit: that with ``modalities={}``.
+            their columns. Empty only beside a formula: the classical model of the formula, with its
+            own baseline.
+        exclude : list of str, optional
+            Terms of the formula that are left out, such as "re(site)".
 
         Returns
         -------
         ndarray of float64, shape (n,)
             Higher is worse. Zero is the mean of the training rows.
         """
-        eta = self._predictors(X, modalities)[1]
+        eta = self._predictors(X, modalities, exclude)[1]
         return self._head.risk(eta)

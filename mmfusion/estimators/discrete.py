@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.heads import DiscreteTimeHead
 from mmfusion.heads.discrete import LOSSES, DiscreteLoss, Interpolation, Scheme
 from mmfusion.heads.discrete.registry import LIKELIHOODS
-from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_choice, check_number
-from mmfusion.survival import Survival, check_survival
 
+from ._cuts import IntervalPredictions
 from ._docs import documented
-from ._survival import SurvivalPredictions
 from .base import FusionEstimator
 
 __all__ = ["FusionDiscreteTime"]
@@ -26,7 +21,7 @@ __all__ = ["FusionDiscreteTime"]
 
 @documented
 @dataclass(kw_only=True, eq=False, repr=False)
-class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
+class FusionDiscreteTime(IntervalPredictions, FusionEstimator):
     """Survival on a grid of intervals: a multimodal network computes a predictor for each.
 
     Nothing ties the intervals to each other, so effects may change over time and curves may cross,
@@ -142,99 +137,3 @@ class FusionDiscreteTime(SurvivalPredictions, FusionEstimator):
                 f"are those on the hazard of every interval. Got {self.loss!r}."
             )
         return head
-
-    @property
-    def cuts_(self) -> np.ndarray:
-        """Bounds of the intervals, from 0 on."""
-        check_is_fitted(self)
-        return self._head.cuts_
-
-    @property
-    def causes_(self) -> np.ndarray:
-        """Causes of events, sorted."""
-        check_is_fitted(self)
-        return self._head.causes_
-
-    def _default_times(self) -> np.ndarray:
-        return self.cuts_
-
-    def predict(
-        self, X: pd.DataFrame | np.ndarray, *, modalities: Sequence[str] | None = None
-    ) -> np.ndarray:
-        """Return the risk score of each row: minus its mean event-free time within the grid.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        modalities : list of str, optional
-            Predict from these alone: the others count as absent, and are not read; `X` may lack
-            their columns. Empty only beside a formula: the prediction of a row that has none, from
-            the coefficients beside the networks. The classical model of the formula, which
-            ``effects_`` reports, is another fit: that with ``modalities={}``.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            Higher is worse; ``-predict_restricted_mean(X, cuts_[-1])``. With several causes it is
-            the time until any of them.
-        """
-        eta = self._predictors(X, modalities)[1]
-        return self._head.risk(eta)
-
-    def predict_cumulative_incidence_function(
-        self,
-        X: pd.DataFrame | np.ndarray,
-        times: Sequence[float] | np.ndarray | None = None,
-        cause: int = 1,
-        *,
-        modalities: Sequence[str] | None = None,
-        extrapolate: bool = False,
-    ) -> pd.DataFrame:
-        """Return the probability of an event of one cause until each time.
-
-        Over all causes they sum to one minus `predict_survival_function`.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        times : array-like, shape (m,), optional
-            As in `predict_survival_function`.
-        cause : int, default=1
-            One of `causes_`.
-        modalities : list of str, optional
-            As in `predict`.
-        extrapolate : bool, default=False
-            As in `predict_survival_function`.
-
-        Returns
-        -------
-        DataFrame, shape (n, m)
-        """
-        return self._curves("cumulative_incidence", X, times, modalities, extrapolate, cause=cause)
-
-    def score(
-        self,
-        X: pd.DataFrame | np.ndarray,
-        y: Any,
-        sample_weight: np.ndarray | None = None,
-        *,
-        modalities: Sequence[str] | None = None,
-    ) -> float:
-        """Return Harrell's concordance index, with several causes of the time until any of them.
-
-        Parameters
-        ----------
-        X : DataFrame, shape (n, p)
-        y : survival outcome of n subjects
-        sample_weight : array-like, shape (n,), optional
-        modalities : list of str, optional
-            As in `predict`.
-
-        Returns
-        -------
-        float
-        """
-        check_order(X=X, y=y)
-        outcome = check_survival(y, allow_competing=LIKELIHOODS[self.loss].competing)
-        any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
-        return super().score(X, any_event, sample_weight, modalities=modalities)

@@ -166,7 +166,13 @@ def compare(
             pool.add(fit.name, fit.test, entry["scores"], entry.get("influence", {}))
             progress.update(bar, advance=1, now=fit.name)
     every = pd.concat(predictions, ignore_index=True)
-    return Comparison(pd.DataFrame(scores), every, pooled=pool.scores(), failures=failures.texts)
+    return Comparison(
+        pd.DataFrame(scores),
+        every,
+        pooled=pool.scores(),
+        failures=failures.texts,
+        notes=failures.notes,
+    )
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,15 @@ class Failures:
         self._errors: dict[str, list[str]] = {}
         self._models: dict[tuple[int, int], int] = {}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of models that failed in all folds."""
+        return tuple(
+            f"Model {model!r} failed in all folds: {errors[0]}"
+            for model, errors in self._errors.items()
+            if len(errors) == self.n_folds
+        )
+
     def add(self, model: str, repeat: int, fold: int, error: str) -> None:
         """Add a failure.
 

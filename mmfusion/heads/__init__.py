@@ -5,6 +5,7 @@ from mmfusion.heads.categorical import CategoricalHead, CategoricalTarget
 from mmfusion.heads.cox import CoxHead, CoxTarget
 from mmfusion.heads.discrete import DiscreteTimeHead, DiscreteTimeTarget
 from mmfusion.heads.gaussian import GaussianHead, GaussianTarget
+from mmfusion.heads.piecewise import PiecewiseExponentialHead, PiecewiseExponentialTarget
 
 __all__ = [
     "CategoricalHead",
@@ -17,5 +18,7 @@ __all__ = [
     "GaussianTarget",
     "Head",
     "Monitor",
+    "PiecewiseExponentialHead",
+    "PiecewiseExponentialTarget",
     "Target",
 ]

@@ -142,6 +142,11 @@ class Head(ABC, Generic[T]):
         return self.constants
 
     @property
+    def baseline(self) -> str | None:
+        """Formula of a function of the grid alone, which stands before a formula without one."""
+        return None
+
+    @property
     def shift_invariant(self) -> bool:
         """Whether a number added to all K predictors of a row says nothing (K logits).
 
@@ -346,6 +351,17 @@ class Head(ABC, Generic[T]):
     def episodes(self, target: T) -> float:
         """Return the share of rows that look like further episodes of a subject (start-stop)."""
         return 0.0
+
+    def check_subjects(self, target: T, owner: np.ndarray, index: Any) -> None:
+        """Raise ValueError if the rows of a subject cannot be its rows; nothing by default.
+
+        Parameters
+        ----------
+        owner : ndarray of int, shape (n,)
+            The subject of each row.
+        index : sequence of row labels
+            For messages.
+        """
 
     def has_entry(self, target: T) -> bool:
         """Return whether some row is observed only from a time after 0 (delayed entry)."""

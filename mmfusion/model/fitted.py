@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +142,7 @@ class Model:
         table: pd.DataFrame,
         only: Collection[str] | None = None,
         subjects: Subjects = EACH_ROW,
+        exclude: Sequence[str] = (),
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the predictors of some rows, (n, K), and which of them are of `alone`, (n,).
 
@@ -152,13 +153,15 @@ class Model:
             The modalities that are looked at; the others are absent in every row, and not read.
         subjects : Subjects
             Whose rows they are.
+        exclude : sequence of str
+            Terms of the formula that are left out, their effects 0.
         """
         deep, absent = self._deep(table, only, subjects)
         design = self.structured.design(table)
-        eta = self.structured.predictor(design, deep)
+        eta = self.structured.predictor(design, deep, exclude)
         if self.alone is None:
             return eta, np.zeros(len(eta), dtype=bool)
         if absent.any():
             assert isinstance(self.structured, Structured)
-            eta[absent] = self.structured.predictor_alone(design)[absent]
+            eta[absent] = self.structured.predictor_alone(design, exclude)[absent]
         return eta, absent

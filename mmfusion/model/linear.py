@@ -9,7 +9,14 @@ import torch
 from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head
 from mmfusion.inputs.rounding import is_constant
-from mmfusion.structured import Likelihood, TermColumns, fit_structured
+from mmfusion.structured import (
+    Block,
+    Dense,
+    Design,
+    Likelihood,
+    TermColumns,
+    fit_structured,
+)
 from mmfusion.training import Rows, TrainingResult
 
 __all__ = ["fit_linear"]
@@ -27,7 +34,7 @@ def fit_linear(module: FusionNetwork, head: Head, rows: Rows, *, free: bool) -> 
     module : FusionNetwork
         With a bias and nothing between fusion and output; nothing in it is trained.
     head : Head
-        With one predictor.
+        Of networks with one output.
     rows : Rows
         The training rows.
     free : bool
@@ -69,11 +76,14 @@ def fit_linear(module: FusionNetwork, head: Head, rows: Rows, *, free: bool) -> 
         names.append("(Intercept)")
     if design.shape[1]:
         assert rows.offset is not None
+        basis = head.deep_basis.matrix
+        n, p = design.shape
+        block = Block(Dense(design), basis, np.arange(p)[None])
+        whole = Design(n, len(basis), p, (block,))
         likelihood = Likelihood(head, rows.target)
-        fit = fit_structured(likelihood, design, terms, rows.offset.numpy(), names=names)
-        unit = float(head.deep_basis.matrix[0, 0])
-        coef[used] = fit.coef[: len(used)] / unit
-        constant = fit.coef[-1] / unit if free else 0.0
+        fit = fit_structured(likelihood, whole, terms, rows.offset.numpy(), names=names)
+        coef[used] = fit.coef[: len(used)]
+        constant = fit.coef[-1] if free else 0.0
     with torch.no_grad():
         module.head.weight.copy_(torch.from_numpy(coef)[None])
         module.head.bias.fill_(constant - float(coef @ mean))

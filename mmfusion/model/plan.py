@@ -124,7 +124,7 @@ class Plan:
             head=head,
             modalities=modalities,
             strategy=strategy,
-            formulas=estimator.structured,
+            formulas=estimator._formulas(),
             orthogonalization=estimator.orthogonalization,
             joins_design=estimator.head == "nonlinear",
             inference=estimator.inference,

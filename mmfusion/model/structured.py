@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -72,8 +72,14 @@ class Constant:
         """Learn nothing more; return the zeros that nothing is fitted beside."""
         return np.zeros_like(deep)
 
-    def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
+    def predictor(
+        self, design: Design, deep: np.ndarray, exclude: Sequence[str] = ()
+    ) -> np.ndarray:
         """Return the predictors, shape (n, K): the pooled ones of the networks."""
+        if exclude:
+            raise ValueError(
+                "The exclude parameter must name terms of a formula (structured=). There is none."
+            )
         return deep
 
     def stand_alone(self, *_: Any) -> None:
@@ -243,16 +249,23 @@ class Structured:
             self.layout, head, target, design, terms=terms, more=more, may_hold=True
         )
 
-    def predictor(self, design: Design, deep: np.ndarray) -> np.ndarray:
-        """Return the whole predictor of some rows, shape (n, K).
+    def predictor(
+        self, design: Design, deep: np.ndarray, exclude: Sequence[str] = ()
+    ) -> np.ndarray:
+        """Return the whole predictor of some rows, shape (n, K), without terms to `exclude`.
 
         That of a row without a modality is `predictor_alone`.
         """
-        return design.predict(self.moves) + deep
+        return design.predict(self._kept(self.moves, exclude)) + deep
 
-    def predictor_alone(self, design: Design) -> np.ndarray:
+    def predictor_alone(self, design: Design, exclude: Sequence[str] = ()) -> np.ndarray:
         """Return the predictor of rows without a modality, (n, K): the classical model's."""
-        return design.predict(self.classical) + self.level
+        return design.predict(self._kept(self.classical, exclude)) + self.level
+
+    def _kept(self, coef: np.ndarray, exclude: Sequence[str]) -> np.ndarray:
+        if not exclude:
+            return coef
+        return np.where(self.layout.coefficients_of(exclude), 0.0, coef)
 
     def stand_alone(self, design: Design, eta: np.ndarray, head: Head) -> None:
         """Learn where the classical predictor stands beside the whole one, eta, of all rows.

@@ -118,6 +118,8 @@ class Study:
             raise ValueError(f"{plan.name} needs 2 rows or more. Got n_samples = {len(table)}.")
         target = encode(head.fit_outcome, plan, table, y, sample_weight)
         subjects = Subjects.read(plan.subject, table)
+        if subjects.owner is not None:
+            head.check_subjects(target, subjects.owner, table.index)
         cluster = _cluster(plan.cluster, table, subjects)
         if plan.subject is None and plan.cluster is None:
             warn_of_episodes(head.episodes(target))

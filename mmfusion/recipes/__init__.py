@@ -14,6 +14,7 @@ losses is a sum of means, over subjects or pairs.
 """
 
 from mmfusion.recipes.autoencoders import concat_ae, cross_ae
+from mmfusion.recipes.pamm import deep_pamm
 from mmfusion.recipes.pancancer import cheerla_gevaert, multi_surv
 from mmfusion.recipes.regression import jean_transfer, law_two_stage
 from mmfusion.recipes.survival import cph, deep_conv_surv, deep_corr_surv, deep_surv
@@ -28,6 +29,7 @@ __all__ = [
     "cross_ae",
     "deep_conv_surv",
     "deep_corr_surv",
+    "deep_pamm",
     "deep_surv",
     "jean_transfer",
     "law_two_stage",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmfusion.structured._parse import columns_read, without_columns
+from mmfusion.structured.bands import BANDS, Bands, band, critical_value, root_of
 from mmfusion.structured.blocks import Block, Given
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.contrasts import contrast_table, effects_test
@@ -23,6 +24,8 @@ from mmfusion.structured.sandwich import FewClusters, small_sample_sandwich
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = [
+    "BANDS",
+    "Bands",
     "Block",
     "CollinearityError",
     "Dense",
@@ -40,8 +43,10 @@ __all__ = [
     "Symmetric",
     "TermColumns",
     "as_design",
+    "band",
     "columns_read",
     "contrast_table",
+    "critical_value",
     "effects_table",
     "effects_test",
     "fit_identified",
@@ -51,6 +56,7 @@ __all__ = [
     "partially_logistic",
     "project",
     "robust_covariance",
+    "root_of",
     "small_sample_sandwich",
     "smooth_effect",
     "without_columns",

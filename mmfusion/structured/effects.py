@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mmfusion.structured.bands import Bands, band, root_of
 from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.symmetric import Symmetric
 from mmfusion.structured.wald import smooth_test
@@ -120,12 +121,13 @@ def smooth_effect(
     *,
     level: float = 0.95,
     covariance: Symmetric | np.ndarray | None = None,
+    bands: Bands = "pointwise",
 ) -> pd.DataFrame:
-    """Return a term's effect on the predictor at some points, with pointwise bands.
+    """Return a term's effect on the predictor at some points, with bands.
 
-    The bands are Bayesian (Nychka 1988; Marra & Wood 2012): over the range of the covariate their
-    average coverage is the level. The term is centred over the training rows, so that its band
-    does not hold the uncertainty of the intercept.
+    Pointwise bands are Bayesian (Nychka 1988; Marra & Wood 2012): over the range of the covariate
+    their average coverage is the level. The term is centred over the training rows, so that its
+    band does not hold the uncertainty of the intercept.
 
     Parameters
     ----------
@@ -137,14 +139,14 @@ def smooth_effect(
     level : float, default 0.95
     covariance : Symmetric or ndarray, shape (p, p), optional
         By default ``fit.covariance``.
+    bands : {"pointwise", "simultaneous"}
+        Whether the band is for each point, or for the whole curve: `critical_value`.
 
     Returns
     -------
     DataFrame
         ``effect``, ``se``, ``lower``, ``upper``, a row a point.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"The level parameter must lie between 0 and 1, exclusive. Got {level!r}.")
     own = fit.term(label).columns
     coef = fit.coef[own]
     basis = np.asarray(basis, dtype=np.float64)
@@ -153,14 +155,4 @@ def smooth_effect(
             f"The basis of {label!r} must have shape (m, {len(coef)}). Got {basis.shape}."
         )
     used = Symmetric.of(fit.covariance if covariance is None else covariance)[own, own]
-    effect = basis @ coef
-    se = np.sqrt(np.einsum("ij,jk,ik->i", basis, used, basis).clip(min=0))
-    quantile = stats.norm.ppf(0.5 + level / 2)
-    return pd.DataFrame(
-        {
-            "effect": effect,
-            "se": se,
-            "lower": effect - quantile * se,
-            "upper": effect + quantile * se,
-        }
-    )
+    return band(basis @ coef, basis @ root_of(used), level, bands, "effect")

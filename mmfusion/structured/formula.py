@@ -22,6 +22,7 @@ from mmfusion.structured._parse import (
     parse_formula,
 )
 from mmfusion.structured._table import FormulaColumns, FormulaRows, Side, Training, check_table
+from mmfusion.structured.baseline import effects_of_grid
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.terms import Term, fit_terms, term_from_state, term_state
 from mmfusion.structured.terms.bsplines import warn_outside
@@ -275,14 +276,7 @@ class Formula:
         ValueError
             If the formula has no such term, or as in `transform`.
         """
-        self._check_fitted()
-        terms = {term.label: term for term in self.terms if not term.by_coefficient}
-        if label not in terms:
-            known = ", ".join(repr(name) for name in terms) or "none"
-            raise ValueError(
-                f"The formula has no smooth or random term {label!r}. It has: {known}."
-            )
-        term = terms[label]
+        term = self.term(label)
         names = [name for name in term.variables if name != term.by or name in frame]
         rows, points = (
             side.read(frame, [name for name in names if name in side])
@@ -291,6 +285,17 @@ class Formula:
         _warn_outside([term], rows)
         _warn_outside([term], points)
         return term.evaluate(rows, points)
+
+    def term(self, label: str) -> Term:
+        """Return a smooth or random term, or raise ValueError if the formula has none such."""
+        self._check_fitted()
+        terms = {term.label: term for term in self.terms if not term.by_coefficient}
+        if label not in terms:
+            known = ", ".join(repr(name) for name in terms) or "none"
+            raise ValueError(
+                f"The formula has no smooth or random term {label!r}. It has: {known}."
+            )
+        return terms[label]
 
     def state(self) -> dict[str, Any]:
         """Return the fitted formula as plain Python and NumPy objects."""
@@ -403,16 +408,7 @@ def _check_names(
 
 def _check_beside_baseline(parsed: ParsedFormula, points: pd.DataFrame) -> None:
     """Raise ValueError if a term holds a function of the grid alone."""
-    alone = [
-        str(term)
-        for term in parsed.parametric
-        if all(name in points for factor in term.factors for name in factor.columns)
-    ]
-    for spec in parsed.smooths:
-        on_grid = [name in points for name in spec.variables]
-        multiplied = spec.by is not None and spec.by not in points
-        if not multiplied and (all(on_grid) or (any(on_grid) and spec.function != "ti")):
-            alone.append(spec.label)
+    alone = effects_of_grid(parsed, points.columns.tolist())
     if alone:
         raise ValueError(
             f"The term {alone[0]} holds an effect of the predictors' coordinates alone, which the "

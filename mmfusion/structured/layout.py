@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmfusion.structured.baseline import with_baseline
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design
@@ -45,9 +46,9 @@ class Layout:
     """The formulas of a model: one for all parameters of its head, or one a parameter.
 
     A head has K predictors a row, F parameters of which a formula has its coefficients, and
-    constants (`mmfusion.heads.Head`). Constants that are the parameters are the formulas' own
-    intercepts. Others, such as the baseline of hazards in intervals, have coefficients beside the
-    formulas. Those come first; then, parameter by parameter, the terms of its formula.
+    constants (`mmfusion.heads.Head`). Constants that are parameters are the intercepts of these
+    parameters' formulas. Others, such as the baseline of hazards in intervals, have coefficients
+    beside the formulas. Those come first; then, parameter by parameter, the terms of its formula.
 
     Parameters
     ----------
@@ -107,14 +108,20 @@ class Layout:
         self.parameters = tuple(head.parameters.names)
         self._matrix = np.asarray(head.parameters.matrix, dtype=np.float64)
         constants = np.asarray(head.constants.matrix, dtype=np.float64)
-        own = tuple(head.constants.names) == self.parameters
-        own = own and np.array_equal(constants, self._matrix)
-        baseline = not own and np.linalg.matrix_rank(constants) == len(constants)
-        self._parts = tuple(
-            _Part(Formula(text).fit(frame, head.grid, intercept=own, baseline=baseline), parameters)
-            for text, parameters in self._texts()
-        )
-        beside = 0 if own or not self._parts else constants.shape[1]
+        columns = dict(zip(self.parameters, self._matrix.T, strict=True))
+        known = zip(head.constants.names, constants.T, strict=True)
+        own = [name for name, c in known if name in columns and np.array_equal(c, columns[name])]
+        inside = len(own) == len(head.constants)
+        baseline = not inside and np.linalg.matrix_rank(constants) == len(constants)
+        parts = []
+        for text, places in self._texts():
+            intercept = inside and all(self.parameters[place] in own for place in places)
+            if intercept and head.baseline is not None:
+                text = with_baseline(text, head.baseline, frame, head.grid.coordinates)
+            formula = Formula(text).fit(frame, head.grid, intercept=intercept, baseline=baseline)
+            parts.append(_Part(formula, places))
+        self._parts = tuple(parts)
+        beside = 0 if inside or not parts else constants.shape[1]
         self.constants = tuple(head.constants.names)[:beside]
         self._baseline = constants[:, :beside]
         return self
@@ -266,6 +273,39 @@ class Layout:
             for term in self.formula(parameter).terms:
                 yield _Placed(term, parameter, start)
                 start += len(term.names)
+
+    def coefficients_of(self, labels: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which coefficients belong to some terms, shape (p,).
+
+        Parameters
+        ----------
+        labels : sequence of str
+            As formulas and tables call them; each stands for its effects on all parameters.
+
+        Raises
+        ------
+        ValueError
+            For an unknown term.
+        """
+        found = np.zeros(len(self.names), dtype=bool)
+        known = list(dict.fromkeys(term.label for term, _, _ in self._placed()))
+        for label in labels:
+            if label not in known:
+                raise ValueError(f"No term {label!r}. The terms are {known}.")
+        for term, _, start in self._placed():
+            found[start : start + len(term.names)] |= term.label in labels
+        return found
+
+    def unseen(self, frame: pd.DataFrame) -> Iterator[tuple[str, NDArray[np.bool_], Array]]:
+        """Yield each random intercept, the rows whose level is new, and what it moves, (K,)."""
+        for part in self._parts:
+            random = [term for term in part.formula.terms if not term.tested]
+            rows = part.formula.read(frame) if random else None
+            for term in random:
+                assert rows is not None
+                new = rows.codes[term.variables[0]] < 0
+                for place in part.parameters:
+                    yield self.name(term.label, self.parameters[place]), new, self._matrix[:, place]
 
     def state(self) -> dict[str, Any]:
         """Return the fitted layout as plain Python and NumPy objects."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
 
@@ -32,11 +32,15 @@ class Survival:
         Whether the event was seen; or the cause (0 is censored) where competing causes are allowed.
     entry : ndarray of float64, shape (n,)
         The row is observed on ``(entry, time]``; ``-inf`` where no entry time was given.
+    upper : ndarray of float64, shape (n,), or None
+        Where the event is known to lie in ``(time, upper]`` only; NaN of other rows. None where
+        there is no such row.
     """
 
     time: np.ndarray
     event: np.ndarray
     entry: np.ndarray
+    upper: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -52,7 +56,20 @@ class Survival:
 
     def take(self, rows: Any) -> Self:
         """Return the outcome of `rows` (an integer array, a boolean mask or a slice)."""
-        return type(self)(self.time[rows], self.event[rows], self.entry[rows])
+        upper = None if self.upper is None else self.upper[rows]
+        return type(self)(self.time[rows], self.event[rows], self.entry[rows], upper)
+
+    @property
+    def between(self) -> np.ndarray:
+        """Which rows have an event in an interval of time, bool, shape (n,)."""
+        return np.zeros(len(self), dtype=bool) if self.upper is None else ~np.isnan(self.upper)
+
+    def at_middle(self) -> Self:
+        """Return the same outcome with events in the middle of the intervals that hold them."""
+        if self.upper is None:
+            return self
+        time = np.where(self.between, 0.5 * (self.time + self.upper), self.time)
+        return type(self)(time, self.event, self.entry)
 
     def to_structured(self) -> np.ndarray:
         """Return the structured array that `surv` makes; ``entry`` only if some row has one."""
@@ -60,14 +77,20 @@ class Survival:
         has_entry = bool(np.isfinite(self.entry).any())
         if has_entry:
             fields.append(("entry", np.float64))
+        if self.upper is not None:
+            fields.append(("upper", np.float64))
         y = np.empty(len(self), dtype=fields)
         y["event"], y["time"] = self.event, self.time
         if has_entry:
             y["entry"] = self.entry
+        if self.upper is not None:
+            y["upper"] = self.upper
         return y
 
 
-def surv(time: Any, event: Any, entry: Any = None, *, timefix: bool = True) -> np.ndarray:
+def surv(
+    time: Any, event: Any, entry: Any = None, *, upper: Any = None, timefix: bool = True
+) -> np.ndarray:
     """Make the outcome array that every survival estimator and metric here takes as ``y``.
 
     Parameters
@@ -79,6 +102,10 @@ def surv(time: Any, event: Any, entry: Any = None, *, timefix: bool = True) -> n
     entry : array-like of number, shape (n,), optional
         Time from which the row is observed (delayed entry, left truncation), before `time`.
         ``-inf`` means from the start.
+    upper : array-like of number, shape (n,), optional
+        Interval censoring: of a row with an event that is known to lie in ``(time, upper]`` only,
+        the end of that interval. NaN, infinite or `time` itself of other rows. `FusionPAMM` reads
+        it.
     timefix : bool, default True
         Whether times that are equal but for rounding are made equal, as in R's ``survival``: those
         next to each other whose difference is at most 1.5e-8 (the square root of the machine's
@@ -91,8 +118,8 @@ def surv(time: Any, event: Any, entry: Any = None, *, timefix: bool = True) -> n
     -------
     ndarray, structured, shape (n,)
         Fields ``event`` (bool, or int64 where a cause is above 1), ``time`` (float64) and, where
-        `entry` was given, ``entry`` (float64). scikit-learn cuts it into folds as any array, and
-        scikit-survival reads the two-field form.
+        they were given, ``entry`` and ``upper`` (float64). scikit-learn cuts it into folds as any
+        array, and scikit-survival reads the two-field form.
 
     Raises
     ------
@@ -109,7 +136,9 @@ def surv(time: Any, event: Any, entry: Any = None, *, timefix: bool = True) -> n
     given = (time, event) if entry is None else (time, event, entry)
     outcome = check_survival(given, allow_competing=True, require_events=False, timefix=timefix)
     if outcome.event.max() <= 1:
-        outcome = Survival(outcome.time, outcome.event.astype(bool), outcome.entry)
+        outcome = replace(outcome, event=outcome.event.astype(bool))
+    if upper is not None:
+        outcome = replace(outcome, upper=_check_upper(upper, outcome, "y", _Rows(None)))
     return outcome.to_structured()
 
 
@@ -117,6 +146,7 @@ def check_survival(
     y: Any,
     *,
     allow_competing: bool = False,
+    allow_intervals: bool = False,
     allow_zero_time: bool = True,
     require_events: bool = True,
     index: Sequence[Any] | pd.Index | None = None,
@@ -134,6 +164,9 @@ def check_survival(
         ``time`` and ``event`` and perhaps ``entry``; ``(time, event)`` or ``(time, event, entry)``.
     allow_competing : bool, default False
         Whether the event may be an integer cause above 1. The result's ``event`` is then int64.
+    allow_intervals : bool, default False
+        Whether events may be known to lie in an interval only (``surv(..., upper=)``, or a
+        DataFrame with the columns ``lower`` and ``upper``).
     allow_zero_time : bool, default True
         Whether a time of zero is allowed (a log-likelihood in log time has none).
     require_events : bool, default True
@@ -221,7 +254,33 @@ def check_survival(
         message = f"Entry times in {name} must differ from the time of event or censoring by more "
         message += "than rounding (surv(..., timefix=False) takes them as they are)."
         _refuse(entry >= time, message, where, entry)
-    return Survival(time, event, entry)
+    outcome = Survival(time, event, entry)
+    if "upper" not in columns:
+        return outcome
+    outcome = replace(outcome, upper=_check_upper(columns["upper"], outcome, name, where))
+    if not allow_intervals and outcome.upper is not None:
+        raise ValueError(
+            f"Events in {name} must have a time of their own: this model knows no interval "
+            f"censoring. Got an upper limit in {where.show(outcome.between, outcome.upper)}."
+        )
+    return outcome
+
+
+def _check_upper(upper: Any, outcome: Survival, name: str, where: _Rows) -> np.ndarray | None:
+    """Return where events end that lie in an interval, NaN elsewhere; None where none does."""
+    values = _numbers(upper, f"Upper limits in {name}", where)
+    if len(values) != len(outcome):
+        raise ValueError(
+            f"The parts of {name} must have the same length. Got: time has {len(outcome)}, upper "
+            f"has {len(values)}."
+        )
+    finite = np.isfinite(values)
+    message = f"Upper limits in {name} must not lie before the time."
+    _refuse(finite & (values < outcome.time), message, where, values)
+    message = f"Upper limits in {name} must be those of events: a censored row has none."
+    _refuse(finite & (outcome.event == 0), message, where, values)
+    known = finite & (values > outcome.time)
+    return np.where(known, values, np.nan) if known.any() else None
 
 
 def make_ties(time: np.ndarray, entry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -275,9 +334,14 @@ def _columns(y: Any, name: str) -> dict[str, Any]:
         "columns 'time' and 'event' (and 'entry'), or a tuple (time, event)"
     )
     if isinstance(y, Survival):
-        return {"time": y.time, "event": y.event, "entry": y.entry}
+        parts = {"time": y.time, "event": y.event, "entry": y.entry}
+        return parts if y.upper is None else parts | {"upper": y.upper}
     if isinstance(y, pd.DataFrame):
         found = list(y.columns)
+        if {"lower", "upper"} <= set(found) <= {"lower", "upper", "entry"}:
+            seen = np.isfinite(pd.to_numeric(y["upper"], errors="coerce").to_numpy(float))
+            entry = {"entry": y["entry"]} if "entry" in found else {}
+            return {"time": y["lower"], "event": seen, "upper": y["upper"], **entry}
         if not {"time", "event"} <= set(found) <= {"time", "event", "entry"} or len(found) > 3:
             raise ValueError(
                 f"The columns of {name} must be 'time', 'event' and, for delayed entry, 'entry'. "
@@ -309,8 +373,9 @@ def _columns(y: Any, name: str) -> dict[str, Any]:
 def _fields(y: np.ndarray, name: str, wanted: str) -> dict[str, Any]:
     """Return the parts of a structured array: by name where it has ours, else event first."""
     names = y.dtype.names or ()
-    if {"time", "event"} <= set(names) <= {"time", "event", "entry"}:
-        return {part: y[part] for part in ("time", "event", "entry") if part in names}
+    known = ("time", "event", "entry", "upper")
+    if {"time", "event"} <= set(names) <= set(known):
+        return {part: y[part] for part in known if part in names}
     kinds = y.dtype[0].kind + y.dtype[1].kind if len(names) == 2 else ""
     if kinds in ("bf", "bi", "bu", "if", "uf"):  # two integers would not tell which is which
         return {"time": y[names[1]], "event": y[names[0]]}

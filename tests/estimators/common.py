@@ -11,6 +11,7 @@ from mmfusion.estimators import (
     FusionClassifier,
     FusionCox,
     FusionDiscreteTime,
+    FusionPAMM,
     FusionRegressor,
 )
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
@@ -22,6 +23,7 @@ __all__ = ["ESTIMATORS", "FUSIONS", "cohort_for", "make_model", "modalities", "p
 ESTIMATORS = {
     "cox": FusionCox,
     "discrete": FusionDiscreteTime,
+    "pamm": FusionPAMM,
     "classifier": FusionClassifier,
     "regressor": FusionRegressor,
 }
@@ -62,7 +64,7 @@ def make_model(kind: str = "cox", fusion: Any = "concat", **params: Any) -> Any:
 def cohort_for(kind: str = "cox", n: int = 40, **options: Any) -> tuple[pd.DataFrame, Any]:
     """Return a cohort with the outcome of an estimator: survival, a class, a number."""
     frame, y = make_cohort(n, image_size=8, **options)
-    if kind in ("cox", "discrete"):
+    if kind in ("cox", "discrete", "pamm"):
         return frame, y
     age = frame["age"].to_numpy()
     return frame, np.where(age > 60, "old", "young") if kind == "classifier" else age
@@ -70,7 +72,7 @@ def cohort_for(kind: str = "cox", n: int = 40, **options: Any) -> tuple[pd.DataF
 
 def predictions(model: Any, frame: pd.DataFrame, **asked: Any) -> np.ndarray:
     """Return everything the model predicts of the rows, a row a subject; `asked` is passed on."""
-    if isinstance(model, FusionCox | FusionDiscreteTime):
+    if isinstance(model, FusionCox | FusionDiscreteTime | FusionPAMM):
         curves = model.predict_survival_function(frame, times=[0.2, 0.5, 1.0], **asked)
         return np.column_stack([model.predict(frame, **asked), curves.to_numpy()])
     if isinstance(model, FusionClassifier):

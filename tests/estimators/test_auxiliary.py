@@ -37,7 +37,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["cox", "discrete", "classifier", "regressor"])
+@pytest.mark.parametrize("kind", ["cox", "discrete", "pamm", "classifier", "regressor"])
 @pytest.mark.parametrize("micro", [None, 5])
 def test_all_train_beside_every_likelihood(kind: str, micro: int | None) -> None:
     frame, y = cohort_for(kind)

@@ -100,7 +100,7 @@ def test_different_lengths(data: tuple[pd.DataFrame, np.ndarray]) -> None:
         table().fit(frame, y, sample_weight=np.ones(39))
 
 
-@pytest.mark.parametrize("kind", ["cox", "discrete"])
+@pytest.mark.parametrize("kind", ["cox", "discrete", "pamm"])
 def test_scoring_an_outcome_of_another_length(kind: str) -> None:
     frame, y = cohort_for(kind, missing=0.0)
     model = make_model(kind).fit(frame, y)

@@ -14,6 +14,7 @@ from mmfusion.estimators import (
     FusionClassifier,
     FusionCox,
     FusionDiscreteTime,
+    FusionPAMM,
     FusionPretrainer,
     FusionRegressor,
 )
@@ -42,6 +43,7 @@ CASES = {
     "early": (lambda: FusionCox(TWO, EarlyFusion(), **OPTIONS), TIMES),
     "auxiliary": (lambda: FusionCox(TWO, auxiliary=[Contrastive()], **OPTIONS), TIMES),
     "discrete": (lambda: FusionDiscreteTime(TWO, JointFusion("gated"), **OPTIONS), TIMES),
+    "pamm": (lambda: FusionPAMM(TWO, structured="a", **OPTIONS), TIMES),
     "classes": (lambda: FusionClassifier(TWO, **OPTIONS), X.a > 0),
     "numbers": (lambda: FusionRegressor(TWO, patience=1, **OPTIONS), X.a),
     "pretraining": (lambda: FusionPretrainer(TWO, objectives=[Reconstruction()], **OPTIONS), None),

@@ -12,6 +12,7 @@ from mmfusion.estimators import (
     FusionClassifier,
     FusionCox,
     FusionDiscreteTime,
+    FusionPAMM,
     FusionPretrainer,
     FusionRegressor,
 )
@@ -30,6 +31,7 @@ CASES = {
     "mean": (lambda: FusionCox(TWO, LateFusion("mean"), **OPTIONS), TIMES),
     "stack": (lambda: FusionCox(TWO, LateFusion("stack"), **OPTIONS), TIMES),
     "discrete": (lambda: FusionDiscreteTime(TWO, **OPTIONS), TIMES),
+    "pamm": (lambda: FusionPAMM(TWO, **OPTIONS), TIMES),
     "classes": (lambda: FusionClassifier(TWO, LateFusion("mean"), **OPTIONS), X.a > 0),
     "numbers": (lambda: FusionRegressor(TWO, **OPTIONS), X.a),
     "pretraining": (lambda: FusionPretrainer(TWO, **OPTIONS), None),

@@ -1,4 +1,4 @@
-"""FusionCox and FusionDiscreteTime keep the promises of a survival estimator."""
+"""FusionCox, FusionDiscreteTime and FusionPAMM keep the promises of a survival estimator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sklearn.base import BaseEstimator
 
-from mmfusion.estimators import FusionCox, FusionDiscreteTime
+from mmfusion.estimators import FusionCox, FusionDiscreteTime, FusionPAMM
 from mmfusion.fusion import JointFusion
 from mmfusion.modalities import Tabular
 from mmfusion.testing import parametrize_survival_checks, survival_estimator_checks
@@ -29,11 +29,14 @@ DISCRETE = [
     FusionDiscreteTime(loss=loss, n_intervals=6, epochs=15, batch_size=32, patience=5, device="cpu")
     for loss in ("logistic_hazard", "deephit", "pc_hazard")
 ]
+PAMM = FusionPAMM(n_intervals=8, epochs=15, batch_size=32, patience=5, device="cpu")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @parametrize_survival_checks(
-    [LINEAR, DEEP, *DISCRETE], expected_failed_checks=lambda estimator: EXPECTED
+    [LINEAR, DEEP, *DISCRETE, PAMM],
+    # Of so few rows a PAMM is its structured part alone.
+    expected_failed_checks=lambda estimator: {} if isinstance(estimator, FusionPAMM) else EXPECTED,
 )
 def test_survival_estimator_checks(estimator: BaseEstimator, check: Any) -> None:
     check(estimator)

@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
+from mmfusion.estimators import (
+    FusionClassifier,
+    FusionCox,
+    FusionDiscreteTime,
+    FusionPAMM,
+    FusionRegressor,
+)
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.modalities import Tabular
 from mmfusion.model import Plan
@@ -17,7 +23,7 @@ from mmfusion.objectives import Similarity
 from mmfusion.training import Training
 from tests.model.common import TABLES, make_cox, study
 
-ESTIMATORS = [FusionCox, FusionDiscreteTime, FusionClassifier, FusionRegressor]
+ESTIMATORS = [FusionCox, FusionDiscreteTime, FusionPAMM, FusionClassifier, FusionRegressor]
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -26,7 +32,7 @@ def test_defaults_are_a_plan(kind: type) -> None:
     plan = Plan.of(kind())
     assert plan.name == kind.__name__
     assert plan.modalities == {}
-    assert plan.formulas is None
+    assert plan.formulas == ("1" if kind is FusionPAMM else None)
     assert plan.inference == "model"
     assert plan.subject is None
     assert plan.stops_early

@@ -34,6 +34,7 @@ SURVIVAL = {
     "cross_ae": lambda: recipes.cross_ae(THREE, pretrain_epochs=1, dim=8, **QUICK),
     "cheerla_gevaert": lambda: recipes.cheerla_gevaert(THREE, dim=16, **QUICK),
     "multi_surv": lambda: recipes.multi_surv(THREE, dim=16, **QUICK),
+    "deep_pamm": lambda: recipes.deep_pamm("age + tv(treatment)", {"scan": SCAN, **TWO}, **QUICK),
     "poelsterl_wide_deep": lambda: recipes.poelsterl_wide_deep(
         "age * sex", {"scan": SCAN}, **QUICK
     ),

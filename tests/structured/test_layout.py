@@ -46,7 +46,10 @@ def head_of(
     one = Basis(("hazard",), np.ones((len(grid), 1)))
     moved = one if parameters is None else parameters
     return SimpleNamespace(
-        grid=grid, parameters=moved, constants=moved if constants is None else constants
+        baseline=None,
+        grid=grid,
+        parameters=moved,
+        constants=moved if constants is None else constants,
     )
 
 
@@ -432,6 +435,7 @@ def test_the_effect_of_a_column_times_time_is_that_of_a_logit_of_person_periods(
     head = DiscreteTimeHead(cuts=cuts)
     target = head.fit_outcome((time, event))
     on_grid = SimpleNamespace(
+        baseline=None,
         grid=Grid(head.grid.names, {"t": cuts}),
         parameters=head.parameters,
         constants=head.constants,

@@ -78,7 +78,7 @@ def restricted_mean(
     knots: np.ndarray, cuts: np.ndarray, horizon: float, kind: Interpolation
 ) -> np.ndarray:
     """Return the area under each curve up to `horizon`, exactly, shape (n,)."""
-    edges = np.append(cuts[cuts < horizon], horizon)
+    edges = np.concatenate([[0.0], cuts[(cuts > 0) & (cuts < horizon)], [horizon]])
     logs = log_survival_at(knots, cuts, edges, kind)
     left, right = np.exp(logs[:, :-1]), np.exp(logs[:, 1:])
     if kind == "constant_density":

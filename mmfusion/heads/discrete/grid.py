@@ -138,11 +138,11 @@ def place(outcome: Survival, cuts: np.ndarray, *, from_middle: bool = False) -> 
 def place_exactly(outcome: Survival, cuts: np.ndarray) -> Places:
     """Place outcomes within intervals: by the share of an interval before the time.
 
-    Times before 0 (no delayed entry) and beyond the last cut lie at the ends of the grid.
+    Times before the first cut (no delayed entry) and beyond the last lie at the ends of the grid.
     """
 
     def within(time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        time = np.clip(time, 0.0, cuts[-1])
+        time = np.clip(time, cuts[0], cuts[-1])
         holds = np.searchsorted(cuts[1:], time, side="left")
         return holds, (time - cuts[holds]) / (cuts[holds + 1] - cuts[holds])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ from mmfusion.survival.outcome import snap
 __all__ = ["DiscreteTimeHead"]
 
 
-class _Law(NamedTuple):
+class Law(NamedTuple):
     """Log-masses (n, K + 1) and log S at the cuts (n, n_intervals + 1)."""
 
     masses: np.ndarray
@@ -172,10 +173,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
                 "The sample_weight parameter must give at least one event a weight above 0. "
                 f"Got 0 for all {int((outcome.event > 0).sum())} events."
             )
-        if self.cuts is None:
-            self.cuts_ = make_cuts(outcome, self.n_intervals, self.scheme, weight.numpy())
-        else:
-            self.cuts_ = self.cuts
+        self.cuts_ = self._bounds(outcome, weight.numpy(), index)
         target = self._encode(outcome, weight, index)
         if not self.informative(target):
             first = outcome.time[(outcome.event > 0) & (weight.numpy() > 0)].min()
@@ -202,10 +200,17 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         outcome = check_survival(
             y,
             allow_competing=self.likelihood.competing,
+            allow_intervals=self.likelihood.intervals,
             require_events=require_events,
             index=index,
         )
-        return Survival(outcome.time, outcome.event.astype(np.int64), outcome.entry)
+        return replace(outcome, event=outcome.event.astype(np.int64))
+
+    def _bounds(self, outcome: Survival, weight: np.ndarray, index: Any) -> np.ndarray:
+        """Return the bounds of the intervals."""
+        if self.cuts is None:
+            return make_cuts(outcome, self.n_intervals, self.scheme, weight)
+        return self.cuts
 
     def _encode(self, outcome: Survival, weight: Tensor, index: Any) -> DiscreteTimeTarget:
         code = np.searchsorted(self.causes_, outcome.event).clip(max=len(self.causes_) - 1)
@@ -220,7 +225,8 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         event = np.where(outcome.event > 0, code + 1, 0)
         # A time that is a cut but for rounding lies on it.
         time, entry = (snap(values, self.cuts_) for values in (outcome.time, outcome.entry))
-        cause = np.where(time <= self.cuts_[-1], event, 0)
+        first, last = self.cuts_[[0, -1]]
+        cause = np.where((time <= last) & ((time > first) | (first == 0)), event, 0)
         on_grid = Survival(time, cause, entry)
         places = self.likelihood.place(on_grid, self.cuts_)
         arrays = (outcome.time, outcome.entry, event, cause, *places)
@@ -324,9 +330,9 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
     def from_law(self, law: np.ndarray) -> np.ndarray:
         return predictors_of(law, self.likelihood.kind)
 
-    def _law(self, eta: Any) -> _Law:
+    def _law(self, eta: Any) -> Law:
         masses = self.law(np.asarray(eta, dtype=np.float64))
-        return _Law(masses, log_survival(masses, len(self.cuts_) - 1))
+        return Law(masses, log_survival(masses, len(self.cuts_) - 1))
 
     def risk(self, eta: Any) -> np.ndarray:
         """Return minus the mean event-free time within the grid, shape (n,); higher is worse."""
@@ -351,16 +357,21 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         ValueError
             For a cause that no training row had.
         """
-        if cause not in self.causes_:
-            raise ValueError(
-                f"The cause parameter must be one of {self.causes_.tolist()}. Got {cause!r}."
-            )
+        place = self.position(cause)
         masses, knots = self._law(eta)
         times = as_times("times", times)
         survival = np.exp(log_survival_at(knots, self.cuts_, times, self.interpolation))
         by_cause = masses[:, :-1].reshape(len(masses), len(self.causes_), -1)
         incidence = split_fall(by_cause, knots, survival, self.cuts_, times)
-        return incidence[:, int(np.searchsorted(self.causes_, cause))]
+        return incidence[:, place]
+
+    def position(self, cause: int) -> int:
+        """Return the place of a cause, or raise ValueError for one that no training row had."""
+        if cause not in self.causes_:
+            raise ValueError(
+                f"The cause parameter must be one of {self.causes_.tolist()}. Got {cause!r}."
+            )
+        return int(np.searchsorted(self.causes_, cause))
 
     def quantile(self, eta: Any, q: float) -> np.ndarray:
         """Return the time by which a share `q` has had an event, shape (n,); inf where none."""

@@ -36,6 +36,8 @@ class DiscreteLikelihood(ABC):
     shares_effects: bool = False
     #: Whether it knows several causes of events.
     competing: bool = False
+    #: Whether it knows events that lie in an interval of time.
+    intervals: bool = False
     #: As `mmfusion.heads.Head.interacts`, `ratio` and `scale_note`.
     interacts: bool = False
     ratio: str | None = None
