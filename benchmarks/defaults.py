@@ -140,9 +140,9 @@ def five_years() -> Cohort:
 
 
 def houses() -> Cohort:
-    data = fetch_houses(image_size=64)
+    data = fetch_houses()
     frame = data.frame
-    table = [c for c in frame if frame[c].dtype != object]
+    table = [c for c in frame if c not in data.images]
     return Cohort(
         frame[table],
         np.log(np.asarray(data.target, float)),

@@ -41,7 +41,7 @@ class FusionPAMM(HazardBands, FusionEstimator):
         ``g + s(t, by=g)``, a baseline a group; ``re(id)``, a frailty. With several causes each has
         the effects of its own, or a dict has a formula for each: ``{"cause_1": "x", "cause_2":
         "s(age)", "shared": "treatment"}``, those under "shared" common to all.
-    {head, orthogonalization, inference, id, cluster, auxiliary,
+    {linear, n_members, head, orthogonalization, inference, id, cluster, auxiliary,
     pretrained, pretrained_lr_scale, modality_dropout, epochs, batch_size,
     learning_rate, patience, validation_fraction, training, device, verbose, random_state}
     cuts : sequence of float, optional
@@ -61,8 +61,8 @@ class FusionPAMM(HazardBands, FusionEstimator):
 
     Attributes
     ----------
-    {modalities_, network_, history_, best_epoch_, interrupted_, fusion_weights_, effects_,
-    covariance_, structured_weight_, deep_share_, n_features_in_, feature_names_in_}
+    {modalities_, linear_effects_, network_, history_, best_epoch_, interrupted_, fusion_weights_,
+    effects_, covariance_, structured_weight_, deep_share_, n_features_in_, feature_names_in_}
     cuts_ : ndarray, shape (n_intervals + 1,)
         Bounds of the intervals; the first is 0, or where the first row enters.
     causes_ : ndarray of int64
