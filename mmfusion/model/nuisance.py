@@ -74,7 +74,7 @@ class Nuisance:
             inference="model",
             treatment=None,
             judged=False,
-            n_members=1,
+            n_members=0 if ready.plan.n_members == 0 else 1,
             settings=replace(ready.plan.settings, verbose=0),
             prepared=None if formulas is None else Layout(formulas).fit(table, head),
         )

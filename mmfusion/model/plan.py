@@ -279,7 +279,7 @@ class Plan:
             modality_dropout=dropout,
             objectives=tuple(o for o in self.objectives if o.fewest <= len(modalities)),
             settings=replace(self.settings, verbose=0, modality_dropout=dropout),
-            n_members=1,
+            n_members=0 if self.n_members == 0 else 1,
             prepared=prepared,
             teaches=teaches,
         )

@@ -100,14 +100,15 @@ def without_columns(text: str, dropped: Collection[str], known: Collection[str])
     text : str
     dropped : collection of str
     known : collection of str
-        The columns of the table: effects that vary over time are no terms of it.
+        The columns of the table: effects that vary over time are no terms of it. Offsets are left
+        out too: they are of one outcome.
     """
     kept = []
     for term in parse_terms(text):
         label = term.shown(quote=True)
         read = set(columns_read(label)) if term.factors else set()
-        timed = any(factor.function == "tv" for factor in term.factors)
-        if read and not timed and read <= set(known) and read.isdisjoint(dropped):
+        apart = any(factor.function in ("tv", "offset") for factor in term.factors)
+        if read and not apart and read <= set(known) and read.isdisjoint(dropped):
             kept.append(label)
     return " + ".join(kept) or "1"
 

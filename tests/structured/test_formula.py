@@ -12,6 +12,7 @@ import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmfusion.structured import without_columns
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.terms import term_from_state, term_state
 
@@ -544,3 +545,20 @@ def test_what_is_no_formula_or_no_table() -> None:
         Formula("age").fit(FRAME.iloc[:0])
     with pytest.raises(ValueError, match="not fitted"):
         Formula("age").transform(FRAME)
+
+
+@pytest.mark.parametrize(
+    ("formula", "rest"),
+    [
+        (
+            "arm*x + s(z, by=arm) + s(z, k=5) + C(g) + tv(x) + x:t + `age x`",
+            "x + s(z, k=5) + C(g) + `age x`",
+        ),
+        ("C(arm) + log(x):g", "log(x):g"),
+        ("arm", "1"),
+    ],
+)
+def test_terms_without_a_column(formula: str, rest: str) -> None:
+    known = ["arm", "x", "z", "g", "age x"]
+    assert without_columns(formula, ["arm"], known) == rest
+    assert without_columns(rest, ["arm"], known) == rest
