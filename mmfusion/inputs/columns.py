@@ -156,11 +156,11 @@ def column_kind(column: pd.Series) -> str:
             f"frame[{name!r}].astype(object)."
         )
     kinds = sorted({type(cell).__name__ for cell in cells})
-    if all(hasattr(cell, "__len__") and not isinstance(cell, str | dict) for cell in cells):
+    if all(getattr(cell, "ndim", 0) == 1 for cell in cells):
         raise ValueError(
-            f"Column {name!r} holds {' and '.join(kinds)} in its cells. Vectors of numbers that "
-            f"another model computed are a modality of their own: Embedding({name!r}); images are "
-            f"Image({name!r}). Name it with modalities=, or leave the column out."
+            f"Column {name!r} holds vectors ({' and '.join(kinds)}) in its cells. Vectors that "
+            f"another model computed are a modality of their own: Embedding({name!r}). Name it "
+            "with modalities=, or leave the column out."
         )
     if number.all() and len(kinds) > 1:
         first = [_first(cells[[type(cell).__name__ == kind for cell in cells]]) for kind in kinds]

@@ -13,6 +13,8 @@ from torch import nn
 from mmfusion.modalities import Genes, Image, Modality, Tabular
 from tests.estimators.common import ESTIMATORS, FUSIONS, cohort_for, make_model, predictions
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 
 def own_table_net(n_inputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(n_inputs, 5), nn.Tanh())
