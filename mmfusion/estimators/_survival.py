@@ -16,6 +16,7 @@ from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.model.roles import role_column
 from mmfusion.survival import check_survival
+from mmfusion.survival.outcome import snap
 
 __all__ = ["SurvivalPredictions"]
 
@@ -111,7 +112,7 @@ class SurvivalPredictions:
         values = getattr(head, curve)(eta, times, **options, **context)
         if not extrapolate:
             last = head.follow_up(len(frame), **context)
-            values = self._blank(values, times > last[:, None], last)
+            values = self._blank(values, snap(times, np.unique(last)) > last[:, None], last)
         return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
 
     @staticmethod
@@ -222,8 +223,8 @@ class SurvivalPredictions:
         if extrapolate:
             return values
         last = head.follow_up(len(frame), **context)
-        reached = given if what == "restricted_mean" else values
-        return self._blank(values, reached > last, last)
+        reached = np.array([given], np.float64) if what == "restricted_mean" else values
+        return self._blank(values, snap(reached, np.unique(last)) > last, last)
 
     def score(
         self,
