@@ -17,6 +17,7 @@ from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
 from mmfusion.model.roles import role_column
 from mmfusion.survival import check_survival
+from mmfusion.survival.outcome import snap
 
 __all__ = ["SurvivalPredictions", "check_times"]
 
@@ -112,7 +113,7 @@ class SurvivalPredictions:
         frame, values = self._of_heads(curve, X, times, modalities, exclude, **options)
         if not extrapolate:
             last = self._follow_up(frame)
-            values = self._blank(values, times > last[:, None], last)
+            values = self._blank(values, snap(times, np.unique(last)) > last[:, None], last)
         return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
 
     def _follow_up(self, frame: pd.DataFrame) -> np.ndarray:
@@ -247,8 +248,8 @@ class SurvivalPredictions:
         if extrapolate:
             return values
         last = self._follow_up(frame)
-        reached = given if what == "restricted_mean" else values
-        return self._blank(values, reached > last, last)
+        reached = np.array([given], np.float64) if what == "restricted_mean" else values
+        return self._blank(values, snap(reached, np.unique(last)) > last, last)
 
     def score(
         self,

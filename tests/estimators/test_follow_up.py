@@ -78,6 +78,14 @@ def test_quantiles_and_restricted_means() -> None:
     assert np.isfinite(model.predict_restricted_mean(FRAME, 2.0, extrapolate=True)).all()
 
 
+def test_a_time_that_is_the_last_one_but_for_rounding_is_the_last_one() -> None:
+    last = 3 * 0.1  # 0.30000000000000004
+    y = surv(np.where(np.arange(N) == 3, 0.3, np.minimum(Y["time"], 1) * 0.25), Y["event"])
+    model = FusionCox({}, structured="x").fit(FRAME, y)
+    assert silent(lambda: model.predict_survival_function(FRAME, [last])).notna().all().all()
+    assert np.isfinite(silent(lambda: model.predict_restricted_mean(FRAME, last))).all()
+
+
 def test_discrete_times_end_with_the_last_cut() -> None:
     model = FusionDiscreteTime({}, structured="x", cuts=[0.5, 1.0, 2.0]).fit(FRAME, Y)
     assert silent(lambda: model.predict_survival_function(FRAME)).notna().all().all()
