@@ -233,4 +233,6 @@ class Effects:
             intervals (and those of ``exp(coef)`` where it is a ratio) and tests; smooth and random
             terms in a table of their own. ``effects_`` has the numbers unrounded.
         """
-        return summarize(self._reported(), type(self).__name__)
+        reported = self._reported()
+        read = {name: one.columns_ for name, one in self.model_.deep.modalities.items()}
+        return summarize(reported, type(self).__name__, read)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.messages import shorten
 from mmfusion.model.inference import Inference
 
 __all__ = ["Summary", "summarize"]
@@ -90,7 +91,9 @@ def _html_table(table: pd.DataFrame) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def summarize(reported: Inference, name: str) -> Summary:
+def summarize(
+    reported: Inference, name: str, modalities: Mapping[str, Sequence[Any]] | None = None
+) -> Summary:
     """Return the report of a fitted model's formulas.
 
     Parameters
@@ -98,6 +101,8 @@ def summarize(reported: Inference, name: str) -> Summary:
     reported : Inference
     name : str
         Of the estimator.
+    modalities : mapping of str to sequence of column labels, optional
+        The columns that the networks read.
     """
     fit, effects, deep_share = reported.fit, reported.effects, reported.variances[1]
     counts = {"rows": str(fit.n_rows)}
@@ -145,9 +150,13 @@ def summarize(reported: Inference, name: str) -> Summary:
         notes.append("Smooth terms: effective degrees of freedom, and a test that they are zero.")
     if "sd" in effects:
         notes.append("sd is the standard deviation of a random effect.")
+    lines = [counts, facts]
+    if modalities:
+        parts = [f"{own} ({shorten(columns, show=str)})" for own, columns in modalities.items()]
+        lines.append({"networks read": "; ".join(parts)})
     return Summary(
         f"{name}: {_shown(reported.layout.formulas)}",
-        [counts, facts],
+        lines,
         [table for table in tables if len(table)],
         notes,
     )
