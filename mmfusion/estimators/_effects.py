@@ -285,4 +285,8 @@ class Effects:
             table has the classical coefficients beside those that predictions move by.
             ``effects_`` has the numbers unrounded.
         """
-        return summarize(self._reported(), self._structured_part(), type(self).__name__)
+        modalities = self.model_.deep.modalities
+        read = {name: one.columns_ for name, one in modalities.items()}
+        seen = {n: m.n_seen_ for n, m in modalities.items() if hasattr(m, "n_seen_")}
+        part, name = self._structured_part(), type(self).__name__
+        return summarize(self._reported(), part, name, read, seen)

@@ -33,7 +33,7 @@ from ._plain import at_fault, plain
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
-FORMAT = 3
+FORMAT = 4
 MANIFEST, STATE, WEIGHTS = "model.json", "state.skops", "weights.safetensors"
 FILES = {MANIFEST, STATE, WEIGHTS}
 #: What systems, file servers and notebooks leave in folders: nobody's work.

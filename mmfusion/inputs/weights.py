@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 __all__ = ["check_weights"]
 
@@ -40,12 +41,16 @@ def check_weights(weights: Any, n: int, parameter: str = "sample_weight") -> np.
     if weights is None:
         return np.ones(n)
     try:
+        if isinstance(weights, pd.Series):
+            weights = weights.to_numpy(dtype=np.float64, na_value=np.nan)
         values = np.array(weights, dtype=np.float64, ndmin=1)
     except (TypeError, ValueError):
-        name = f"X[{weights!r}]" if isinstance(weights, str) else "a column of numbers"
+        text = isinstance(weights, str)
+        name = f"X[{weights!r}]" if text else "a column of numbers"
+        found = repr(weights) if text else f"{type(weights).__name__} of something else"
         raise TypeError(
             f"The {parameter} parameter must hold a number for each row, as {name} does. "
-            f"Got {weights!r}."
+            f"Got {found}."
         ) from None
     if values.shape == (1,):
         values = np.full(n, values[0])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.inputs.messages import shorten
 from mmfusion.model.inference import Inference
 from mmfusion.model.structured import Structured
 from mmfusion.structured.sandwich import ENOUGH_ROWS, FewClusters
@@ -95,7 +96,13 @@ def _html_table(table: pd.DataFrame) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def summarize(reported: Inference, part: Structured, name: str) -> Summary:
+def summarize(
+    reported: Inference,
+    part: Structured,
+    name: str,
+    modalities: Mapping[str, Sequence[Any]] | None = None,
+    seen: Mapping[str, int] | None = None,
+) -> Summary:
     """Return the report of a fitted model's formulas.
 
     Parameters
@@ -105,6 +112,10 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
         What predicts.
     name : str
         Of the estimator.
+    modalities : mapping of str to sequence of column labels, optional
+        The columns that the networks read.
+    seen : mapping of str to int, optional
+        How many components of a wide modality the networks see.
     """
     fit, effects, deep_share = reported.fit, reported.effects, reported.variances[1]
     counts = {"rows": str(fit.n_rows)}
@@ -169,9 +180,19 @@ def summarize(reported: Inference, part: Structured, name: str) -> Summary:
         notes.append("Smooth terms: effective degrees of freedom, and a test that they are zero.")
     if "sd" in effects:
         notes.append("sd is the standard deviation of a random effect.")
+    lines = [counts, facts]
+    if modalities:
+        parts = [f"{own} ({shorten(columns, show=str)})" for own, columns in modalities.items()]
+        lines.append({"networks read": "; ".join(parts)})
+    if seen:
+        notes.append(
+            "Too wide for these rows, networks see the leading components: "
+            f"{', '.join(f'{count} of {own}' for own, count in seen.items())}. The linear part sees "
+            "all columns."
+        )
     return Summary(
         f"{name}: {_shown(reported.layout.formulas)}",
-        [counts, facts],
+        lines,
         [table for table in tables if len(table)],
         notes,
     )

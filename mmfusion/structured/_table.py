@@ -126,7 +126,8 @@ class FormulaColumns:
         _check_missing({name: columns[name] for name in factors})
         matrix = numeric_matrix(frame, numeric) if numeric else np.empty((len(frame), 0))
         holes = np.flatnonzero(np.isnan(matrix).any(axis=0))
-        _check_missing({numeric[place]: columns[numeric[place]] for place in holes})
+        # As read: pandas does not call an Arrow column's NaN missing.
+        _check_missing({numeric[at]: pd.Series(matrix[:, at], frame.index) for at in holes})
         return FormulaRows(
             frame.index,
             {name: matrix[:, place] for place, name in enumerate(numeric)},

@@ -49,6 +49,8 @@ def check_identified(matrix: Symmetric, names: list[str], n_rows: int) -> None:
     silent = diagonal <= 1e-13 * largest
     scale = np.sqrt(np.where(silent, 1.0, diagonal))
     rest = eliminate(matrix)[0] / np.outer(scale, scale)
+    if not silent.any() and _clear(rest):
+        return
     kept: list[int] = []
     reasons: list[tuple[int, str]] = []
     scaled = rest.copy()
@@ -80,3 +82,12 @@ def check_identified(matrix: Symmetric, names: list[str], n_rows: int) -> None:
     raise CollinearityError(
         f"The structured part has redundant columns: {what}. Drop them.", redundant
     )
+
+
+def _clear(matrix: np.ndarray) -> bool:
+    """Return whether no column is redundant, by the pivots of one Cholesky factorisation."""
+    try:
+        pivots = np.diag(np.linalg.cholesky(matrix)) ** 2
+    except np.linalg.LinAlgError:
+        return False
+    return bool((pivots > REDUNDANT).all())

@@ -1,4 +1,4 @@
-"""Formulas of many classes: the information in one product, no array of all pairs of classes."""
+"""Formulas of many classes: the information in one product, no array of pairs of classes."""
 
 from __future__ import annotations
 
