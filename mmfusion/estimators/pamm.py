@@ -48,7 +48,8 @@ class FusionPAMM(HazardBands, FusionEstimator):
         Bounds of the intervals, in the unit of the outcome; the first interval starts at 0. None
         makes them from the training rows. Intervals without events are merged, with a warning.
     n_intervals : int, default=50
-        Where `cuts` is None: the most intervals.
+        Where `cuts` is None: the most intervals. Terms in time take an interval's middle for all of
+        it: of few wide ones, as the last of ten quantiles is, that bends their curves.
     scheme : {"quantiles", "equidistant"}, default="quantiles"
         Where `cuts` is None: intervals that end at quantiles of the event times, or of one length.
     baseline : str, default="s(t)"
