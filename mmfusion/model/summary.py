@@ -186,8 +186,8 @@ def summarize(
         lines.append({"networks read": "; ".join(parts)})
     if seen:
         notes.append(
-            "Too wide for these rows, networks see the leading components: "
-            f"{', '.join(f'{count} of {own}' for own, count in seen.items())}. The linear part sees "
+            "Networks see the leading components of what is too wide for these rows ("
+            f"{', '.join(f'{count} of {own}' for own, count in seen.items())}), the linear part "
             "all columns."
         )
     return Summary(

@@ -103,5 +103,7 @@ def test_effects_are_the_classical_models_and_predictions_those_beside_the_netwo
     if orthogonalization == "online":  # whose networks read the column too, to take it off
         return
     moved = model.predict(other) - model.predict(one)
+    by_predictor = model.contrast(other, one, of="predictor")["estimate"].item()
+    assert moved == pytest.approx(by_predictor, rel=1e-5)
     alone = model.predict(other, modalities=[]) - model.predict(one, modalities=[])
-    assert moved == pytest.approx(alone, rel=1e-5)
+    assert alone == pytest.approx(contrast, rel=1e-5)

@@ -88,6 +88,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
     marginal = "survival"
     cuts_: np.ndarray
     causes_: np.ndarray
+    last_: float
 
     def __init__(
         self,
@@ -174,6 +175,8 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
                 f"Got 0 for all {int((outcome.event > 0).sum())} events."
             )
         self.cuts_ = self._bounds(outcome, weight.numpy(), index)
+        end = float(self.cuts_[-1])
+        self.last_ = end if self.cuts is not None else max(end, float(outcome.time.max()))
         target = self._encode(outcome, weight, index)
         if not self.informative(target):
             first = outcome.time[(outcome.event > 0) & (weight.numpy() > 0)].min()
@@ -383,12 +386,17 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         return restricted_mean(self._law(eta).knots, self.cuts_, horizon, self.interpolation)
 
     def follow_up(self, n: int) -> np.ndarray:
-        """Return where the curves of each of n rows end: at the last cut."""
-        return np.full(n, self.cuts_[-1])
+        """Return where the curves of each of n rows end: at the last cut, or the last time known.
+
+        Between the last event, where cuts that are learned end, and the last censored time they
+        are flat, as Kaplan and Meier's is.
+        """
+        return np.full(n, self.last_)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"cuts": self.cuts_, "causes": self.causes_}
+        return {"cuts": self.cuts_, "causes": self.causes_, "last": np.array(self.last_)}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.cuts_ = state["cuts"]
+        self.last_ = float(state["last"])
         self.causes_ = state["causes"]
