@@ -301,7 +301,7 @@ def _check_others(others: Mapping[str, Any] | None) -> Mapping[str, Any]:
             f"The others parameter must be a dict of name to estimator. Got {others!r}."
         )
     for name, model in others.items():
-        check_model(name, model)
+        check_model(name, model, "others")
     return others
 
 

@@ -14,7 +14,7 @@ from mmfusion.inputs.labels import check_labels, check_order
 __all__ = ["check_groups", "check_model", "common_column"]
 
 
-def check_model(name: str, model: Any) -> None:
+def check_model(name: str, model: Any, parameter: str = "models") -> None:
     """Raise TypeError unless a model has scikit-learn's ``fit(X, y)``, ``predict(X)``, parameters.
 
     Models of other libraries often do not: lifelines' ``fit`` takes one table and the names of two
@@ -31,9 +31,9 @@ def check_model(name: str, model: Any) -> None:
     else:
         return
     raise TypeError(
-        f"Models must be estimators as scikit-learn has them, with {wanted}. Got for {name!r} "
-        f"{found}. Wrap another library's in a sklearn.base.BaseEstimator (CoxRidge is lifelines' "
-        "Cox model)."
+        f"The {parameter} parameter must hold estimators as scikit-learn has them, with {wanted}. "
+        f"Got {model!r} for {name!r}: {found}. Wrap another library's in a "
+        "sklearn.base.BaseEstimator (CoxRidge is lifelines' Cox model)."
     )
 
 

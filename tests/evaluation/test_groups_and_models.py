@@ -143,7 +143,7 @@ def test_tables_of_curves_are_read_and_others_named() -> None:
     ],
 )
 def test_what_is_no_estimator_is_named_before_anything_is_fitted(model: Any, found: str) -> None:
-    with pytest.raises(TypeError, match=rf"Got for 'it' {found}"):
+    with pytest.raises(TypeError, match=rf"for 'it': {found}"):
         compare({"cox": COX, "it": model}, X, Y, 3)
 
 
