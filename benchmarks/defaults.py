@@ -350,7 +350,9 @@ def scored(cohort: Cohort, name: str, train: np.ndarray, test: np.ndarray, seed:
             if name in OURS
             else np.stack([f(times) for f in model.predict_survival_function(x_test)])
         )
-        row["ibs"] = integrated_brier_score(y, y_test, np.asarray(curves), times)
+        curves = np.asarray(curves)
+        known = np.isfinite(curves).all()  # a rival's curve may overflow
+        row["ibs"] = integrated_brier_score(y, y_test, curves, times) if known else np.nan
     elif cohort.task == "classification":
         shares = model.predict_proba(x_test)
         at = np.searchsorted(model.classes_, y_test)
