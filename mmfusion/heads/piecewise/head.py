@@ -37,6 +37,10 @@ FEWEST = 4
 DEGREE = 3
 
 
+#: A log-hazard beyond this is no longer told from nothing, or from at once.
+LARGEST = 300.0
+
+
 class PiecewiseExponentialHead(DiscreteTimeHead):
     """Hazards that are constant within intervals, of one cause or several (Friedman 1982).
 
@@ -300,7 +304,7 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
 
     def _law(self, eta: Any) -> Law:
         """Return log-masses and log S at the cuts, from the cumulative hazards."""
-        eta = np.asarray(eta, dtype=np.float64)
+        eta = np.clip(np.asarray(eta, dtype=np.float64), -LARGEST, LARGEST)
         by_cause = eta.reshape(*eta.shape[:-1], self.n_causes, -1)
         rate = logsumexp(by_cause, axis=-2)
         with np.errstate(over="ignore"):
