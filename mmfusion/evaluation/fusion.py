@@ -140,8 +140,9 @@ def compare_fusion(
     >>> comparison = compare_fusion(
     ...     model, patients, y, operators=["gated"], cv=2, n_repeats=1, random_state=0, verbose=0
     ... )
-    >>> comparison.models
-    ['ridge Cox', 'clinical alone', 'genes alone', 'joint fusion, concat', 'joint fusion, gated']
+    >>> comparison.models  # doctest: +NORMALIZE_WHITESPACE
+    ['linear part alone', 'ridge Cox', 'clinical alone', 'genes alone', 'joint fusion, concat',
+    'joint fusion, gated']
     >>> comparison.differences(adjust="holm").shape
     (4, 7)
     """

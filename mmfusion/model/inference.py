@@ -228,8 +228,8 @@ class FinalFit(Question):
         study = self.ready.study
         if not (robust or study.weighted or study.cluster is not None):
             return whole.covariance
-        sandwich = self.sandwich(whole, self._likelihood, design, offset, study.cluster)
-        return Symmetric.of(sandwich)
+        cluster = study.all.subjects.owner if study.cluster is None else study.cluster
+        return Symmetric.of(self.sandwich(whole, self._likelihood, design, offset, cluster))
 
     def _table(
         self,

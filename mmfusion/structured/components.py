@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 #: Variances that a block of unit size adds to a predictor are looked for between these. Relative to
 #: a residual variance there is hardly an upper end. Of a log hazard or logit there is: a standard
 #: deviation of 5 tells any rows apart.
-LOWEST, HIGHEST, HIGHEST_RELATIVE = 1e-7, 25.0, 1e8
+LOWEST, HIGHEST, HIGHEST_RELATIVE = 1e-7, 25.0, 1e6
 #: Largest change of a log variance in one step, and the change at which the search ends.
 MAX_STEP, TOL = 3.0, 1e-2
 #: A block of fewer degrees of freedom, whose variance still falls, is of no use.

@@ -52,8 +52,10 @@ def effects_table(
     used = Symmetric.of(fit.covariance if covariance is None else covariance)
     variance, held = used.diagonal(), fit.bread.diagonal() == 0.0
     edf = fit.edf
-    degrees = np.minimum(fit.df_residual, used.degrees(np.eye(len(fit.coef))))
     few = bool(np.isfinite(used.degrees(np.eye(1, len(fit.coef)))).all())
+    degrees = np.full(len(fit.coef), fit.df_residual)
+    if few:
+        degrees = np.minimum(degrees, used.degrees(np.eye(len(fit.coef))))
     smooths = [term for term in fit.terms if not term.by_coefficient]
     parametric = np.ones(len(fit.coef), dtype=bool)
     for term in smooths:

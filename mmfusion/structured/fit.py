@@ -279,7 +279,7 @@ def fit_structured(
     penalties, active = _penalties(terms, scaled)
     problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
     start = scaled.start(likelihood.initial, offset, shift_invariant=likelihood.shift_invariant)
-    information = _identified(problem, start, labels)
+    information = _identified(problem, start, labels, _open(p, terms))
     balance = penalties.balance(information)
     n_free = p - penalties.rank
     if likelihood.has_scale and n_free >= likelihood.n_rows and not saturated:
@@ -312,8 +312,17 @@ def _check(likelihood: Likelihood, design: Design, offset: np.ndarray | None) ->
     return offset.reshape(shape)
 
 
-def _identified(problem: Problem, start: np.ndarray, labels: list[str]) -> Symmetric:
-    """Return the information at the start, which identifies every coefficient, or raise.
+def _open(p: int, terms: Sequence[TermColumns]) -> int:
+    """Return how many coefficients come before a last term that its given ridge identifies."""
+    if not terms or terms[-1].sp is None or range(p)[terms[-1].columns].stop != p:
+        return p
+    ridges = [m for m, sp in zip(terms[-1].penalties, terms[-1].sp, strict=True) if sp > 0]
+    sure = any(matrix.ndim == 1 and bool((matrix > 0).all()) for matrix in ridges)
+    return range(p)[terms[-1].columns].start if sure else p
+
+
+def _identified(problem: Problem, start: np.ndarray, labels: list[str], n_open: int) -> Symmetric:
+    """Return the information at the start, which identifies the first coefficients, or raise.
 
     Where it is not positive definite, because the likelihood is not concave there, the sizes of
     the rows' curvatures decide.
@@ -323,8 +332,10 @@ def _identified(problem: Problem, start: np.ndarray, labels: list[str]) -> Symme
 
     def checked(*, definite: bool) -> Symmetric:
         information = likelihood.information(eta, design, definite=definite)
-        penalty = penalties.matrix(penalties.balance(information))
-        check_identified(information + penalty, labels, likelihood.n_rows)
+        whole = information + penalties.matrix(penalties.balance(information))
+        if n_open < len(labels):
+            whole = whole.leading(n_open)
+        check_identified(whole, labels[:n_open], likelihood.n_rows)
         return information
 
     try:

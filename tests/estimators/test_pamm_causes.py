@@ -116,7 +116,7 @@ def test_incidences_and_survival_sum_to_one(formula: str) -> None:
     frame, y = draw(300)
     model = FusionPAMM({}, structured=formula, cuts=CUTS).fit(frame, y)
     assert_array_equal(model.causes_, [1, 2])
-    times = np.linspace(0, 3, 50)
+    times = np.linspace(0, CUTS[-1], 50)
     total = model.predict_survival_function(frame, times)
     for cause in (1, 2):
         total = total + model.predict_cumulative_incidence_function(frame, times, cause)

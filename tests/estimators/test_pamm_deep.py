@@ -18,6 +18,8 @@ from mmfusion.modalities import Image, Tabular
 from mmfusion.structured import Likelihood
 from mmfusion.survival import surv
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 DEEP = {"deep": Tabular(["a", "b"], hidden=(16,))}
 QUICK: dict[str, Any] = {
     "fusion": JointFusion(dim=8, hidden=(8,)),
@@ -77,7 +79,7 @@ def test_what_is_left_of_the_networks_is_orthogonal_to_all_terms_in_time(formula
     part = model.model_.structured
     design = part.design(frame)
     eta = design.predict(part.start.coef if part.started_on_all else part.reported.coef)
-    deep = part.share * model.model_.deep_predictor(frame)
+    deep = model.model_.deep_predictor(frame)
     assert np.abs(deep).max() > 0.01
     rest = deep - design.predict(part.projection)
     likelihood = Likelihood(model._head, model._head.encode(y))

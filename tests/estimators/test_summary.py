@@ -77,9 +77,8 @@ def test_text_holds_the_fit(cox: FusionCox) -> None:
     fit = cox.inference_.fit
     assert lines[0] == "FusionCox: dose + C(risk) + s(age) + re(clinic)"
     events = int(draw()[1][1].sum())
-    assert lines[1].startswith(
-        f"rows 300   events {events}   log-likelihood {fit.log_likelihood:.2f}"
-    )
+    assert lines[1].startswith(f"rows 300   events {events}   median follow-up ")
+    assert f"log-likelihood {fit.log_likelihood:.2f}" in lines[1]
     assert f"AIC {fit.aic:.2f}" in lines[1]
     assert "inference model" in lines[2]
     assert "orthogonalization post_hoc" in lines[2]

@@ -34,6 +34,8 @@ from mmfusion.survival import kaplan_meier
 from mmfusion.training import Training
 from tests.helpers import make_cohort
 
+pytestmark = pytest.mark.usefixtures("one_network")
+
 matplotlib.use("Agg")
 
 FRAME, Y = make_cohort(120)

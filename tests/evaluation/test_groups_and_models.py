@@ -90,9 +90,8 @@ def test_competing_causes_go_to_the_models_and_any_event_is_scored() -> None:
     )
     comparison = compare({"deephit": hits}, X, CAUSES, 3)
     assert comparison.scores[["c", "ibs"]].notna().all(axis=None)
-    with pytest.raises(ValueError, match="knows no competing causes") as caught:
+    with pytest.raises(ValueError, match=r"the last, 'cox'.*knows no competing causes"):
         compare({"cox": COX}, X, CAUSES, 3)
-    assert any("Model 'cox'" in note for note in caught.value.__notes__)
 
 
 class OfLifelines(RegressorMixin, BaseEstimator):
@@ -128,7 +127,7 @@ def test_tables_of_curves_are_read_and_others_named() -> None:
     wide = comparison.by_fold("ibs")
     np.testing.assert_allclose(wide["ours"], wide["theirs"], rtol=0.02)
     np.testing.assert_allclose(*comparison.by_fold("c").to_numpy().T)
-    with pytest.raises(TypeError, match="must take times=, or return a function of time"):
+    with pytest.raises(ValueError, match="must take times=, or return a function of time"):
         compare({"odd": Odd()}, X, Y, 3)
 
 
