@@ -144,7 +144,7 @@ def compare_fusion(
     ['linear part alone', 'ridge Cox', 'clinical alone', 'genes alone', 'joint fusion, concat',
     'joint fusion, gated']
     >>> comparison.differences(adjust="holm").shape
-    (4, 7)
+    (5, 7)
     """
     for name, value, allowed in (
         ("single", single, (True, False)),

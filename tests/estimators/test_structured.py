@@ -90,16 +90,17 @@ def test_without_modalities_it_is_least_squares_and_logistic_regression() -> Non
 @pytest.mark.parametrize("kind", ["cox", "regressor", "classifier"])
 def test_projection_is_exact(kind: str) -> None:
     frame, y = draw(copy=True)
+    whole: Any = QUICK | {"patience": None}  # the networks are kept, whatever they add
     if kind == "cox":
-        model: Any = FusionCox(DEEP, structured="dose + sex", **(QUICK | {"patience": None}))
+        model: Any = FusionCox(DEEP, structured="dose + sex", **whole)
     elif kind == "regressor":
         model, y = (
-            FusionRegressor(DEEP, structured="dose + sex", **(QUICK | {"patience": None})),
+            FusionRegressor(DEEP, structured="dose + sex", **whole),
             np.log(y["time"]),
         )
     else:
         model, y = (
-            FusionClassifier(DEEP, structured="dose + sex", **(QUICK | {"patience": None})),
+            FusionClassifier(DEEP, structured="dose + sex", **whole),
             y["event"],
         )
     model.fit(frame, y)

@@ -34,8 +34,6 @@ from mmfusion.survival import kaplan_meier
 from mmfusion.training import Training
 from tests.helpers import make_cohort
 
-pytestmark = pytest.mark.usefixtures("one_network")
-
 matplotlib.use("Agg")
 
 FRAME, Y = make_cohort(120)
@@ -46,7 +44,14 @@ MODALITIES = {
     "scan": Image("image", size=8, channels="L"),
 }
 TABLES = {name: MODALITIES[name] for name in ("clinic", "genes")}
-SMALL = {"epochs": 3, "patience": None, "batch_size": None, "training": Training(ema=None)}
+SMALL = {
+    "linear": False,
+    "n_members": 1,
+    "epochs": 3,
+    "patience": None,
+    "batch_size": None,
+    "training": Training(ema=None),
+}
 FUSION = JointFusion(dim=4, hidden=())
 
 
@@ -421,3 +426,9 @@ def test_rows_that_have_nothing_are_named_before_any_fit() -> None:
     frame.loc["patient_3", ["age", "sex", *[c for c in frame if c.startswith("gene")]]] = None
     with pytest.raises(ValueError, match=r"no modality present: \['patient_3'\] \(1 of 120\)"):
         run(cox(), frame)
+
+
+def test_the_linear_part_alone_is_a_candidate() -> None:
+    base = FusionRegressor(TABLES, FUSION, **(SMALL | {"linear": True}))
+    result = run(base, y=np.random.default_rng(0).normal(size=len(FRAME)))
+    assert "linear part alone" in result.models
