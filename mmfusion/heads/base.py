@@ -84,8 +84,9 @@ class Head(ABC, Generic[T]):
 
     #: Whether a row's loss depends on the predictors of other rows (a Cox model's risk sets).
     interacts: bool = False
-    #: Whether coefficients of a design have an information, so that they are fitted exactly.
-    has_information: bool = True
+    #: Whether features of the modalities can have a linear part: the coefficients of a design have
+    #: an information, and one says the same of all intervals of time.
+    has_linear: bool = True
     #: Whether a row's Hessian is diag(w p) - w p p' with its weight w and `chances` p of classes.
     multinomial: bool = False
     #: Whether the outcome has a residual variance, estimated beside the predictors.

@@ -118,7 +118,7 @@ class Plan:
         strategy = check_fusion(estimator.fusion)
         modalities = estimator._given_modalities(table, is_array)
         head = estimator._make_head()
-        offers = bool(modalities) and strategy.takes_offset and head.has_information
+        offers = bool(modalities) and strategy.takes_offset and head.has_linear
         plan = cls(
             name=type(estimator).__name__,
             head=head,

@@ -116,7 +116,7 @@ def fit_ridge(
     eta = fixed_part = design.predict(found.coef) + offset
     for _ in range(ROUNDS):
         gradient, weight = likelihood.working(eta, basis)
-        response = added - gradient / np.maximum(weight, 1e-10 * weight.max())
+        response = added - gradient / np.maximum(weight, max(1e-10 * weight.max(), 1e-300))
         before = tau
         tau, added = restricted_variances(
             response,

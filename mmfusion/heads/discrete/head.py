@@ -113,7 +113,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         self.scheme = scheme
         self.interpolation: Interpolation = interpolation or own or "constant_density"
         self.interacts = self.likelihood.interacts
-        self.has_information = not self.interacts
+        self.has_linear = self.likelihood.shares_effects and not self.interacts
         self.ratio = self.likelihood.ratio
         self.scale_note = self.likelihood.scale_note
 
