@@ -26,6 +26,10 @@ START = 0.1
 #: The working weights follow the fit: so many rounds at most, each of so many steps, until the log
 #: variances settle.
 ROUNDS, STEPS, SETTLED = 20, 3, 0.03
+#: Where a likelihood spends more degrees of freedom than this share of its events, the working
+#: model is far from it: the variances are divided by so much while that predicts left-out rows
+#: better.
+CROWDED, SHRINK = 0.25, 2.0
 #: Directions of the rows with less than this share of the largest one's variance are none.
 RANK_TOL = 1e-12
 #: A row that counts for more than this share of its own prediction is taken as one of this share.
@@ -78,9 +82,10 @@ def fit_ridge(
 
     The penalised likelihood subtracts ``sum_m |U_m|^2 / (2 tau_m)``. The tau maximise the
     restricted likelihood of the working linear model at the fit (Breslow & Clayton 1993, JASA
-    88:9-25; `mmfusion.structured.components`). At these the coefficients are exact: all blocks
-    together have as many directions as rows or columns, whichever are fewer, and Newton's method
-    finds their coefficients with those of the design.
+    88:9-25; `mmfusion.structured.components`). Where columns are many and events few that may run
+    away: the tau are then shrunk as long as rows left out are predicted better. At these the
+    coefficients are exact: all blocks together have as many directions as rows or columns,
+    whichever are fewer, and Newton's method finds their coefficients with those of the design.
 
     Parameters
     ----------
@@ -130,25 +135,67 @@ def fit_ridge(
         eta = fixed_part + added @ basis.T
         if likelihood.has_scale or np.abs(np.log(tau / before)).max() < SETTLED:
             break
-    directions = _directions(scaled, tau)
-    whole, term = _beside(design, directions, basis)
-    found = refit(whole, (term,), tuple(f"{LABEL}.{j}" for j in range(whole.n_columns - p)))
-    added = directions @ found.coef[p:].reshape(basis.shape[1], -1).T
-    eta = design.predict(found.coef[:p]) + added @ basis.T + offset
-    f = basis.shape[1]
-    coef, variance, edf = _of_columns(scaled, tau, directions, found, p, f)
+    at = _Beside(likelihood, design, scaled, basis, refit, offset, owner)
+    fitted = at.fit(tau)
+    while not likelihood.has_scale and fitted.edf.sum() > CROWDED * weight.sum():
+        smaller = at.fit(fitted.tau / SHRINK)
+        if smaller.loss >= fitted.loss:
+            break
+        fitted = smaller
     return RidgeFit(
-        found.leading(p),
-        tuple(c / unit for c, unit in zip(coef, units, strict=True)),
+        fitted.found.leading(p),
+        tuple(c / unit for c, unit in zip(fitted.coef, units, strict=True)),
         tuple(
-            np.sqrt(np.maximum(v, 0.0) * found.scale) / unit
-            for v, unit in zip(variance, units, strict=True)
+            np.sqrt(np.maximum(v, 0.0) * fitted.found.scale) / unit
+            for v, unit in zip(fitted.variance, units, strict=True)
         ),
-        tau / np.square(units),
-        edf,
-        added,
-        _without_itself(whole, likelihood, basis, np.asarray(found.bread), eta, owner),
+        fitted.tau / np.square(units),
+        fitted.edf,
+        fitted.added,
+        fitted.shift,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """The exact fit at some variances, and the loss of predictors that did not see the row."""
+
+    tau: Array
+    found: StructuredFit
+    added: Array
+    coef: list[Array]
+    variance: list[Array]
+    edf: Array
+    shift: Array
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Beside:
+    """What stays the same while variances change."""
+
+    likelihood: Likelihood
+    design: Design
+    scaled: Sequence[Array]
+    basis: Array
+    refit: Refit
+    offset: Array
+    owner: NDArray[np.intp]
+
+    def fit(self, tau: Array) -> _Fitted:
+        """Fit the design and all blocks together."""
+        p, basis = self.design.n_columns, self.basis
+        directions = _directions(self.scaled, tau)
+        whole, term = _beside(self.design, directions, basis)
+        names = tuple(f"{LABEL}.{j}" for j in range(whole.n_columns - p))
+        found = self.refit(whole, (term,), names)
+        added = directions @ found.coef[p:].reshape(basis.shape[1], -1).T
+        eta = self.design.predict(found.coef[:p]) + added @ basis.T + self.offset
+        coef, variance, edf = _of_columns(self.scaled, tau, directions, found, p, basis.shape[1])
+        bread = np.asarray(found.bread)
+        shift = _without_itself(whole, self.likelihood, basis, bread, eta, self.owner)
+        loss = self.likelihood.value(eta + shift @ basis.T)
+        return _Fitted(tau, found, added, coef, variance, edf, shift, loss)
 
 
 def _row_columns(design: Design) -> list[Array]:
