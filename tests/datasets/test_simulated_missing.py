@@ -60,6 +60,7 @@ def test_bad_parameters(options: dict[str, float], message: str) -> None:
         simulate_missing_modalities(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("one_network")
 @pytest.mark.slow
 def test_modality_dropout_helps_incomplete_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 40 epochs on all rows; the whole study is `benchmarks/missing_modalities.py`."""

@@ -114,6 +114,7 @@ def test_a_digit_in_an_image_is_as_good_as_known() -> None:
         patience=30,
         device="cpu",
         random_state=0,
+        linear=False,
         n_members=1,
         **common,
     )
