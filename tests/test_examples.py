@@ -69,9 +69,9 @@ def test_fusions_are_compared_and_a_second_run_computes_nothing(tmp_path: Path) 
         return pd.read_csv(tmp_path / "scores.csv")
 
     first = run()
-    assert first["model"].nunique() == 9
+    assert first["model"].nunique() == 10
     assert first["c"].between(0, 1).all()
     assert "some lack a modality" in (tmp_path / "results.md").read_text(encoding="utf-8")
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
-    assert len(list((tmp_path / "folds").glob("*.json"))) == 18
+    assert len(list((tmp_path / "folds").glob("*.json"))) == 20
     pd.testing.assert_frame_equal(first, run())  # seconds too: nothing was fitted again
