@@ -239,4 +239,11 @@ def _index(pairs: Pairs, weight: Any) -> float:
 
 
 def strata_codes(strata: Any, n: int) -> np.ndarray:
+    """Return the strata of n rows as numbers, int, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer labels than rows, or one is missing.
+    """
     return pd.factorize(check_labels(strata, n, "strata"))[0]
