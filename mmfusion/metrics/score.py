@@ -129,7 +129,8 @@ class Score:
             if len(sums) < 2:
                 raise ValueError("The cluster parameter must have two labels or more. Got one.")
             factor = len(sums) / (len(sums) - 1)
-        square, n = float(sums @ sums), len(sums)
+        # Rows without influence, as those that were not scored, tell nothing of the spread.
+        square, n = float(sums @ sums), max(int(np.count_nonzero(sums)), 2)
         spread = float(np.sum(sums**4)) - square**2 / n
         degrees = n - 1.0
         if spread > 0:

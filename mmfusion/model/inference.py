@@ -228,8 +228,8 @@ class FinalFit(Question):
         study = self.ready.study
         if not (robust or study.weighted or study.cluster is not None):
             return whole.covariance
-        cluster = study.all.subjects.owner if study.cluster is None else study.cluster
-        return Symmetric.of(self.sandwich(whole, self._likelihood, design, offset, cluster))
+        groups = study.cluster, study.all.subjects.owner
+        return Symmetric.of(self.sandwich(whole, self._likelihood, design, offset, *groups))
 
     def _table(
         self,
@@ -323,7 +323,18 @@ class Robust(FinalFit):
 class PlainSandwich(Robust):
     """The same, without a correction for few rows or clusters."""
 
-    sandwich = staticmethod(robust_covariance)
+    @staticmethod
+    def sandwich(
+        fit: StructuredFit,
+        likelihood: Likelihood,
+        design: Design,
+        offset: np.ndarray,
+        cluster: np.ndarray | None,
+        owner: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return the plain sandwich; without clusters, the rows of a subject count as one."""
+        groups = owner if cluster is None else cluster
+        return robust_covariance(fit, likelihood, design, offset, groups)
 
 
 class CrossFit(FinalFit):

@@ -85,6 +85,7 @@ def small_sample_sandwich(
     design: Design | Array,
     offset: Array | None = None,
     cluster: Any = None,
+    owner: NDArray[np.intp] | None = None,
 ) -> Symmetric:
     r"""Return the sandwich covariance, corrected where rows or clusters are few.
 
@@ -106,6 +107,8 @@ def small_sample_sandwich(
     ----------
     fit, likelihood, design, offset, cluster
         As of `robust_covariance`.
+    owner : ndarray of int, shape (n,), optional
+        The subject of each row: without clusters, the rows of a subject count as one row.
 
     Returns
     -------
@@ -118,10 +121,11 @@ def small_sample_sandwich(
         As `robust_covariance`.
     """
     design = as_design(design, likelihood.shape[1])
-    plain = robust_covariance(fit, likelihood, design, offset, cluster)
-    code = None if cluster is None else pd.factorize(np.asarray(cluster).ravel())[0]
+    groups = owner if cluster is None else cluster
+    plain = robust_covariance(fit, likelihood, design, offset, groups)
+    code = None if groups is None else pd.factorize(np.asarray(groups).ravel())[0]
     n_parts = likelihood.n_rows if code is None else int(code.max()) + 1
-    enough = ENOUGH_ROWS if code is None else ENOUGH_CLUSTERS
+    enough = ENOUGH_ROWS if cluster is None else ENOUGH_CLUSTERS
     if n_parts >= enough or n_parts * len(fit.coef) ** 2 > MOST:
         return Symmetric.of(plain)
     eta = design.predict(fit.coef)
@@ -132,11 +136,11 @@ def small_sample_sandwich(
     scores = likelihood.scores(eta, design)
     values, vectors = np.linalg.eigh(fit.bread.dense())
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    scores = scores if cluster is None else sum_by_cluster(scores, cluster)
-    adjust = _power(root.T @ informations @ root, -1.0 if code is None else -0.5)
+    scores = scores if groups is None else sum_by_cluster(scores, groups)
+    adjust = _power(root.T @ informations @ root, -1.0 if cluster is None else -0.5)
     moved = (adjust @ (scores @ root)[:, :, None])[:, :, 0] @ root.T
     covariance = Symmetric.of(moved.T @ moved)
-    if code is None:
+    if cluster is None:
         return covariance
     parts = covariance.layout, covariance.first, covariance.side, covariance.last
     return FewClusters(*parts, root, informations)

@@ -56,8 +56,7 @@ def fit_both(
     """Fit a model to whole follow-up and to pieces of it."""
     frame, y = study(n)
     table, pieces, owner = cut(frame, y, shuffle=shuffle)
-    # Counts: with others standard errors are a sandwich's, HC3 of rows and CR0 of subjects.
-    weight = np.random.default_rng(3).integers(1, 4, n).astype(float) if weigh else None
+    weight = np.random.default_rng(3).uniform(0.5, 2.0, n) if weigh else None
     other = clone(whole).set_params(id=subject)
     whole.fit(frame, y, sample_weight=weight)
     other.fit(table, pieces, sample_weight=None if weight is None else weight[owner])
