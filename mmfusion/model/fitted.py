@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.modalities.base import MultimodalData
 from mmfusion.model.checks import refuse_empty
 from mmfusion.model.deep import Deep, stack
 from mmfusion.model.structured import Constant, Structured
@@ -60,6 +61,14 @@ class Model:
         self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return `members`, and what the linear part adds, (n, K)."""
+        looked, etas, present = self._look(table, only, subjects)
+        added = self.deep.linear_predictor(looked) + np.zeros((len(etas), etas.shape[2]))
+        return subjects.spread(etas), subjects.spread(present), subjects.spread(added)
+
+    def _look(
+        self, table: pd.DataFrame, only: Collection[str] | None, subjects: Subjects
+    ) -> tuple[list[MultimodalData], np.ndarray, np.ndarray]:
+        """Return the subjects' tensors, the networks' predictors (S, M, K), presence (S, M)."""
         design = None
         if any(network.design_use.read for network in self.deep.networks.values()):
             subjects.refuse_design()
@@ -72,24 +81,14 @@ class Model:
         looked = self.deep.look(shown, self.settings, design, only)
         outputs = self.deep.outputs(looked, self.settings, shown.index)
         base = self.structured.pool_base
-        etas, present = stack(outputs, len(shown), base, self.head.deep_basis)
-        added = self.deep.linear_predictor(looked) + np.zeros((len(shown), len(base)))
-        return subjects.spread(etas), subjects.spread(present), subjects.spread(added)
+        return looked, *stack(outputs, len(shown), base, self.head.deep_basis)
 
     def by_member(self, table: pd.DataFrame, subjects: Subjects) -> tuple[np.ndarray, np.ndarray]:
         """Return what the modalities of each network say, (n, M, K), and presence, (n, M).
 
         What is kept of the network, and its modalities' linear part.
         """
-        design = None
-        if any(network.design_use.read for network in self.deep.networks.values()):
-            design = self.structured.network_design(table)
-        subjects.refuse_changes(self.deep.modalities, table)
-        shown = subjects.table(table)
-        looked = self.deep.look(shown, self.settings, design)
-        outputs = self.deep.outputs(looked, self.settings, shown.index)
-        base = self.structured.pool_base
-        etas, present = stack(outputs, len(shown), base, self.head.deep_basis)
+        looked, etas, present = self._look(table, None, subjects)
         etas = self.deep.share * np.where(present[:, :, None], etas, 0.0)
         for number, added in enumerate(self.deep.linear_by_member(looked)):
             etas[:, number] += added

@@ -113,11 +113,11 @@ def start_linear(
     features = Features.learn(modalities, parts, subjects.of(study.rows))
     blocks = {n: subjects.spread(block) for n, block in features.blocks(parts).items()}
 
-    def fitted(rows: np.ndarray, start: np.ndarray | None = None) -> LinearStart:
-        return LinearStart.of(structured, design, study, rows, features, blocks, start)
+    def fitted(rows: np.ndarray) -> LinearStart:
+        return LinearStart.of(structured, design, study, rows, features, blocks)
 
     whole = fitted(study.rows)
-    folds = [(fitted(train, whole.part.variances), train) for train, _ in study.folds]
+    folds = [(fitted(train), train) for train, _ in study.folds]
     judged = beside.judged_offset
     if judged is not None:
         assert study.judges is not None
