@@ -11,6 +11,7 @@ Each score is appended to a CSV at once, so that an interrupted run goes on wher
     python -P benchmarks/defaults.py --data rossi TRANSBIG        # minutes a cohort
     python -P benchmarks/defaults.py --models "named modalities"
     python -P benchmarks/defaults.py --report                     # only the table
+    python -P benchmarks/defaults.py --speed                      # time and memory of default fits
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import subprocess
 import sys
 import time
 import warnings
@@ -446,6 +448,40 @@ def report(out: Path) -> None:
         print(pd.DataFrame(lines).set_index("data").T.to_string())
 
 
+def speed() -> None:
+    """Print processor time and peak memory of default fits, each in a process of its own."""
+    sizes = {
+        "500 x (10 + 2 x 512)": (500, [10, 512, 512], None),
+        "2,000 x 20,000 genes": (2000, [20_000], None),
+        "100,000 x 50, linear part alone": (100_000, [50], 0),
+    }
+    for name, (n, widths, members) in sizes.items():
+        code = f"""
+import resource, time
+import numpy as np, pandas as pd, torch, lightning_fabric
+from mmfusion import Genes, surv
+from mmfusion.estimators import FusionCox
+torch.set_num_threads(1)
+rng = np.random.default_rng(0)
+blocks = [pd.DataFrame(rng.normal(size=({n}, w)).astype("float32")).add_prefix(f"b{{k}}_")
+          for k, w in enumerate({widths})]
+eta = blocks[0].iloc[:, :10].sum(axis=1).to_numpy() * 0.3
+time_, censored = rng.exponential(np.exp(-eta)), rng.exponential(2, {n})
+X, y = pd.concat(blocks, axis=1), surv(np.minimum(time_, censored), time_ <= censored)
+options = {{}} if {members} is None else {{"n_members": {members}}}
+model = FusionCox({{f"b{{k}}": Genes(f"b{{k}}_*") for k in range(len(blocks))}}, device="cpu",
+                  random_state=0, **options)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+started = time.process_time()
+model.fit(X, y)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(f"{{time.process_time() - started:.1f}} s, {{peak / 2**20:.1f}} GB at most, "
+      f"{{before / 2**20:.1f}} before")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        print(name, (done.stdout or done.stderr[-500:]).strip(), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     every = [*OURS, "ridge", "elastic net", "forest", "boosting"]
@@ -453,7 +489,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=every)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--speed", action="store_true")
     asked = parser.parse_args()
+    if asked.speed:
+        speed()
+        return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if not asked.report:
         run(asked.data, asked.models, asked.out)
