@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmfusion.heads.base import Head
 from mmfusion.model.checks import refuse_empty, refuse_silence
 from mmfusion.model.dealing import Folds
 from mmfusion.model.deep import Deep, prepare_networks, stack, train_networks
@@ -186,13 +185,16 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
         pool = make_pool(plan.strategy, names, learns=unseen is not None)
     learn_pool(pool, head, study.all, etas, present, offset, unseen)
     deep = pool.pooled(pool.standardised(etas), present, head)
+    judged = deep
     if unseen is not None:
-        deep = _as_new(pool, head, unseen, deep)
+        # A row that every network was trained on has no voice in how far they are believed.
+        judged = pool.pooled(unseen.etas, unseen.present, head)
+        deep = np.where(unseen.present.any(axis=1, keepdims=True), judged, deep)
     linear = _final_linear(ready)
     share = np.ones(len(head.grid))
     parts_kept = Deep(networks, pool, None if linear is None else linear.part, share)
     model = Model(head, structured, parts_kept, plan.settings, results, interrupted)
-    parts_kept.share = share = _judged(ready, model, deep)
+    parts_kept.share = share = _judged(ready, model, judged)
     deep = share * deep
     shift = np.zeros_like(deep)
     if linear is not None:
@@ -254,7 +256,8 @@ def _members_of_all(ready: Ready, names: Sequence[str]) -> tuple[np.ndarray, np.
 def _judged(ready: Ready, model: Model, deep: np.ndarray) -> np.ndarray:
     """Return how much of the networks' predictor the judging rows let stand, (K,).
 
-    Of the deep predictor of all rows: where there are folds, of members that did not see the row.
+    By the networks' predictor of all rows: where there are folds, of members that did not see the
+    row, and 0 where all of them saw it.
     """
     plan, study, beside = ready.plan, ready.study, ready.beside
     judges, head, whole = study.judges, study.head, np.ones(len(study.head.grid))
@@ -301,18 +304,6 @@ def _unjudged(whole: np.ndarray, *, stops_early: bool) -> np.ndarray:
         stacklevel=4,
     )
     return whole
-
-
-def _as_new(pool: Pool, head: Head, unseen: OutOfFold, deep: np.ndarray) -> np.ndarray:
-    """Return the deep predictor of the training rows from networks that did not see them.
-
-    The head learns its baseline, or its residual variance, beside these: they are as far from the
-    truth as those of new rows will be. Rows whose modalities the folds left out keep their own.
-    """
-    new = pool.pooled(unseen.etas, unseen.present, head)
-    left_out = ~unseen.present.any(axis=1)
-    new[left_out] = deep[left_out]
-    return new
 
 
 def fit_part(plan: Plan, study: Study) -> Model:

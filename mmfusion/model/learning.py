@@ -117,6 +117,8 @@ class Prepared:
         known = np.zeros(len(study.all), dtype=bool)
         labels = subjects.table(study.all.table).index
         there = subjects.spread(self.data.present.any(1).cpu().numpy())
+        if not self.folds:
+            return found, known
         zeros = []
         for (_, (_, held)), member in zip(self.folds, self.network.members, strict=True):
             each = self.network.member_outputs(member, self.data, self.settings, labels)

@@ -75,8 +75,7 @@ class Features:
                 found.labels[name] = _labels(modality, values.shape[1])
                 if modality.kind != "table":
                     found.clipped.append(name)
-        bits = _presence(parts)[rows]
-        if found.labels and found._learn(PRESENCE, bits):
+        if found.labels and found._learn(PRESENCE, _presence(parts)[rows]):
             found.labels[PRESENCE] = list(parts)
         return found
 

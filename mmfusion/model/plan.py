@@ -169,6 +169,11 @@ class Plan:
                 "The n_members parameter must be a number of networks, 0 or more, or 'auto'. "
                 f"Got {n!r}."
             )
+        if n != "auto" and int(n) > 1 and self._single is not None:
+            raise ValueError(
+                f"The n_members parameter must be 0, 1 or 'auto' with {self._single}: the networks "
+                f"of folds cannot be judged there. Got {n!r}."
+            )
         if n == 0 and self.modalities and not self.linear and self.formulas is None:
             raise ValueError(
                 "The n_members parameter may be 0 only beside a linear part (linear=True) or a "
@@ -245,10 +250,19 @@ class Plan:
 
     def members(self, n_subjects: int) -> int:
         """Return how many networks are trained, each without a fold of its own."""
-        single = self.strategy.learns_inputs or self.objectives or not self.strategy.takes_offset
         if self.n_members == "auto":
-            return 1 if single or not self.linear or n_subjects > FEW else MEMBERS
+            single = self._single is not None or not self.linear or n_subjects > FEW
+            return 1 if single else MEMBERS
         return int(self.n_members)
+
+    @property
+    def _single(self) -> str | None:
+        """What allows one network alone, if anything does."""
+        if self.objectives:
+            return "auxiliary losses"
+        if self.strategy.learns_inputs:
+            return f"{self.strategy!r}, which chooses inputs by the outcome"
+        return None if self.strategy.takes_offset else repr(self.strategy)
 
     @property
     def stops_early(self) -> bool:

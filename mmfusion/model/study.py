@@ -126,6 +126,11 @@ class Study:
         study = cls._seeded(head, Sample(table, target, subjects), cluster, plan.random_state)
         if eval_set is None:
             return study._deal(plan)
+        if plan.n_members not in ("auto", 0, 1):
+            raise ValueError(
+                "The n_members parameter must be 0, 1 or 'auto' with an eval_set, which judges one "
+                f"network. Got {plan.n_members!r}."
+            )
         own = Sample(
             eval_set[0],
             encode(head.encode, plan, *eval_set, None),

@@ -15,6 +15,7 @@ from mmfusion import Genes, Image, Tabular, surv
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
 from mmfusion.fusion import EarlyFusion, LateFusion
 from mmfusion.metrics import concordance_index
+from mmfusion.objectives import Similarity
 from tests.helpers import make_cohort
 
 QUICK: dict[str, Any] = {"epochs": 4, "device": "cpu", "random_state": 0}
@@ -160,6 +161,45 @@ def test_wrong_number_of_members(wrong: Any) -> None:
     frame, eta = draw(30, 3)
     with pytest.raises(ValueError, match="n_members parameter must be a number of networks"):
         FusionRegressor(MODALITIES, n_members=wrong).fit(frame, outcome(FusionRegressor, eta))
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"auxiliary": [Similarity(weight=0.1)]}, "auxiliary losses"),
+        ({"fusion": EarlyFusion("features", n_components=3)}, "chooses inputs by the outcome"),
+        ({"fusion": LateFusion(combine="survival")}, "combine='survival'"),
+    ],
+)
+def test_members_that_cannot_be_judged(given: dict[str, Any], what: str) -> None:
+    """They are refused, and not trained without what was asked for."""
+    frame, eta = draw(40, 3)
+    model = FusionCox(MODALITIES, n_members=3, **given, **QUICK)
+    with pytest.raises(ValueError, match=rf"n_members parameter must be 0, 1.*{what}.*Got 3"):
+        model.fit(frame, outcome(FusionCox, eta))
+
+
+def test_members_beside_an_eval_set() -> None:
+    frame, eta = draw(60, 3)
+    y = outcome(FusionRegressor, eta)
+    model = FusionRegressor(MODALITIES, n_members=3, **QUICK)
+    with pytest.raises(ValueError, match="must be 0, 1 or 'auto' with an eval_set"):
+        model.fit(frame[:40], y[:40], eval_set=(frame[40:], y[40:]))
+
+
+def test_rows_that_no_fold_judges_have_no_voice() -> None:
+    """A modality whose events lie in one fold: its network saw all rows, and is left out."""
+    frame, eta = draw(100, 3)
+    y = outcome(FusionCox, eta)
+    frame[["g0", "g1", "g2"]] = np.random.default_rng(0).normal(size=(100, 3))
+    # Of those who have genes one has an event: no fold can teach its networks and judge them.
+    some = [np.flatnonzero(y["event"])[0], *np.flatnonzero(~y["event"])[:20]]
+    frame.loc[~np.isin(np.arange(100), some), ["g0", "g1", "g2"]] = np.nan
+    model = FusionCox(
+        {"rna": Genes("g*")}, structured="age", linear=False, n_members=5, epochs=40, device="cpu",
+        random_state=0,
+    ).fit(frame, y)  # fmt: skip
+    assert model.model_.deep.share[0] == 0
 
 
 def test_without_anything_to_predict_from() -> None:
