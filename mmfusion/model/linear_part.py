@@ -176,7 +176,7 @@ class LinearPart:
         shift : ndarray, shape (n, K)
             How the predictors of each row would move had its subject not been fitted.
         """
-        basis, names = head.parameters.matrix, list(blocks)
+        basis, names = head.linear_basis.matrix, list(blocks)
 
         def again(
             whole: Design, terms: tuple[TermColumns, ...], more: tuple[str, ...]
