@@ -26,7 +26,7 @@ class Family(ABC):
 
     A subclass gives `parameters`, `log_prob`, `log_cdf`, `mean` and `variance`; what else it does
     not give is derived from these, quantiles by bisection. All functions take and return Tensors of
-    float64 that broadcast; derivatives are torch's own, of first and second order.
+    float64 that broadcast; the density is smooth, with torch's own first and second derivatives.
 
     Attributes
     ----------
@@ -43,26 +43,28 @@ class Family(ABC):
 
     Examples
     --------
-    A family of one's own, Laplace's:
+    A family of one's own, the hyperbolic secant's, whose tails are heavier than the normal ones:
 
+    >>> import math
     >>> import torch
+    >>> from torch.nn.functional import softplus
     >>> from mmfusion.heads.families import Family
-    >>> class Laplace(Family):
+    >>> class Secant(Family):
     ...     parameters = {"loc": "identity", "scale": "log"}
     ...
     ...     def log_prob(self, y, loc, scale):
-    ...         return -(y - loc).abs() / scale - torch.log(2 * scale)
+    ...         z = (y - loc) / scale
+    ...         return z - softplus(2 * z) + math.log(2 / math.pi) - scale.log()
     ...
     ...     def log_cdf(self, y, loc, scale):
-    ...         z = (y - loc) / scale
-    ...         upper = torch.log1p(-0.5 * torch.exp(-z.clamp(min=0)))
-    ...         return torch.where(z < 0, z - 0.6931471805599453, upper)
+    ...         z = ((y - loc) / scale).clamp(max=300)
+    ...         return math.log(2 / math.pi) + z.exp().atan().log()
     ...
     ...     def mean(self, loc, scale):
     ...         return loc
     ...
     ...     def variance(self, loc, scale):
-    ...         return 2 * scale**2
+    ...         return (math.pi * scale / 2) ** 2
     """
 
     parameters: ClassVar[Mapping[str, Link]]
