@@ -67,7 +67,8 @@ WITHIN = {
         {"_observed", "_quadrature", "auc", "brier", "calibration", "concordance"},
         {"crps", "prediction_intervals", "predictive"},
         {"conformal", "distribution_checks", "recalibration"},
-        {"distribution_scorers", "scorers"},
+        {"scorers"},
+        {"distribution_scorers"},
     ],
     "structured": [{"rows"}, {"blocks"}, {"design"}, {"likelihood"}, {"newton"}, {"fit"}, {"held"}],
     "model": [

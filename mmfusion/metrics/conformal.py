@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmfusion.inputs.parameters import check_number
-from mmfusion.metrics.prediction_intervals import _bounds, _checked
+from mmfusion.metrics.prediction_intervals import check_bounds, check_intervals
 
 __all__ = ["ConformalIntervals"]
 
@@ -73,7 +73,7 @@ class ConformalIntervals:
             would do.
         """
         check_number("level", level, 0, 1, open_ends="low and high")
-        values, low, high = _checked(y, lower, upper)
+        values, low, high = check_intervals(y, lower, upper)
         n = len(values)
         rank = whole((n + 1) * level)
         if rank > n:
@@ -96,7 +96,7 @@ class ConformalIntervals:
         -------
         tuple of two ndarray of float64, shape (m,)
         """
-        low, high = _bounds(lower, upper, np.size(lower))
+        low, high = check_bounds(lower, upper, np.size(lower))
         low, high = low - self.margin, high + self.margin
         middle = (low + high) / 2
         return np.minimum(low, middle), np.maximum(high, middle)

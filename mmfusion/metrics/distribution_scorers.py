@@ -16,6 +16,7 @@ from mmfusion.metrics.prediction_intervals import (
     interval_width,
 )
 from mmfusion.metrics.predictive import log_score
+from mmfusion.metrics.scorers import _within
 
 __all__ = ["DistributionScorer", "make_distribution_scorer"]
 
@@ -38,11 +39,12 @@ class DistributionScorer:
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
         """Score the predictions of a fitted estimator."""
         check_order(X=X, y=y)
+        model, seen = _within(estimator, X)
         if self.metric == "log_score":
-            return float(log_score(y, estimator.predict_distribution(X)).mean())
+            return float(log_score(y, model.predict_distribution(seen)).mean())
         if self.metric == "crps":
-            return -float(crps(y, estimator.predict_distribution(X)).mean())
-        lower, upper = np.asarray(estimator.predict_interval(X, self.level), dtype=np.float64).T
+            return -float(crps(y, model.predict_distribution(seen)).mean())
+        lower, upper = np.asarray(model.predict_interval(seen, self.level), dtype=np.float64).T
         if self.metric == "interval_score":
             return -float(interval_score(y, lower, upper, self.level).mean())
         if self.metric == "interval_coverage":
@@ -57,8 +59,9 @@ def make_distribution_scorer(metric: str, *, level: float = 0.9) -> Distribution
     ----------
     metric : {"log_score", "crps", "interval_score", "interval_coverage", "interval_width"}
         The first two score ``estimator.predict_distribution(X)``, the others
-        ``estimator.predict_interval(X, level)``. CRPS, interval score and width are returned as
-        their negatives, so that higher is better. Coverage is better near `level` and width says
+        ``estimator.predict_interval(X, level)``, lower and upper bounds as two columns; also of a
+        model at the end of a Pipeline or in a search. CRPS, interval score and width are returned
+        as their negatives, so that higher is better. Coverage is better near `level` and width says
         nothing without it: read the two beside each other, and choose models by another.
     level : float, default=0.9
         Of the intervals.

@@ -10,7 +10,14 @@ from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics._observed import check_exact
 
-__all__ = ["interval_coverage", "interval_score", "interval_width", "quantile_score"]
+__all__ = [
+    "check_bounds",
+    "check_intervals",
+    "interval_coverage",
+    "interval_score",
+    "interval_width",
+    "quantile_score",
+]
 
 
 def interval_coverage(y: Any, lower: Any, upper: Any) -> float:
@@ -40,7 +47,7 @@ def interval_coverage(y: Any, lower: Any, upper: Any) -> float:
     >>> interval_coverage([1.0, 2.0, 3.0, 4.0], [0, 0, 0, 0], [2, 2, 2, 4])
     0.75
     """
-    values, low, high = _checked(y, lower, upper)
+    values, low, high = check_intervals(y, lower, upper)
     return float(((low <= values) & (values <= high)).mean())
 
 
@@ -61,7 +68,7 @@ def interval_width(lower: Any, upper: Any) -> float:
     ValueError
         As `interval_coverage`.
     """
-    low, high = _bounds(lower, upper, np.size(lower))
+    low, high = check_bounds(lower, upper, np.size(lower))
     return float((high - low).mean())
 
 
@@ -94,7 +101,7 @@ def interval_score(y: Any, lower: Any, upper: Any, level: float = 0.9) -> np.nda
     array([ 2., 32.])
     """
     check_number("level", level, 0, 1, open_ends="low and high")
-    values, low, high = _checked(y, lower, upper)
+    values, low, high = check_intervals(y, lower, upper)
     outside = np.maximum(low - values, 0) + np.maximum(values - high, 0)
     return np.asarray(high - low + 2 / (1 - level) * outside)
 
@@ -144,13 +151,15 @@ def quantile_score(y: Any, quantiles: Any, levels: Any) -> np.ndarray:
     return np.asarray(np.maximum(levels * error, (levels - 1) * error))
 
 
-def _checked(y: Any, lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def check_intervals(y: Any, lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return outcomes and the bounds of their intervals as float64."""
     check_order(y=y, lower=lower, upper=upper)
     values = check_exact(y, "The judging of intervals")
-    return values, *_bounds(lower, upper, len(values))
+    return values, *check_bounds(lower, upper, len(values))
 
 
-def _bounds(lower: Any, upper: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+def check_bounds(lower: Any, upper: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of `n` intervals as float64; refuse missing and crossing ones."""
     low, high = (np.asarray(bound, dtype=np.float64) for bound in (lower, upper))
     if low.shape != (n,) or high.shape != (n,):
         raise ValueError(
