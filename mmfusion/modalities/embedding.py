@@ -7,7 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.columns import column_positions
@@ -165,6 +167,11 @@ class Embedding(Modality):
         check_is_fitted(self, "columns_")
         require_frame(frame, "A modality")
         return self.block_.transform(self._read(frame) if self.in_cells_ else frame)
+
+    def standardised(self, frame: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the vectors before components are taken, (n_rows, width), and who has one."""
+        check_is_fitted(self, "columns_")
+        return self.block_.standardised(self._read(frame) if self.in_cells_ else frame)
 
     def _is_cells(self, frame: pd.DataFrame) -> bool:
         """Return whether one column holds arrays or paths, and not a number a cell."""

@@ -207,10 +207,7 @@ class Genes(Modality):
             If a gene is missing from the table or not numeric, or a cell is infinite or (with
             ``log``) negative.
         """
-        check_is_fitted(self, "columns_")
-        require_frame(frame, "A modality")
-        values = self._read(frame, self.columns_)
-        present = self._standardise(values, frame.index)
+        values, present = self.standardised(frame)
         if self.pca_ is not None:
             # PCA.transform refuses a table without rows.
             centred = values - self.pca_.mean_.astype(np.float32)
@@ -223,6 +220,13 @@ class Genes(Modality):
             torch.zeros((len(frame), 0), dtype=torch.int64),
             torch.from_numpy(present),
         )
+
+    def standardised(self, frame: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the genes before components are taken, (n_rows, n_genes), and who has any."""
+        check_is_fitted(self, "columns_")
+        require_frame(frame, "A modality")
+        values = self._read(frame, self.columns_)
+        return values, self._standardise(values, frame.index)
 
     def _check_parameters(self) -> None:
         _check_positive("clip", self.clip, whole=False)

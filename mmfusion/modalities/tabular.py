@@ -72,6 +72,8 @@ class Tabular(Modality):
     categories_ : list of list
         The categories of each categorical column, those that are neither text nor numbers
         (intervals of ``pd.cut``, dates) as text; the code is the position counted from 1.
+    shares_ : list of ndarray of float64
+        Of each categorical column the share of each code, 0 first, in the training rows.
     n_numeric_ : int
         Width of the numeric tensor: numbers, then indicators, then one-hot columns.
     cardinalities_ : list of int
@@ -177,6 +179,10 @@ class Tabular(Modality):
         present = self._present(frame, missing)
         self._fit_numbers(values[present], rounding[filled])
         self._label_features(missing[present].any(axis=0))
+        self.shares_ = [
+            np.bincount(codes, minlength=len(known) + 1) / max(len(codes), 1)
+            for codes, known in zip(self._codes(frame)[present].T, self.categories_, strict=True)
+        ]
         return self
 
     def transform(self, frame: pd.DataFrame) -> TableData:

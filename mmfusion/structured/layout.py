@@ -202,6 +202,15 @@ class Layout:
             [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
         )
 
+    def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return a cell for each column that is read: the mean, or the commonest level."""
+        return {k: v for part in self._parts for k, v in part.formula.typical(frame).items()}
+
+    @property
+    def offset_columns(self) -> tuple[str, ...]:
+        """The columns of the table that the known parts of the predictors read."""
+        return tuple(dict.fromkeys(c for p in self._parts for c in p.formula.offset_columns()))
+
     def formula(self, parameter: str) -> Formula:
         """Return the fitted formula of a parameter."""
         place = self.parameters.index(parameter)
