@@ -42,8 +42,9 @@ BELOW = {
         "training",
     },
 }
-BELOW["estimators"] = {"", "model", *BELOW["model"]}
 BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
+BELOW["interpret"] = {"", "evaluation", "model", *BELOW["model"]}
+BELOW["estimators"] = {"interpret", *BELOW["interpret"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
 BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}

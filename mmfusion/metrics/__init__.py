@@ -11,6 +11,7 @@ from mmfusion.metrics.concordance import (
     concordance_index_uno,
 )
 from mmfusion.metrics.intervals import score_interval, scores_with_influence
+from mmfusion.metrics.net_benefit import net_benefit
 from mmfusion.metrics.risk_calibration import Calibration, survival_calibration
 from mmfusion.metrics.score import Score, ScoreInterval
 from mmfusion.metrics.scorers import SurvivalScorer, evaluation_times, make_survival_scorer
@@ -31,6 +32,7 @@ __all__ = [
     "evaluation_times",
     "integrated_brier_score",
     "make_survival_scorer",
+    "net_benefit",
     "score_interval",
     "scores_with_influence",
     "survival_calibration",

@@ -1,0 +1,1 @@
+"""What a fitted model says, shown: figures, tables of a paper, a report to hand over."""
