@@ -77,7 +77,7 @@ WITHIN = {
         {"confounding", "measured", "nuisance"},
         {"cross_fit", "double_ml"},
         {"inference", "marginal_table"},
-        {"bands", "likelihood_ratio", "marginal", "restore", "summary"},
+        {"bands", "likelihood_ratio", "marginal", "restore", "seen", "summary"},
     ],
 }
 

@@ -16,7 +16,7 @@ from mmfusion.structured.baseline import with_baseline
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design
-from mmfusion.structured.formula import Formula
+from mmfusion.structured.formula import Formula, LevelsOfFactor
 from mmfusion.structured.rows import Dense
 from mmfusion.structured.terms import Product, Term
 from mmfusion.structured.terms.base import product_of_columns
@@ -171,6 +171,11 @@ class Layout:
     def references(self) -> dict[str, Any]:
         """The level that the others are compared with, of each factor by its label."""
         return {label: level for p in self._parts for label, level in p.formula.references_.items()}
+
+    def factors(self, frame: pd.DataFrame) -> list[LevelsOfFactor]:
+        """Return the levels of each factor with their rows, as `Formula.factors` does."""
+        known = [factor for part in self._parts for factor in part.formula.factors(frame)]
+        return list({factor.label: factor for factor in known}.values())
 
     @property
     def offsets(self) -> tuple[str, ...]:
