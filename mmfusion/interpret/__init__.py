@@ -1,1 +1,7 @@
 """What a fitted model says, shown: figures, tables of a paper, a report to hand over."""
+
+from __future__ import annotations
+
+from mmfusion.interpret.tables import PaperTable, effects_table
+
+__all__ = ["PaperTable", "effects_table"]

@@ -207,6 +207,19 @@ class Layout:
             [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
         )
 
+    def ranges(self, label: str) -> dict[str, tuple[float, float]]:
+        """Return where each variable of a smooth term lay in the training rows, by its label.
+
+        Raises
+        ------
+        ValueError
+            For a term that is no smooth.
+        """
+        found = {t.label: dict(t.ranges) for t, _, _ in self._placed() if t.ranges}
+        if label not in found:
+            raise ValueError(f"The term must be a smooth, of {list(found)}. Got {label!r}.")
+        return found[label]
+
     def formula(self, parameter: str) -> Formula:
         """Return the fitted formula of a parameter."""
         place = self.parameters.index(parameter)

@@ -335,3 +335,34 @@ def test_net_benefit_refuses(options, match: str) -> None:
     y = surv([1, 2, 3], [1, 0, 1]) if "time" in options else [1, 2, 0]
     with pytest.raises(ValueError, match=match):
         net_benefit(y, [0.1, 0.2, 0.3], **options)
+
+
+def test_a_model_draws_its_own_effects(ax, cox, cohort) -> None:
+    assert cox.plot_effects(ax=ax) is ax
+    assert labels(ax.yaxis)[0] == "gene_0"
+    figure, other = plt.subplots()
+    cox.plot_effects("s(age)", other)
+    x, line = other.lines[0].get_data()
+    frame, _ = cohort
+    assert (x[0], x[-1]) == pytest.approx((frame["age"].min(), frame["age"].max()), rel=0.01)
+    np.testing.assert_allclose(line, cox.smooth_effect("s(age)", x)["effect"])
+    assert (other.get_xlabel(), other.get_ylabel()) == ("age", "s(age)")
+    plt.close(figure)
+    with pytest.raises(ValueError, match="must be a smooth"):
+        cox.plot_effects("gene_0")
+
+
+def test_a_model_draws_effects_over_time_of_two_columns_and_of_levels(ax, cohort) -> None:
+    frame, y = cohort
+    formula = "tv(gene_0) + te(age, gene_1) + s(gene_2, by=sex)"
+    model = FusionPAMM(modalities={}, structured=formula).fit(frame, y)
+    model.plot_effects("tv(gene_0)", ax)
+    x, line = ax.lines[0].get_data()
+    np.testing.assert_allclose(line, model.smooth_effect("tv(gene_0)", x)["effect"])
+    assert ax.get_xlabel() == "t"
+    figure, (left, right) = plt.subplots(1, 2)
+    model.plot_effects("te(age, gene_1)", left)
+    assert only(left, QuadMesh).get_array().size == 900
+    model.plot_effects("s(gene_2):sex[f]", right)
+    assert right.get_xlabel() == "gene_2"
+    plt.close(figure)

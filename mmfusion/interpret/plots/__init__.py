@@ -19,6 +19,7 @@ from mmfusion.interpret.plots.decision import plot_decision
 from mmfusion.interpret.plots.effects import plot_forest, plot_smooth, plot_surface
 from mmfusion.interpret.plots.residuals import plot_schoenfeld
 from mmfusion.interpret.plots.scores import plot_auc, plot_brier
+from mmfusion.interpret.plots.terms import plot_effects
 from mmfusion.interpret.plots.training import plot_learning_curves
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "plot_brier",
     "plot_calibration",
     "plot_decision",
+    "plot_effects",
     "plot_forest",
     "plot_learning_curves",
     "plot_risk_groups",
