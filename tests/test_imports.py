@@ -44,6 +44,7 @@ BELOW = {
 }
 BELOW["estimators"] = {"", "model", *BELOW["model"]}
 BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
+BELOW["tuning"] = {"estimators", "evaluation", *BELOW["estimators"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
 BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
