@@ -32,8 +32,15 @@ def results_of(study: Any, space: Space, scores: Sequence[str], n_folds: int) ->
     -------
     dict
         Besides scikit-learn's columns ``trial``, the number in the study, and ``state``.
+
+    Raises
+    ------
+    ValueError
+        If no trial is finished.
     """
     trials = [trial for trial in begun(study) if trial.state.is_finished()]
+    if not trials:
+        raise ValueError("The timeout parameter must leave time for a trial. Got none finished.")
     params = [space.of(trial.params) for trial in trials]
     records = [
         [trial.user_attrs.get(FOLDS, {}).get(str(fold)) for fold in range(n_folds)]
@@ -73,7 +80,7 @@ def _state(trial: Any, whole: bool) -> str:
 
 def _table(records: Any, get: Any) -> np.ndarray:
     rows = [[np.nan if record is None else get(record) for record in row] for row in records]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    return np.array(rows, dtype=np.float64)
 
 
 def _moments(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

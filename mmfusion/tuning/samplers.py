@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from mmfusion.inputs.parameters import check_choice
 
@@ -56,49 +55,55 @@ def check_sampler(sampler: Any, pruning: Any, n_objectives: int) -> None:
 def make_sampler(sampler: Any, seed: int, number: int) -> Any:
     """Return the sampler of a trial.
 
-    Each trial has one of its own, seeded by the study's seed and the trial's number, so that a
-    search that was interrupted draws what an unbroken one would have drawn. A sampler of Optuna's
-    is taken as it is.
+    Each trial has one of its own, so that a search that was interrupted draws what an unbroken one
+    would have drawn. A sampler of Optuna's is taken as it is.
 
     Parameters
     ----------
     sampler : str or Optuna's sampler
     seed, number : int
+        Of the study, and of the trial.
     """
-    import optuna
-
     if not isinstance(sampler, str):
         return sampler
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    if sampler == "random":
-        return optuna.samplers.RandomSampler(seed=own)
-    if sampler == "gp":
+    from mmfusion.tuning.seeded_sampler import SeededSampler
+
+    return SeededSampler(partial(_by_name, sampler), seed, number)
+
+
+def _by_name(name: str, seed: int) -> Any:
+    import optuna
+
+    if name == "tpe":
+        return optuna.samplers.TPESampler(
+            n_startup_trials=10,
+            n_ei_candidates=24,
+            seed=seed,
+            multivariate=False,
+            group=False,
+            constant_liar=True,
+        )
+    alone = optuna.samplers.RandomSampler(seed=seed)
+    if name == "gp":
         return optuna.samplers.GPSampler(
-            seed=own,
-            independent_sampler=optuna.samplers.RandomSampler(seed=own),
+            seed=seed,
+            independent_sampler=alone,
             n_startup_trials=10,
             deterministic_objective=False,
             warn_independent_sampling=False,
         )
-    if sampler == "cmaes":
+    if name == "cmaes":
         return optuna.samplers.CmaEsSampler(
-            seed=own,
+            seed=seed,
             n_startup_trials=1,
-            independent_sampler=optuna.samplers.RandomSampler(seed=own),
+            independent_sampler=alone,
             warn_independent_sampling=False,
             consider_pruned_trials=False,
             use_separable_cma=False,
             with_margin=False,
             lr_adapt=False,
         )
-    return optuna.samplers.TPESampler(
-        n_startup_trials=10,
-        n_ei_candidates=24,
-        seed=own,
-        multivariate=False,
-        group=False,
-        constant_liar=True,
-    )
+    return alone
 
 
 def make_pruner(pruning: str | None) -> Any:

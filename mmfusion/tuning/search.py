@@ -218,10 +218,6 @@ class FusionSearchCV(BaseSearchCV):
         self.n_splits_ = len(job.folds)
         self.scorer_ = scorers if several else next(iter(scorers.values()))
         self.multimetric_ = several
-        if len(self.cv_results_["params"]) == 0:
-            raise ValueError(
-                f"The timeout parameter must leave time for a trial. Got {self.timeout!r}."
-            )
         self._refuse_none_left()
         if self.refit is not False or not several:
             self._choose(several)

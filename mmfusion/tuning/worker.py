@@ -46,12 +46,8 @@ def open_study(job: Job, place: Place) -> tuple[Any, Job]:
 
 
 def begun(study: Any) -> list[Any]:
-    """Return the trials that were begun, without those that died before they had parameters."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if OWNER in trial.user_attrs or trial.state.name == "RUNNING"
-    ]
+    """Return the trials that were begun, by their number."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
 
 def work(job: Job, place: Place, tell: Callable[[Any], None] = lambda study: None) -> None:
@@ -89,12 +85,12 @@ def _take_trial(study: Any, job: Job, me: Worker) -> tuple[Any, dict[str, Any]]:
     state = optuna.trial.TrialState
     for old in study.get_trials(deepcopy=False, states=(state.RUNNING,)):
         owner = old.user_attrs.get(OWNER)
-        if owner is None:
-            study.tell(old.number, state=state.FAIL)
-        elif me.is_dead(owner):
+        if owner is None or me.is_dead(owner):
+            study.sampler = make_sampler(job.sampler, job.seed, old.number)
             trial = optuna.trial.Trial(study, old._trial_id)
+            params = job.space(trial)
             trial.set_user_attr(OWNER, me.name)
-            return trial, job.space(trial)
+            return trial, params
     number = len(begun(study))
     if number >= job.n_trials:
         return None, {}

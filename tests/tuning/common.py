@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 from optuna.distributions import FloatDistribution
 from sklearn.linear_model import Ridge
@@ -45,3 +51,58 @@ def ridge_search(**params: Any) -> FusionSearchCV:
     """Return a search over a ridge regression."""
     settings = {"n_trials": 12, "cv": 3, "random_state": 0, **params}
     return FusionSearchCV(Ridge(), settings.pop("space", SPACE), **settings)
+
+
+class Fatal(Ridge):
+    """A ridge regression that takes its time, and sends its process a signal at some fits.
+
+    Parameters
+    ----------
+    log : str
+        A file that gets a line a fit.
+    dies_at : tuple of int
+        The numbers of lines at which it does.
+    sent : int
+        The signal.
+    seconds : float
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        log: str = "",
+        dies_at: Sequence[int] = (),
+        sent: int = signal.SIGKILL,
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__(alpha=alpha, fit_intercept=fit_intercept)
+        self.log = log
+        self.dies_at = dies_at
+        self.sent = sent
+        self.seconds = seconds
+
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: Any = None) -> Fatal:
+        time.sleep(self.seconds)
+        with open(self.log, "a+") as file:
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            file.seek(0)
+            number = len(file.readlines())
+        if number in self.dies_at:
+            os.kill(os.getpid(), self.sent)
+        return super().fit(X, y, sample_weight)
+
+
+def fatal_search(folder: Path, **params: Any) -> FusionSearchCV:
+    """Return a search that is kept in a folder, over an estimator that may kill its process."""
+    own = {name: params.pop(name) for name in ("dies_at", "seconds", "sent") if name in params}
+    settings = {"n_trials": 12, "cv": 3, "random_state": 0, "storage": folder / "study", **params}
+    return FusionSearchCV(Fatal(log=str(folder / "fits"), **own), SPACE, **settings)
+
+
+def run(folder: Path, **params: Any) -> None:
+    """Be a process that searches."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    fatal_search(folder, **params).fit(*numbers())
