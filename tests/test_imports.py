@@ -45,6 +45,7 @@ BELOW = {
 BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
 BELOW["interpret"] = {"", "evaluation", "model", *BELOW["model"]}
 BELOW["estimators"] = {"interpret", *BELOW["interpret"]}
+BELOW["tuning"] = {"estimators", "evaluation", *BELOW["estimators"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
 BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
