@@ -177,6 +177,12 @@ class Head(ABC, Generic[T]):
         (gradient,) = torch.autograd.grad(self.loss(eta, target), eta)
         return gradient
 
+    def evaluate(self, eta: Tensor, target: T) -> tuple[Tensor, Tensor]:
+        """Return `loss` and `gradient`, from one pass where a head can."""
+        with torch.no_grad():
+            loss = self.loss(eta, target)
+        return loss, self.gradient(eta, target)
+
     def total(self, target: T) -> float:
         """Return what the mean loss is a mean over: the sum of the weights."""
         return float(target.weight.sum())

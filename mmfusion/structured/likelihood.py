@@ -39,6 +39,8 @@ class Likelihood:
         n, K.
     n_rows : int
         Rows with a weight above 0.
+    multinomial : bool
+        Whether a row's Hessian is that of the probabilities of more than two classes.
     has_intercept : bool
         Whether a constant in eta changes the likelihood: in a Cox model it does not.
     has_scale : bool
@@ -68,6 +70,7 @@ class Likelihood:
         self._unit = head.dispersion_unit
         self.shape = len(target), len(head.grid)
         self.n_rows = int((target.weight > 0).sum())
+        self.multinomial: bool = head.multinomial
         self.has_intercept = len(head.constants) > 0
         self.has_scale: bool = head.has_dispersion
         self.ratio: str | None = head.ratio
@@ -97,6 +100,12 @@ class Likelihood:
         gradient = self._head.gradient(self._tensor(eta), self._target)
         return gradient.numpy() * (self._total * self._unit)
 
+    def evaluate(self, eta: Array) -> tuple[float, Array]:
+        """Return `value` and `gradient`."""
+        loss, gradient = self._head.evaluate(self._tensor(eta), self._target)
+        factor = self._total * self._unit
+        return float(loss) * factor, np.multiply(gradient.numpy(), factor, out=gradient.numpy())
+
     def information(
         self, eta: Array, design: Design | Array, *, definite: bool = False
     ) -> Symmetric:
@@ -119,7 +128,7 @@ class Likelihood:
         """Return `gradient` and `information`, together where one pass over the rows has both."""
         if self.interacts:
             return self.gradient(eta), self.information(eta, design)
-        if self._head.multinomial and design.apart is None:
+        if self.multinomial and design.apart is None:
             return self._multinomial(eta, design)
         gradient, information = np.empty(self.shape), Symmetric.zeros(design.layout)
         n, k = self.shape
@@ -185,9 +194,12 @@ class Likelihood:
         gradient = self.gradient(eta)
         chance = self._head.chances(self._tensor(eta)).numpy()
         weight = self._target.weight.numpy()[:, None] * self._unit
+        if not np.ptp(chance, axis=0).any():  # the model of constants alone
+            alike = design.cross_alike(weight, np.diag(chance[0]) - np.outer(chance[0], chance[0]))
+            return gradient, Symmetric.of(alike)
         information = np.asarray(design.cross(weight * chance))
         root = np.sqrt(weight) * chance
-        step = max(PIECE // max(design.n_columns, 1), 1)
+        step = max(PIECE // max(design.n_columns, 1), design.n_columns)
         for start in range(0, len(root), step):
             rows = slice(start, start + step)
             pulled = design.take(rows).scores(root[rows])
