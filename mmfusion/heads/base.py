@@ -50,7 +50,7 @@ class Target:
         """Return the weighted mean over the rows of a number each."""
         return (each * self.weight).sum() / self.weight.sum().clamp_min(1e-300)
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor | slice) -> Self:
         """Return the outcome of `rows`, in their order."""
         return self._map(lambda value: value[rows])
 

@@ -149,7 +149,7 @@ class CategoricalHead(Head[CategoricalTarget]):
                 eta[:, 0], target.code.double(), reduction="none"
             )
         else:
-            each = functional.cross_entropy(eta, target.code, reduction="none")
+            each = eta.logsumexp(1) - eta.gather(1, target.code[:, None])[:, 0]
         return target.mean(each)
 
     def gradient(self, eta: Tensor, target: CategoricalTarget) -> Tensor:
@@ -165,7 +165,7 @@ class CategoricalHead(Head[CategoricalTarget]):
         eta = eta.detach().double()
         highest, excess = _softmax(eta)
         each = highest[:, 0] - eta.gather(1, target.code[:, None])[:, 0]
-        excess[torch.arange(len(eta), device=eta.device), target.code] -= 1
+        excess.scatter_add_(1, target.code[:, None], excess.new_full((len(eta), 1), -1.0))
         return target.mean(each), excess.mul_(target.shares[:, None])
 
     @property

@@ -22,6 +22,12 @@ STEPS = 60
 #: Halvings of one step.
 HALVINGS = 10
 
+#: The length of a step, in standard errors, from which on some rows' information is better known.
+NEAR = 3.0
+
+#: Rows a coefficient that such information is of; it is worth it where they are a few of all.
+ROWS, FEW = 20, 0.25
+
 
 def approach(
     likelihood: Likelihood,
@@ -29,23 +35,45 @@ def approach(
     penalty: Symmetric,
     coef: np.ndarray,
     offset: np.ndarray,
-    factor: Factor,
+    information: Symmetric,
     tol: float,
 ) -> np.ndarray:
     """Return coefficients near the minimum of ``value(X beta + offset) + beta' S beta / 2``.
 
     Limited-memory BFGS (Nocedal & Wright 2006, Numerical Optimization, algorithm 7.4) with the
-    information where it starts as its first guess, in the place of a multiple of the identity.
+    information where it starts as its first guess, in the place of a multiple of the identity;
+    nearer to the minimum with that of some rows there, where they are many.
 
     Parameters
     ----------
     likelihood, design, penalty, coef, offset
         As of `newton`.
-    factor : Factor
-        Of information and penalty at `coef`.
+    information : Symmetric, shape (p, p)
+        At `coef`.
     tol : float
         Length of a step, in standard errors of the coefficients, that ends it.
     """
+    every = int(design.n_rows // (ROWS * max(len(coef), 1)))
+    if every > 1 / FEW:
+        coef = _descend(likelihood, design, penalty, coef, offset, information, NEAR)
+        rows = slice(None, None, every)
+        some = design.take(rows)
+        eta = some.predict(coef) + offset[rows]
+        share = design.n_rows / some.n_rows
+        information = likelihood.take(rows).information(eta, some) * share
+    return _descend(likelihood, design, penalty, coef, offset, information, tol)
+
+
+def _descend(
+    likelihood: Likelihood,
+    design: Design,
+    penalty: Symmetric,
+    coef: np.ndarray,
+    offset: np.ndarray,
+    information: Symmetric,
+    tol: float,
+) -> np.ndarray:
+    factor = Factor(information + penalty)
     eta = design.predict(coef) + offset
     value, slopes = likelihood.evaluate(eta)
     pulled = penalty @ coef

@@ -181,7 +181,6 @@ class Design:
         result.first[:], result.side[:] = first[:-1, :-1], side[:, :, :-1]
         return result
 
-
     def cross_alike(self, weight: Array, curvature: Array) -> Array:
         """Return ``X'WX`` of rows that have one curvature (K, K), times a weight (n, 1)."""
         result = np.zeros((self.n_columns + 1,) * 2)

@@ -89,6 +89,10 @@ class Likelihood:
     def _tensor(self, eta: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(eta, dtype=np.float64).reshape(self.shape))
 
+    def take(self, rows: slice) -> Likelihood:
+        """Return the likelihood of some rows, which do not interact."""
+        return Likelihood(self._head, self._target.take(rows))
+
     def value(self, eta: Array) -> float:
         """Return the negative log-likelihood of all rows."""
         with torch.no_grad():
@@ -138,7 +142,7 @@ class Likelihood:
             rows = slice(start, min(start + step, n))
             part = self._target
             if rows.stop - rows.start < n:
-                part = part.take(torch.arange(rows.start, rows.stop))
+                part = part.take(rows)
             total = self._head.total(part) * self._unit
             first, second = self._head.derivatives(scaled[rows], part)
             gradient[rows] = first.numpy() * total
@@ -194,7 +198,7 @@ class Likelihood:
         gradient = self.gradient(eta)
         chance = self._head.chances(self._tensor(eta)).numpy()
         weight = self._target.weight.numpy()[:, None] * self._unit
-        if not np.ptp(chance, axis=0).any():  # the model of constants alone
+        if (chance == chance[0]).all():  # the model of constants alone
             alike = design.cross_alike(weight, np.diag(chance[0]) - np.outer(chance[0], chance[0]))
             return gradient, Symmetric.of(alike)
         information = np.asarray(design.cross(weight * chance))

@@ -98,8 +98,8 @@ def newton(
         minimum, since information costs as much as many of them.
     """
     if information is not None and likelihood.multinomial:
-        start, factor = coef, Factor(information + penalty)
-        coef = approach(likelihood, design, penalty, start, offset, factor, LAST * tol)
+        start = coef
+        coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
         information = information if coef is start else None
     eta = design.predict(coef) + offset
     value = likelihood.value(eta)
