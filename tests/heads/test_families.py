@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from scipy import integrate, stats
 from torch.nn.functional import softplus
 
+from mmfusion.heads.distribution import DistributionHead
 from mmfusion.heads.families import FAMILIES, Distribution, Family, check_family
 from mmfusion.heads.families.ordinal import Ordinal
 
@@ -314,3 +315,15 @@ def test_a_family_of_ones_own_has_quantiles_and_draws() -> None:
 def test_an_unknown_family_is_refused(family: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="family parameter"):
         check_family(family)
+
+
+@pytest.mark.parametrize("name", ["normal", "gamma", "negative_binomial", "beta"])
+def test_the_expected_information_is_the_mean_of_the_observed_one(name: str) -> None:
+    found = frozen(name, CASES[name][0], n=20_000)
+    head = DistributionHead(found.family)
+    target = head.fit_outcome(found.sample(random_state=0))
+    eta = head.family.eta(CASES[name][0], head.unit_).expand(20_000, -1)
+    observed = head.derivatives(eta, target)[1].sum(0)
+    expected = head.expected(eta, target).sum(0)
+    size = torch.sqrt(torch.outer(observed.diag(), observed.diag()))
+    assert_allclose(expected / size, observed / size, atol=0.06)

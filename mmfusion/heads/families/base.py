@@ -19,6 +19,9 @@ Link = Literal["identity", "log", "logit"]
 
 #: Predictors beyond these say no more: the parameter is then as good as at its bound.
 LOG_LIMIT, LOGIT_LIMIT = 300.0, 36.0
+#: A scale is no smaller than so much below that of the outcome, as a logarithm: beside a perfect
+#: fit it would have no end.
+SCALE_LIMIT = 20.0
 
 
 class Family(ABC):
@@ -175,11 +178,13 @@ class Family(ABC):
             What a predictor of the identity link is in units of.
         """
         found = []
-        for link, column in zip(self.parameters.values(), eta.unbind(1), strict=True):
+        for (name, link), column in zip(self.parameters.items(), eta.unbind(1), strict=True):
             if link == "identity":
                 found.append(column * unit)
             elif link == "log":
-                found.append(column.clamp(-LOG_LIMIT, LOG_LIMIT).exp())
+                of_unit = name == "scale" and self.units is not None
+                low = float(np.log(unit)) - SCALE_LIMIT if of_unit else -LOG_LIMIT
+                found.append(column.clamp(low, LOG_LIMIT).exp())
             else:
                 found.append(column.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).sigmoid())
         return tuple(found)
