@@ -508,6 +508,9 @@ def test_features_have_a_linear_part_of_the_deep_parameters() -> None:
     assert set(effects.index.get_level_values("parameter")) == {"loc", "scale"}
     found = effects["coef per sd"].xs("bright", level="feature")
     assert (found.to_numpy() > 0).all()
+    scaled = clone(model).fit(table, 1e6 * y).linear_effects_["coef"]
+    units = np.where(effects.index.get_level_values("parameter") == "loc", 1e6, 1.0)
+    assert_allclose(scaled / units, effects["coef"], rtol=1e-4)
     default = FusionDistribution(n_members=0, random_state=0).fit(table, y)
     assert default.linear_effects_.index.names == ["modality", "feature"]
 

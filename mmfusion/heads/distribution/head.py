@@ -103,7 +103,8 @@ class DistributionHead(Head[DistributionTarget]):
 
     @property
     def linear_basis(self) -> Basis:
-        return self.parameters.take(self._deep_places())
+        # Of one penalty, they are of no unit.
+        return self.deep_basis
 
     @property
     def deep_basis(self) -> Basis:
