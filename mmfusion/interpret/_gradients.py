@@ -151,7 +151,7 @@ def gradient_shap(
     random_state: int = 0,
     batch_size: int | None = None,
 ) -> Found:
-    """Return gradients at random points between row and baseline (Lundberg & Lee 2017; Erion et al. 2021).
+    """Return gradients at random points between row and baseline (Lundberg & Lee 2017).
 
     A sample at a time, so that memory does not grow with them.
     """
