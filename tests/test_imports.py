@@ -64,7 +64,13 @@ WITHIN = {
         {"piecewise"},
     ],
     "objectives": [{"base"}, {"contrastive", "correlation", "latent", "reconstruction"}],
-    "metrics": [{"auc", "brier", "calibration", "concordance"}, {"scorers"}],
+    "metrics": [
+        {"_observed", "_quadrature", "auc", "brier", "calibration", "concordance"},
+        {"crps", "prediction_intervals", "predictive"},
+        {"conformal", "distribution_checks", "recalibration"},
+        {"scorers"},
+        {"distribution_scorers"},
+    ],
     "structured": [{"rows"}, {"blocks"}, {"design"}, {"likelihood"}, {"newton"}, {"fit"}, {"held"}],
     "model": [
         {"network", "pool_rows", "roles"},

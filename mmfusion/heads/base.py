@@ -123,6 +123,11 @@ class Head(ABC, Generic[T]):
         """What a formula's constant has its coefficients for; none where it says nothing."""
 
     @property
+    def linear_basis(self) -> Basis:
+        """What a feature of a modality has its coefficients for, in the linear part."""
+        return self.parameters
+
+    @property
     @abstractmethod
     def deep_basis(self) -> Basis:
         """What each output of a network moves: the predictors are offset plus outputs times it."""

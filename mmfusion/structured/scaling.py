@@ -97,6 +97,7 @@ def scale_design(
     CollinearityError
         For a column that is constant, where a constant is not identified.
     """
+    design, unit = _unit_bases(design)
     moments = [_Moments.of(block) for block in design.blocks]
     constants, levels = _constants(design, moments, names, has_intercept, penalised)
     p = design.n_columns
@@ -117,7 +118,27 @@ def scale_design(
     back = np.diag(1 / spread[first])
     places = np.searchsorted(first, constants)
     back[places] -= shift[:, first] / spread[first] / spread[constants][:, None]
-    return Scaled(scaled, spread[:-1], back, constants, levels)
+    return Scaled(scaled, spread[:-1] * unit, back / unit[first][:, None], constants, levels)
+
+
+def _unit_bases(design: Design) -> tuple[Design, Array]:
+    """Return a design whose bases are of size 1, and what coefficients are divided by, (p,).
+
+    Predictors may have units of their own (a location in units of y).
+    """
+    unit, uses = np.ones(design.n_columns + 1), np.zeros(design.n_columns + 1, dtype=np.intp)
+    for block in design.blocks:
+        np.add.at(uses, block.columns, 1)
+    blocks: list[Block | Given] = []
+    for block in design.blocks:
+        alone = (uses[block.columns] <= 1) | (block.columns < 0)
+        if isinstance(block, Block) and isinstance(block.rows, Dense) and alone.all():
+            size = np.abs(block.basis).max(0)
+            size = np.where(size > 0, size, 1.0)
+            unit[block.columns] = size[:, None]
+            block = replace(block, basis=block.basis / size)
+        blocks.append(block)
+    return replace(design, blocks=tuple(blocks)), unit[:-1]
 
 
 @dataclass(frozen=True)
