@@ -1,5 +1,7 @@
 """What a fitted model says, shown: attributions, figures, tables of a paper, a report."""
 
+from __future__ import annotations
+
 from mmfusion.interpret.attribution import Attribution, AttributionWarning, attribute
 from mmfusion.interpret.embedding import embed
 from mmfusion.interpret.modalities import (
@@ -11,6 +13,7 @@ from mmfusion.interpret.modalities import (
     variance_shares,
 )
 from mmfusion.interpret.over_time import AttributionOverTime, attribute_over_time
+from mmfusion.interpret.tables import PaperTable, effects_table
 
 __all__ = [
     "Attribution",
@@ -18,8 +21,10 @@ __all__ = [
     "AttributionWarning",
     "ModalityShapley",
     "ModalityValue",
+    "PaperTable",
     "attribute",
     "attribute_over_time",
+    "effects_table",
     "embed",
     "modality_importance",
     "modality_shapley",

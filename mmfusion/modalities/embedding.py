@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,6 +22,7 @@ from mmfusion.modalities.genes import Genes
 __all__ = ["Embedding"]
 
 
+@dataclass(eq=False, repr=False)
 class Embedding(Modality):
     """Vectors that another model computed: of a foundation model for slides, scans, notes, genes.
 
@@ -82,28 +84,16 @@ class Embedding(Modality):
 
     kind: ClassVar[str] = "table"
 
-    def __init__(
-        self,
-        column: Hashable | Sequence[Hashable] | Callable[[pd.DataFrame], Iterable[Hashable]],
-        *,
-        root: str | os.PathLike[str] | None = None,
-        key: str | None = None,
-        scale: bool = True,
-        clip: float | None = 5.0,
-        n_components: int | float | str | None = "auto",
-        encoder: Any = "mlp",
-        hidden: Sequence[int] = (64,),
-        dropout: float = 0.25,
-    ) -> None:
-        self.column = column
-        self.root = root
-        self.key = key
-        self.scale = scale
-        self.clip = clip
-        self.n_components = n_components
-        self.encoder = encoder
-        self.hidden = hidden
-        self.dropout = dropout
+    column: Hashable | Sequence[Hashable] | Callable[[pd.DataFrame], Iterable[Hashable]]
+    _: KW_ONLY
+    root: str | os.PathLike[str] | None = None
+    key: str | None = None
+    scale: bool = True
+    clip: float | None = 5.0
+    n_components: int | float | str | None = "auto"
+    encoder: Any = "mlp"
+    hidden: Sequence[int] = (64,)
+    dropout: float = 0.25
 
     def fit(self, frame: pd.DataFrame) -> Self:
         """Learn centre, spread and components from the training rows.

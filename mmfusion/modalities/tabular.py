@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -30,6 +31,7 @@ from mmfusion.modalities.base import Modality, TableData
 __all__ = ["Tabular"]
 
 
+@dataclass(eq=False, repr=False)
 class Tabular(Modality):
     """Numbers and categories of a table: clinical variables, attributes of a house.
 
@@ -109,26 +111,15 @@ class Tabular(Modality):
 
     kind: ClassVar[str] = "table"
 
-    def __init__(
-        self,
-        columns: Sequence[Hashable] | None = None,
-        *,
-        categorical: str | Sequence[Hashable] = "auto",
-        encoding: str = "embedding",
-        scale: bool = True,
-        indicators: bool = True,
-        encoder: Any = "mlp",
-        hidden: Sequence[int] = (64,),
-        dropout: float = 0.1,
-    ) -> None:
-        self.columns = columns
-        self.categorical = categorical
-        self.encoding = encoding
-        self.scale = scale
-        self.indicators = indicators
-        self.encoder = encoder
-        self.hidden = hidden
-        self.dropout = dropout
+    columns: Sequence[Hashable] | None = None
+    _: KW_ONLY
+    categorical: str | Sequence[Hashable] = "auto"
+    encoding: str = "embedding"
+    scale: bool = True
+    indicators: bool = True
+    encoder: Any = "mlp"
+    hidden: Sequence[int] = (64,)
+    dropout: float = 0.1
 
     def fit(self, frame: pd.DataFrame) -> Self:
         """Learn imputation, scaling and categories from the training rows.

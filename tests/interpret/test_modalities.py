@@ -187,9 +187,8 @@ def test_embeddings_are_the_networks_own() -> None:
     late = make_model("cox", LateFusion(dim=5, hidden=()), **LOUD).fit(frame, y)
     assert embed(late, frame).shape[1] >= 15
     assert embed(late, frame, "rna").shape == (len(frame), 5)
-    pretrainer = FusionPretrainer({"rna": Genes("gene_*")}, epochs=1, dim=4, device="cpu").fit(
-        frame
-    )
+    pretrainer = FusionPretrainer({"rna": Genes("gene_*")}, epochs=1, dim=4, device="cpu")
+    pretrainer.fit(frame)
     assert embed(pretrainer, frame, "rna").shape == (len(frame), 4)
     with pytest.raises(ValueError, match=r"must be one of \['scan', 'rna', 'clinic'\]"):
         embed(model, frame, "ct")
