@@ -111,6 +111,11 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
             return given
         return {check_family(self.family).formulas(1.0).names[0]: given}
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # a log score is no R squared
+        return tags
+
     def predict(
         self,
         X: pd.DataFrame | np.ndarray,
@@ -158,7 +163,8 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
             With `pdf`, `cdf`, `sf`, their logarithms, `quantile`, `sample`, `mean`, `std`,
             `median`, row i for row i.
         """
-        return self._head.distribution(self._predictors(X, modalities, exclude)[1])
+        eta = self._predictors(X, modalities, exclude)[1]
+        return self._head.distribution(eta)
 
     def predict_parameters(
         self,
