@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logit
 from torch import Tensor
 
 from mmfusion.heads.base import Head
@@ -22,6 +23,7 @@ from mmfusion.heads.distribution.target import (
     read,
 )
 from mmfusion.heads.families import Distribution, Family
+from mmfusion.heads.families.base import Link
 from mmfusion.heads.families.real import moments
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
@@ -36,6 +38,8 @@ SOME = 5000
 FEW = 10
 #: Times of curves for which no times are asked.
 N_TIMES = 100
+#: Of the rule for areas under curves, on each side of the median.
+NODES = 60
 
 
 class DistributionHead(Head[DistributionTarget]):
@@ -270,6 +274,75 @@ class DistributionHead(Head[DistributionTarget]):
         theta = self.family.theta(torch.from_numpy(np.asarray(eta, np.float64)), self.unit_)
         with torch.no_grad():
             return log_likelihood(self.family, theta, target).numpy()
+
+    def value_and_slope(
+        self, eta: np.ndarray, what: str, q: float = 0.5
+    ) -> tuple[np.ndarray, np.ndarray, Link]:
+        """Return what predictors (n, K) say of something, and its derivatives in them.
+
+        Parameters
+        ----------
+        eta : ndarray, shape (n, K)
+        what : str
+            "mean", "quantile", or a parameter.
+        q : float
+            Of a quantile, which.
+
+        Returns
+        -------
+        value : ndarray, shape (n,)
+            On the scale of the link that is returned, on which bands are symmetric.
+        slope : ndarray, shape (n, K)
+        link : {"identity", "log", "logit"}
+        """
+        names = list(self.family.parameters)
+        if what in names:
+            place = names.index(what)
+            link = self.family.parameters[what]
+            size = self.unit_ if link == "identity" else 1.0
+            slope = np.zeros_like(eta)
+            slope[:, place] = size
+            return size * eta[:, place], slope, link
+        at = torch.from_numpy(np.array(eta, dtype=np.float64)).requires_grad_()
+        theta = self.family.theta(at, self.unit_)
+        if what == "mean":
+            value = self.family.mean(*theta)
+            (slope_,) = torch.autograd.grad(value.sum(), at)
+        else:
+            known = tuple(t.detach() for t in theta)
+            value = self.family.quantile(torch.full((len(at),), q, dtype=torch.float64), *known)
+            # F(y, theta) stays q: dy = -dF / density.
+            chance = self.family.log_cdf(value, *theta)
+            (moved,) = torch.autograd.grad(chance.sum(), at)
+            density = (self.family.log_prob(value, *known) - chance.detach()).exp()
+            slope_ = -moved / density[:, None]
+        found, slope = value.detach().numpy(), slope_.numpy()
+        if self.family.support == (0.0, np.inf):
+            return np.log(found), slope / found[:, None], "log"
+        if self.family.support == (0.0, 1.0):
+            return logit(found), slope / (found * (1 - found))[:, None], "logit"
+        return found, slope, "identity"
+
+    def survival(self, eta: np.ndarray, times: Any) -> np.ndarray:
+        """Return the probability of more than each time, shape (n, m)."""
+        found = self.distribution(eta)
+        return found.sf(
+            np.broadcast_to(np.asarray(times, dtype=np.float64), (len(found), len(times)))
+        )
+
+    def restricted_mean(self, eta: np.ndarray, horizon: float) -> np.ndarray:
+        """Return the mean time up to `horizon`, shape (n,): the area under the survival curve.
+
+        By Gauss and Legendre's rule below and above the median.
+        """
+        found = self.distribution(eta)
+        middle = np.clip(found.median, 0.0, horizon)
+        nodes, weights = np.polynomial.legendre.leggauss(NODES)
+        area = np.zeros(len(found))
+        for start, end in ((np.zeros_like(middle), middle), (middle, np.full(len(found), horizon))):
+            half = 0.5 * (end - start)[:, None]
+            area += (half * weights * found.sf(start[:, None] + half * (nodes + 1))).sum(1)
+        return area
 
     def state(self) -> dict[str, np.ndarray]:
         own = {"unit": np.array(self.unit_), "survival": np.array(self.survival_)}

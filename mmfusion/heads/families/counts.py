@@ -150,6 +150,7 @@ class ZeroInflatedNegativeBinomial(ZeroInflated):
 class Bernoulli(Family):
     """0 or 1: the `probability` of 1."""
 
+    levels = labels = np.array([0.0, 1.0])
     parameters: ClassVar[Any] = {"probability": "logit"}
     support = (0.0, 1.0)
     discrete = True
