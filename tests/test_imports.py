@@ -42,8 +42,10 @@ BELOW = {
         "training",
     },
 }
-BELOW["estimators"] = {"", "model", *BELOW["model"]}
 BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
+BELOW["interpret"] = {"", "evaluation", "model", *BELOW["model"]}
+BELOW["estimators"] = {"interpret", *BELOW["interpret"]}
+BELOW["tuning"] = {"estimators", "evaluation", *BELOW["estimators"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
 BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
@@ -82,7 +84,7 @@ WITHIN = {
         {"confounding", "measured", "nuisance"},
         {"cross_fit", "double_ml"},
         {"inference", "marginal_table"},
-        {"bands", "likelihood_ratio", "marginal", "restore", "summary"},
+        {"bands", "likelihood_ratio", "marginal", "restore", "seen", "summary"},
     ],
 }
 

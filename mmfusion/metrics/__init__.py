@@ -15,6 +15,7 @@ from mmfusion.metrics.crps import crps, crps_sample
 from mmfusion.metrics.distribution_checks import quantile_reliability, rootogram, worm
 from mmfusion.metrics.distribution_scorers import DistributionScorer, make_distribution_scorer
 from mmfusion.metrics.intervals import score_interval, scores_with_influence
+from mmfusion.metrics.net_benefit import net_benefit
 from mmfusion.metrics.prediction_intervals import (
     interval_coverage,
     interval_score,
@@ -54,6 +55,7 @@ __all__ = [
     "log_score",
     "make_distribution_scorer",
     "make_survival_scorer",
+    "net_benefit",
     "pit",
     "quantile_reliability",
     "quantile_residuals",
