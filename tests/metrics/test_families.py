@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -47,3 +48,13 @@ def test_quantiles_of_the_beta_have_no_gaps() -> None:
     quantiles = found.quantile(p)[0]
     assert (np.diff(quantiles) > 0).all()
     np.testing.assert_allclose(found.cdf(quantiles[None])[0], p, rtol=1e-6)
+
+
+def test_levels_are_scored_by_their_names() -> None:
+    names = ["low", "middle", "high"]
+    y = pd.Categorical(names, categories=names, ordered=True)
+    family = check_family("ordinal").learn(y)
+    thresholds = dict(zip(family.parameters, (-1.0, 1.0), strict=True))
+    found = Distribution(family, {name: np.full(3, value) for name, value in thresholds.items()})
+    np.testing.assert_allclose(crps(y, found), crps(np.arange(3.0), found))
+    assert (np.diff(pit(y, found, random_state=0)) > 0).all()
