@@ -115,6 +115,11 @@ class FusionDistribution(
             return given
         return {check_family(self.family).formulas(1.0).names[0]: given}
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # a log score is no R squared
+        return tags
+
     def predict(
         self,
         X: pd.DataFrame | np.ndarray,

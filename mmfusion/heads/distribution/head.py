@@ -38,6 +38,8 @@ SOME = 5000
 FEW = 10
 #: Times of curves for which no times are asked.
 N_TIMES = 100
+#: Values of a row over which its expected information is a mean.
+QUANTILES = 24
 #: Of the rule for areas under curves, on each side of the median.
 NODES = 60
 
@@ -76,6 +78,8 @@ class DistributionHead(Head[DistributionTarget]):
     >>> {name: value.round(3) for name, value in head.distribution(constant).parameters.items()}
     {'loc': array([3.]), 'scale': array([1.871])}
     """
+
+    knows_expected = True
 
     def __init__(self, family: Family, deep: Sequence[str] | None = None) -> None:
         self.family = family
@@ -208,6 +212,25 @@ class DistributionHead(Head[DistributionTarget]):
     def loss(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         theta = self.family.theta(eta.double(), self.unit_)
         return target.mean(-log_likelihood(self.family, theta, target))
+
+    def expected(self, eta: Tensor, target: DistributionTarget) -> Tensor:
+        """Return the expected outer products of the score, (n, K, K), at values known exactly.
+
+        The mean over quantiles at the nodes of Gauss and Legendre's rule.
+        """
+        eta = eta.detach().double()
+        n, k = eta.shape
+        nodes, weights = np.polynomial.legendre.leggauss(QUANTILES)
+        p = torch.from_numpy(0.5 * (nodes + 1)).expand(n, -1)
+        with torch.no_grad():
+            theta = tuple(t[:, None].expand(p.shape) for t in self.family.theta(eta, self.unit_))
+            y = self.family.quantile(p.contiguous(), *theta).flatten()
+        at = eta.repeat_interleave(QUANTILES, 0).requires_grad_()
+        total = self.family.log_prob(y, *self.family.theta(at, self.unit_)).sum()
+        (scores,) = torch.autograd.grad(total, at)
+        scores = scores.view(n, QUANTILES, k)
+        share = torch.from_numpy(0.5 * weights)[:, None] * target.shares[:, None, None]
+        return (share * scores).transpose(1, 2) @ scores
 
     def informative(self, target: DistributionTarget) -> bool:
         known = (target.kind != RIGHT) & (target.kind != NOTHING)
