@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmfusion.interpret.report import META, Report, write_report
 from mmfusion.interpret.tables import PaperTable, effects_table
 
-__all__ = ["PaperTable", "effects_table"]
+__all__ = ["META", "PaperTable", "Report", "effects_table", "write_report"]

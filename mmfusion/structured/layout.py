@@ -207,6 +207,11 @@ class Layout:
             [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
         )
 
+    @property
+    def smooths(self) -> list[tuple[str, str]]:
+        """The label and the parameter of each smooth term that a figure can show."""
+        return [(t.label, parameter) for t, parameter, _ in self._placed() if 0 < len(t.ranges) < 3]
+
     def ranges(self, label: str) -> dict[str, tuple[float, float]]:
         """Return where each variable of a smooth term lay in the training rows, by its label.
 
