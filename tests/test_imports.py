@@ -45,6 +45,7 @@ BELOW = {
 BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
 BELOW["interpret"] = {"", "evaluation", "model", *BELOW["model"]}
 BELOW["estimators"] = {"interpret", *BELOW["interpret"]}
+BELOW["tuning"] = {"estimators", "evaluation", *BELOW["estimators"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
 BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
@@ -64,7 +65,13 @@ WITHIN = {
         {"piecewise"},
     ],
     "objectives": [{"base"}, {"contrastive", "correlation", "latent", "reconstruction"}],
-    "metrics": [{"auc", "brier", "calibration", "concordance"}, {"scorers"}],
+    "metrics": [
+        {"_observed", "_quadrature", "auc", "brier", "calibration", "concordance"},
+        {"crps", "prediction_intervals", "predictive"},
+        {"conformal", "distribution_checks", "recalibration"},
+        {"scorers"},
+        {"distribution_scorers"},
+    ],
     "structured": [{"rows"}, {"blocks"}, {"design"}, {"likelihood"}, {"newton"}, {"fit"}, {"held"}],
     "model": [
         {"network", "pool_rows", "roles"},

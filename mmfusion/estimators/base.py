@@ -184,7 +184,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         linear = self.model_.deep.linear
         if linear is None:
             raise AttributeError("There is no linear part: the estimator was fitted without it.")
-        return linear.effects(self.model_.head.parameters.names)
+        return linear.effects(self.model_.head.linear_basis.names)
 
     @property
     def _head(self) -> Any:

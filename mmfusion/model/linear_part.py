@@ -68,8 +68,9 @@ class Features:
             if not isinstance(part, TableData):
                 continue
             modality, present = modalities[name], part.present.numpy()[rows]
-            levels = [int(n) for n in getattr(modality, "cardinalities_", ())]
-            found.levels[name] = levels if modality.kind == "table" else []
+            # A network's own features of a table have a column for each category already.
+            coded = modality.kind == "table" and part.categories.shape[1] > 0
+            found.levels[name] = [int(n) for n in modality.cardinalities_] if coded else []
             values = _columns(part, found.levels[name])[rows][present]
             if len(values) > 1 and found._learn(name, values):
                 found.labels[name] = _labels(modality, values.shape[1])
@@ -178,7 +179,7 @@ class LinearPart:
         shift : ndarray, shape (n, K)
             How the predictors of each row would move had its subject not been fitted.
         """
-        basis, names = head.parameters.matrix, list(blocks)
+        basis, names = head.linear_basis.matrix, list(blocks)
 
         def again(
             whole: Design, terms: tuple[TermColumns, ...], more: tuple[str, ...]

@@ -266,6 +266,21 @@ class Formula:
             if isinstance(factor, kind) and len(term.parts[0].factors) == 1
         ]
 
+    def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return the mean of each column of numbers that is read, the commonest level of others."""
+        rows = self._table.read(frame)
+        found: dict[str, Any] = {name: float(v.mean()) for name, v in rows.numbers.items()}
+        for name, codes in rows.codes.items():
+            found[name] = self._table.levels[name][int(np.bincount(codes).argmax())]
+        return found
+
+    def offset_columns(self) -> tuple[str, ...]:
+        """Return the columns of the table that the offsets read."""
+        texts = [
+            expression.text for expression in self.offsets if isinstance(expression, Expression)
+        ]
+        return tuple(dict.fromkeys(c for text in texts for c in expression_columns(text)[1]))
+
     def known(self, rows: FormulaRows) -> NDArray[np.float64]:
         """Return the sum of the offsets of some rows, shape (n,)."""
         parts = [expression.columns(rows)[:, 0] for expression in self.offsets]

@@ -212,6 +212,15 @@ class Layout:
         """The label and the parameter of each smooth term that a figure can show."""
         return [(t.label, parameter) for t, parameter, _ in self._placed() if 0 < len(t.ranges) < 3]
 
+    def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return a cell for each column that is read: the mean, or the commonest level."""
+        return {k: v for part in self._parts for k, v in part.formula.typical(frame).items()}
+
+    @property
+    def offset_columns(self) -> tuple[str, ...]:
+        """The columns of the table that the known parts of the predictors read."""
+        return tuple(dict.fromkeys(c for p in self._parts for c in p.formula.offset_columns()))
+
     def ranges(self, label: str) -> dict[str, tuple[float, float]]:
         """Return where each variable of a smooth term lay in the training rows, by its label.
 
