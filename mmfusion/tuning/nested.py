@@ -59,7 +59,7 @@ class Nested:
         whole = self.comparison
         table = whole.table(self.level)
         for metric in whole.metrics:
-            if metric == "seconds" or whole.reference is None:
+            if metric == "seconds" or len(whole.models) < 2:
                 continue
             found = whole.differences(metric=metric, level=self.level, adjust="holm")
             for column, name in (
