@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmfusion.evaluation.baseline import CoxRidge
+from mmfusion.evaluation.bootstrap import BootstrapScore, bootstrap_score
 from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.distribution_plots import (
@@ -25,11 +26,13 @@ from mmfusion.evaluation.plots import (
 from mmfusion.evaluation.scoring import TestFold
 
 __all__ = [
+    "BootstrapScore",
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
     "TableFeatures",
     "TestFold",
+    "bootstrap_score",
     "compare",
     "compare_fusion",
     "corrected_interval",
