@@ -46,7 +46,8 @@ BELOW["estimators"] = {"", "model", *BELOW["model"]}
 BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
-BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
+BELOW["cli"] = {"", "datasets", "evaluation", "estimators", *BELOW["estimators"]}
+BELOW[""] = {"cli", "datasets", "testing", "recipes", *BELOW["testing"]}
 
 #: Of a room on the left, only these modules, where `training` needs a contract and no more.
 ONLY = {("training", "heads"): {"mmfusion.heads", "mmfusion.heads.base"}}
