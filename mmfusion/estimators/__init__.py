@@ -4,6 +4,7 @@ from mmfusion.estimators._any import load
 from mmfusion.estimators.classifier import FusionClassifier
 from mmfusion.estimators.cox import FusionCox
 from mmfusion.estimators.discrete import FusionDiscreteTime
+from mmfusion.estimators.distribution import FusionDistribution
 from mmfusion.estimators.pamm import FusionPAMM
 from mmfusion.estimators.pretrainer import FusionPretrainer
 from mmfusion.estimators.regressor import FusionRegressor
@@ -13,6 +14,7 @@ __all__ = [
     "FusionClassifier",
     "FusionCox",
     "FusionDiscreteTime",
+    "FusionDistribution",
     "FusionPAMM",
     "FusionPretrainer",
     "FusionRegressor",

@@ -5,6 +5,12 @@ from __future__ import annotations
 from mmfusion.evaluation.baseline import CoxRidge
 from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
+from mmfusion.evaluation.distribution_plots import (
+    plot_pit,
+    plot_quantile_reliability,
+    plot_rootogram,
+    plot_worm,
+)
 from mmfusion.evaluation.features import TableFeatures
 from mmfusion.evaluation.folds import survival_stratified_folds
 from mmfusion.evaluation.fusion import compare_fusion
@@ -30,7 +36,11 @@ __all__ = [
     "plot_calibration",
     "plot_comparison",
     "plot_differences",
+    "plot_pit",
+    "plot_quantile_reliability",
     "plot_risk_groups",
+    "plot_rootogram",
     "plot_survival_curves",
+    "plot_worm",
     "survival_stratified_folds",
 ]

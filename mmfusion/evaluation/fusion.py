@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone
 
 from mmfusion.evaluation.candidates import classical_models, fused_models, single_models
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.folds import Folds, check_folds
-from mmfusion.evaluation.outcomes import Outcome, check_outcome, take
+from mmfusion.evaluation.outcomes import Outcome, check_outcome, take, task_of
 from mmfusion.evaluation.paired import compare
 from mmfusion.evaluation.roles import check_groups, check_model
 from mmfusion.evaluation.scoring import resolve_scoring
@@ -155,7 +155,7 @@ def compare_fusion(
     _check_estimator(estimator)
     if not isinstance(X, pd.DataFrame):
         raise TypeError(f"The X parameter must be a DataFrame. Got {type(X).__name__}.")
-    task = _task_of(estimator, y)
+    task = task_of(estimator, y)
     outcome = check_outcome(y, task, X)
     metrics = resolve_scoring(scoring, task)
     modalities = _modalities_of(estimator, X)
@@ -205,15 +205,6 @@ def _check_estimator(estimator: Any) -> None:
             "The estimator parameter must be an estimator with the parameters modalities and "
             f"fusion, such as FusionCox(...). Got {estimator!r}."
         )
-
-
-def _task_of(estimator: Any, y: Any) -> str:
-    """Return what the estimator predicts; the outcome tells where it says nothing."""
-    if is_classifier(estimator):
-        return "classification"
-    numbers = np.ndim(y) == 1 and getattr(y, "dtype", None) is not None and y.dtype.kind in "iuf"
-    curves = hasattr(estimator, "predict_survival_function")
-    return "regression" if is_regressor(estimator) or (numbers and not curves) else "survival"
 
 
 def _modalities_of(estimator: Any, X: pd.DataFrame) -> Mapping[str, Modality]:

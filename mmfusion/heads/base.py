@@ -50,7 +50,7 @@ class Target:
         """Return the weighted mean over the rows of a number each."""
         return (each * self.weight).sum() / self.weight.sum().clamp_min(1e-300)
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor | slice) -> Self:
         """Return the outcome of `rows`, in their order."""
         return self._map(lambda value: value[rows])
 
@@ -123,6 +123,11 @@ class Head(ABC, Generic[T]):
         """What a formula's constant has its coefficients for; none where it says nothing."""
 
     @property
+    def linear_basis(self) -> Basis:
+        """What a feature of a modality has its coefficients for, in the linear part."""
+        return self.parameters
+
+    @property
     @abstractmethod
     def deep_basis(self) -> Basis:
         """What each output of a network moves: the predictors are offset plus outputs times it."""
@@ -176,6 +181,12 @@ class Head(ABC, Generic[T]):
         eta = eta.detach().double().requires_grad_()
         (gradient,) = torch.autograd.grad(self.loss(eta, target), eta)
         return gradient
+
+    def evaluate(self, eta: Tensor, target: T) -> tuple[Tensor, Tensor]:
+        """Return `loss` and `gradient`, from one pass where a head can."""
+        with torch.no_grad():
+            loss = self.loss(eta, target)
+        return loss, self.gradient(eta, target)
 
     def total(self, target: T) -> float:
         """Return what the mean loss is a mean over: the sum of the weights."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,7 @@ __all__ = ["Contrastive", "InfoNCE", "NTXent", "SupervisedContrast"]
 LARGEST_LOG_SCALE = math.log(100.0)
 
 
+@dataclass(eq=False, repr=False)
 class Contrastive(Objective):
     """Of all rows of a batch, a row's modalities are to find each other.
 
@@ -45,17 +47,10 @@ class Contrastive(Objective):
 
     name: ClassVar[str] = "contrastive"
 
-    def __init__(
-        self,
-        weight: float | tuple[float, float] = 0.1,
-        kind: str = "clip",
-        temperature: float = 0.1,
-        pretrain_epochs: int = 0,
-    ) -> None:
-        self.weight = weight
-        self.kind = kind
-        self.temperature = temperature
-        self.pretrain_epochs = pretrain_epochs
+    weight: float | tuple[float, float] = 0.1
+    kind: str = "clip"
+    temperature: float = 0.1
+    pretrain_epochs: int = 0
 
     @property
     def fewest(self) -> int:

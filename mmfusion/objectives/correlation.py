@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -20,6 +21,7 @@ ROWS_PER_DIMENSION = 4
 EPSILON = 1e-12
 
 
+@dataclass(eq=False, repr=False)
 class Correlation(Objective):
     """The embeddings of two modalities are to be correlated.
 
@@ -45,17 +47,10 @@ class Correlation(Objective):
 
     name: ClassVar[str] = "correlation"
 
-    def __init__(
-        self,
-        weight: float | tuple[float, float] = 0.1,
-        kind: str = "dcca",
-        shrinkage: float = 0.05,
-        pretrain_epochs: int = 0,
-    ) -> None:
-        self.weight = weight
-        self.kind = kind
-        self.shrinkage = shrinkage
-        self.pretrain_epochs = pretrain_epochs
+    weight: float | tuple[float, float] = 0.1
+    kind: str = "dcca"
+    shrinkage: float = 0.05
+    pretrain_epochs: int = 0
 
     def check(self, *, pretraining: bool = False) -> None:
         super().check(pretraining=pretraining)

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmfusion.structured.approach import approach
 from mmfusion.structured.design import Design
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.linalg import Factor
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["NewtonResult", "newton"]
+
+#: A decrement of so many times the tolerance is the last: its step leads below the tolerance.
+LAST = 100
 
 #: Halvings of one step before rounding is taken to be all that is left.
 HALVINGS = 30
@@ -90,8 +94,13 @@ def newton(
         Where to start.
     offset : ndarray, shape (n, K)
     information : Symmetric, shape (p, p), optional
-        At `coef`, if it is known.
+        At `coef`, if it is known. Of more than two classes first derivatives then lead near the
+        minimum, since information costs as much as many of them.
     """
+    if information is not None and likelihood.multinomial:
+        start = coef
+        coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
+        information = information if coef is start else None
     eta = design.predict(coef) + offset
     value = likelihood.value(eta)
     objective = value + 0.5 * coef @ (penalty @ coef)
@@ -133,6 +142,10 @@ def newton(
         last = decrement
         if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
+            break
+        if decrement <= LAST * tol:  # it is squared, and the information is as good as the same
+            coef, eta = coef + step, eta + move
+            value, converged = likelihood.value(eta), True
             break
         if n_iter == max_iter:
             break

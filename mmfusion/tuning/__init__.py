@@ -1,0 +1,7 @@
+"""Search of parameters with Optuna, and what a search is worth: nested cross-validation."""
+
+from __future__ import annotations
+
+from mmfusion.tuning.search import FusionSearchCV
+
+__all__ = ["FusionSearchCV"]
