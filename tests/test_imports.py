@@ -48,7 +48,7 @@ BELOW["estimators"] = {"interpret", *BELOW["interpret"]}
 BELOW["tuning"] = {"estimators", "evaluation", *BELOW["estimators"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
-BELOW["cli"] = {"", "datasets", "evaluation", "estimators", *BELOW["estimators"]}
+BELOW["cli"] = {"datasets", "tuning", *BELOW["tuning"]}
 BELOW[""] = {"cli", "datasets", "testing", "recipes", *BELOW["testing"]}
 
 #: Of a room on the left, only these modules, where `training` needs a contract and no more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import Parameter, isabstract, signature
 from typing import Any
 
@@ -78,26 +79,26 @@ def build_estimator(document: Document, default: str) -> Any:
     return estimator
 
 
-def build(document: Document, place: Place) -> Any:
+def build(document: Document, place: Place, types: Mapping[str, Any] = TYPES) -> Any:
     """Return the value at a place; each mapping with a ``type`` in it becomes that object."""
     value = document.at(place)
     if isinstance(value, list):
-        return [build(document, (*place, number)) for number in range(len(value))]
+        return [build(document, (*place, number), types) for number in range(len(value))]
     if not isinstance(value, dict):
         return value
     if "type" not in value:
-        return {key: build(document, (*place, key)) for key in value}
+        return {key: build(document, (*place, key), types) for key in value}
     name = value["type"]
-    if name not in TYPES:
-        message = f"The type must be one of {shorten(TYPES, 40)}. Got {name!r}."
-        raise document.error((*place, "type"), message + did_you_mean(name, TYPES))
-    parameters = signature(TYPES[name]).parameters
+    if name not in types:
+        message = f"The type must be one of {shorten(types, 40)}. Got {name!r}."
+        raise document.error((*place, "type"), message + did_you_mean(name, types))
+    parameters = signature(types[name]).parameters
     needed = [key for key, p in parameters.items() if p.default is Parameter.empty]
     needed = [key for key in needed if parameters[key].kind is not Parameter.VAR_KEYWORD]
     document.check_keys(place, ["type", *parameters], name, needed)
-    arguments = {key: build(document, (*place, key)) for key in value if key != "type"}
+    arguments = {key: build(document, (*place, key), types) for key in value if key != "type"}
     try:
-        return TYPES[name](**arguments)
+        return types[name](**arguments)
     except (ValueError, TypeError) as error:
         raise document.error(place, str(error)) from error
 

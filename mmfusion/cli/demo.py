@@ -43,6 +43,13 @@ evaluate:
   cv: 3
   n_repeats: 1
 
+tune:
+  n_trials: 4
+  cv: 3
+  space:
+    fusion: [gated, concat]
+    learning_rate: {type: FloatDistribution, low: 0.001, high: 0.03, log: true}
+
 output: results
 """
 
@@ -68,7 +75,7 @@ def write_demo(folder: Path) -> Path:
 
 
 def run_demo(folder: Path, said: Any) -> None:
-    """Write the cohort, and fit, evaluate and predict it."""
+    """Write the cohort, fit and evaluate a model, tune it, and predict."""
     if folder.exists() and any(folder.iterdir()) and not (folder / "study.yaml").is_file():
         raise ValueError(f"{folder} is not empty and holds no demo; name another folder.")
     config = write_demo(folder)
@@ -76,8 +83,10 @@ def run_demo(folder: Path, said: Any) -> None:
     print(f"$ mmfusion fit {config}")
     work.fit_job(said.job(config))
     print(f"\n$ mmfusion evaluate {config}")
+    work.evaluate_job(said.job(config))
+    print(f"\n$ mmfusion tune {config}")
     job = said.job(config)
-    work.evaluate_job(job)
+    work.tune_job(job)
     output, table = folder / "predictions.csv", folder / "patients.csv"
     print(f"\n$ mmfusion predict {job.output} {table} --times 12,36,60 --index patient -o {output}")
     work.predict_table(job.output, table, output, "12,36,60", "patient")

@@ -174,15 +174,22 @@ class Job:
             raise self.document.error(("estimator",), message)
         return estimator
 
-    def section(self, name: str) -> dict[str, Any]:
-        """Return the entries of a command's own section, objects made; {} without one."""
-        from mmfusion.cli.build import build
+    def section(self, name: str, types: Any = ()) -> dict[str, Any]:
+        """Return the entries of a command's own section, objects made; {} without one.
+
+        Parameters
+        ----------
+        name : str
+        types : iterable of class, default=()
+            What its entries may have as their type, beside what the estimator's may.
+        """
+        from mmfusion.cli.build import TYPES, build
 
         if self.document.values.get(name) is None:
             return {}
         if not isinstance(self.document.values[name], dict):
             raise self.document.error((name,), f"{name} must be a mapping.")
-        return dict(build(self.document, (name,)))
+        return dict(build(self.document, (name,), TYPES | {t.__name__: t for t in types}))
 
     def _says(self, key: str) -> bool:
         data = self.document.values["data"]

@@ -96,10 +96,17 @@ def predict_table(model: Path, source: Path, output: Path, times: str, index: st
 
 def tune_job(job: Job) -> None:
     """Search for parameters, save the best model and the trials."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     from mmfusion.tuning import FusionSearchCV
 
-    settings = {"random_state": 0, **job.section("tune")}
-    search = FusionSearchCV(job.estimator(), **settings)
+    kinds = (CategoricalDistribution, FloatDistribution, IntDistribution)
+    settings = {"random_state": 0, **job.section("tune", kinds)}
+    storage = str(settings.get("storage") or "search.journal")
+    if "://" not in storage:
+        job.output.mkdir(parents=True, exist_ok=True)
+        storage = str(job.output / storage)
+    search = FusionSearchCV(job.estimator(), **{**settings, "storage": storage})
     X, y = job.X, job.y
     _announce(job)
     with _beside(job.source):

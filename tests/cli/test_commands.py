@@ -114,6 +114,25 @@ def test_a_saved_model_is_scored_on_other_rows(
     assert "others.feather: 80 rows" in said
 
 
+def test_tune_saves_the_best_model_and_goes_on_where_it_was(study: Path) -> None:
+    change(
+        study, ("  epochs: 10", "  epochs: 2"), ("  n_trials: 4\n  cv: 3", "  n_trials: 2\n  cv: 2")
+    )
+    said = call("tune", study)
+    results = study.parent / "results"
+    trials = pd.read_csv(results / "trials.csv")
+    best = trials.loc[trials["mean_test_score"].idxmax()]
+    model = load(results / "model")
+    assert model.fusion == best["param_fusion"]
+    assert model.learning_rate == pytest.approx(best["param_learning_rate"], rel=1e-12)
+    assert f"Best of 2 trials: {best['mean_test_score']:.4f}" in said
+    change(study, ("n_trials: 2", "n_trials: 3"))
+    call("tune", study)
+    again = pd.read_csv(results / "trials.csv")
+    assert len(again) == 3
+    pd.testing.assert_frame_equal(again.filter(like="fit_time")[:2], trials.filter(like="fit_time"))
+
+
 @pytest.mark.parametrize(
     ("outcome", "estimator", "columns"),
     [
