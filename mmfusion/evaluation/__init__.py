@@ -23,11 +23,15 @@ from mmfusion.evaluation.plots import (
     plot_survival_curves,
 )
 from mmfusion.evaluation.scoring import TestFold
+from mmfusion.evaluation.splitters import CalendarSplit, LeaveOneSiteOut, SurvivalKFold
 
 __all__ = [
+    "CalendarSplit",
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "LeaveOneSiteOut",
+    "SurvivalKFold",
     "TableFeatures",
     "TestFold",
     "compare",
