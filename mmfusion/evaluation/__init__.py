@@ -24,12 +24,16 @@ from mmfusion.evaluation.plots import (
     plot_survival_curves,
 )
 from mmfusion.evaluation.scoring import TestFold
+from mmfusion.evaluation.splitters import CalendarSplit, LeaveOneSiteOut, SurvivalKFold
 
 __all__ = [
     "BootstrapScore",
+    "CalendarSplit",
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "LeaveOneSiteOut",
+    "SurvivalKFold",
     "TableFeatures",
     "TestFold",
     "bootstrap_score",
