@@ -30,7 +30,7 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.survival import episode_share, median_follow_up
 
-__all__ = ["DistributionHead"]
+__all__ = ["DistributionHead", "restricted_mean"]
 
 #: Rows, evenly spread, that say where the constant model is about.
 SOME = 5000
@@ -354,20 +354,6 @@ class DistributionHead(Head[DistributionTarget]):
             np.broadcast_to(np.asarray(times, dtype=np.float64), (len(found), len(times)))
         )
 
-    def restricted_mean(self, eta: np.ndarray, horizon: float) -> np.ndarray:
-        """Return the mean time up to `horizon`, shape (n,): the area under the survival curve.
-
-        By Gauss and Legendre's rule below and above the median.
-        """
-        found = self.distribution(eta)
-        middle = np.clip(found.median, 0.0, horizon)
-        nodes, weights = np.polynomial.legendre.leggauss(NODES)
-        area = np.zeros(len(found))
-        for start, end in ((np.zeros_like(middle), middle), (middle, np.full(len(found), horizon))):
-            half = 0.5 * (end - start)[:, None]
-            area += (half * weights * found.sf(start[:, None] + half * (nodes + 1))).sum(1)
-        return area
-
     def state(self) -> dict[str, np.ndarray]:
         own = {"unit": np.array(self.unit_), "survival": np.array(self.survival_)}
         levels = {f"family_{k}": v for k, v in self.family.state().items()}
@@ -379,3 +365,17 @@ class DistributionHead(Head[DistributionTarget]):
         prefix = "family_"
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.family = self.family.load_state(own)
+
+
+def restricted_mean(distribution: Any, horizon: float) -> np.ndarray:
+    """Return the mean time up to `horizon`, shape (n,): the area under the survival curve.
+
+    By Gauss and Legendre's rule below and above the median.
+    """
+    middle = np.clip(distribution.median, 0.0, horizon)
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    area = np.zeros(len(middle))
+    for start, end in ((np.zeros_like(middle), middle), (middle, np.full(len(middle), horizon))):
+        half = 0.5 * (end - start)[:, None]
+        area += (half * weights * distribution.sf(start[:, None] + half * (nodes + 1))).sum(1)
+    return area
