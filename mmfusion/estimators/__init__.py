@@ -1,5 +1,6 @@
 """The scikit-learn face: estimators that compose modalities, encoders, fusion and heads."""
 
+from mmfusion.estimators._any import load
 from mmfusion.estimators.classifier import FusionClassifier
 from mmfusion.estimators.cox import FusionCox
 from mmfusion.estimators.discrete import FusionDiscreteTime
@@ -18,4 +19,5 @@ __all__ = [
     "FusionPretrainer",
     "FusionRegressor",
     "Training",
+    "load",
 ]

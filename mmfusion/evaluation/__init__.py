@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmfusion.evaluation.baseline import CoxRidge
+from mmfusion.evaluation.bootstrap import BootstrapScore, bootstrap_score
 from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.distribution_plots import (
@@ -23,13 +24,19 @@ from mmfusion.evaluation.plots import (
     plot_survival_curves,
 )
 from mmfusion.evaluation.scoring import TestFold
+from mmfusion.evaluation.splitters import CalendarSplit, LeaveOneSiteOut, SurvivalKFold
 
 __all__ = [
+    "BootstrapScore",
+    "CalendarSplit",
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "LeaveOneSiteOut",
+    "SurvivalKFold",
     "TableFeatures",
     "TestFold",
+    "bootstrap_score",
     "compare",
     "compare_fusion",
     "corrected_interval",
