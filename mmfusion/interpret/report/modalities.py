@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmfusion.evaluation.outcomes import take
+from mmfusion.evaluation.outcomes import for_fit, take
 from mmfusion.interpret.attribution import Attribution, attribute
+from mmfusion.interpret.modalities import modality_value
 from mmfusion.interpret.plots import (
     plot_attribution_bars,
     plot_attribution_image,
+    plot_shapley,
     plot_survival_curves,
 )
 from mmfusion.interpret.report.blocks import Block, Missing, Section, Table, Text, draw, either
@@ -29,11 +31,16 @@ from mmfusion.modalities.image import images_in
 
 __all__ = ["examples", "value_of_modalities"]
 
+#: Samples of rows that the intervals of Shapley values are made of.
+N_BOOTSTRAP = 100
+
 
 def value_of_modalities(found: Evidence) -> Section:
     """Return the section of what the score is with some of the modalities."""
     section = Section("modalities", "What the modalities add")
     section.blocks += either(lambda: _value(found), "The value of modalities")
+    if found.parts and found.folds is None and 2 <= len(found.model.modalities_) <= 6:
+        section.blocks += either(lambda: _shares(found), "Shapley values of modalities")
     return section
 
 
@@ -93,6 +100,26 @@ def _value(found: Evidence) -> Sequence[Block]:
             (5.8, 1.1 + 0.32 * len(drawn)),
         ),
         Table(PaperTable(heads, rows, f"Value of the modalities: {title}", notes)),
+    ]
+
+
+def _shares(found: Evidence) -> Sequence[Block]:
+    """Return how the score's gain is shared out among the modalities."""
+    metric = main_metric(found)
+    value = modality_value(found.model, found.X, for_fit(found.y), metric, n_bootstrap=N_BOOTSTRAP)
+    title = "accuracy" if metric == "accuracy" else MAIN[found.task][1]
+    words = "; ".join(
+        f"{name} {row['value']:+.3f} ({row['lower']:+.3f} to {row['upper']:+.3f})"
+        for name, row in value.table.iterrows()
+    )
+    return [
+        draw(
+            lambda ax: plot_shapley(value.table, ax, label=f"share of {title}"),
+            f"Bars of the Shapley values of the modalities for {title}: {words}.",
+            f"What each modality adds to {title}, shared out fairly (Shapley values, with "
+            f"bootstrap intervals; they sum to what all add over none): {words}.",
+            (5.2, 1.2 + 0.35 * len(value.table)),
+        )
     ]
 
 
