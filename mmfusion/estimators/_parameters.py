@@ -20,16 +20,7 @@ class NestedModalities(BaseEstimator):
     """Makes ``modalities__<name>__<parameter>`` a parameter, as in a Pipeline."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; with `deep`, also those of each modality and of the fusion.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-
-        Returns
-        -------
-        dict
-        """
+        """Return the parameters; with `deep`, also those of each modality and of the fusion."""
         params = super().get_params(deep=deep)
         if deep and isinstance(params.get("modalities"), Mapping):
             for name, modality in params["modalities"].items():
@@ -40,21 +31,6 @@ class NestedModalities(BaseEstimator):
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, nested ones too: ``modalities__ct__size=128``, ``fusion__dim=64``.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter or a modality is unknown.
-        """
         prefix = "modalities__"
         mine = {key: value for key, value in params.items() if not key.startswith(prefix)}
         own = self.get_params(deep=False)

@@ -6,6 +6,12 @@ from mmfusion.evaluation.baseline import CoxRidge
 from mmfusion.evaluation.bootstrap import BootstrapScore, bootstrap_score
 from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
+from mmfusion.evaluation.distribution_plots import (
+    plot_pit,
+    plot_quantile_reliability,
+    plot_rootogram,
+    plot_worm,
+)
 from mmfusion.evaluation.features import TableFeatures
 from mmfusion.evaluation.folds import survival_stratified_folds
 from mmfusion.evaluation.fusion import compare_fusion
@@ -18,12 +24,16 @@ from mmfusion.evaluation.plots import (
     plot_survival_curves,
 )
 from mmfusion.evaluation.scoring import TestFold
+from mmfusion.evaluation.splitters import CalendarSplit, LeaveOneSiteOut, SurvivalKFold
 
 __all__ = [
     "BootstrapScore",
+    "CalendarSplit",
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "LeaveOneSiteOut",
+    "SurvivalKFold",
     "TableFeatures",
     "TestFold",
     "bootstrap_score",
@@ -33,7 +43,11 @@ __all__ = [
     "plot_calibration",
     "plot_comparison",
     "plot_differences",
+    "plot_pit",
+    "plot_quantile_reliability",
     "plot_risk_groups",
+    "plot_rootogram",
     "plot_survival_curves",
+    "plot_worm",
     "survival_stratified_folds",
 ]

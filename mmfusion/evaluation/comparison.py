@@ -28,6 +28,8 @@ TITLES = {
     "log_loss": "log loss",
     "r2": "R²",
     "rmse": "root mean squared error",
+    "log_score": "log score",
+    "crps": "CRPS",
     "seconds": "seconds a fold",
 }
 

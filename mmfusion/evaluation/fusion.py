@@ -161,7 +161,7 @@ def compare_fusion(
     modalities = _modalities_of(estimator, X)
     present = _presence(modalities, X)
     labels = check_groups(groups, {"estimator": estimator}, X)
-    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present, labels)
+    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present, labels, X)
     formula = getattr(estimator, "structured", None) is not None
     if rows == "all" and not formula:
         _refuse_empty(X, present)
@@ -239,6 +239,7 @@ def _folds(
     rows: str,
     present: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
+    X: pd.DataFrame,
 ) -> Folds:
     """Return the folds as positions in the whole table, complete rows only where these count."""
     dealt = isinstance(cv, int) or hasattr(cv, "get_n_splits")
@@ -256,6 +257,7 @@ def _folds(
         n_repeats=n_repeats,
         random_state=random_state,
         groups=groups if groups is None or not dealt else groups[keep],
+        X=X.iloc[keep] if dealt else X,
     )
     if dealt:
         return [(keep[train], keep[test]) for train, test in folds]

@@ -125,7 +125,8 @@ def compare(
         check_model(name, model)
     outcome = check_outcome(y, task, X)
     labels_of_groups = check_groups(groups, models, X)
-    parts = check_folds(folds, outcome, classes=task == "classification", groups=labels_of_groups)
+    classes = task == "classification"
+    parts = check_folds(folds, outcome, classes=classes, groups=labels_of_groups, X=X)
     metrics = DEFAULTS[task] if metrics is None else metrics
     strata = common_column(models, "strata") if strata is None else strata
     labels = None if strata is None else take_column(X, strata, "strata").to_numpy()

@@ -16,7 +16,9 @@ from mmfusion.evaluation.outcomes import for_fit
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics import (
     Score,
+    crps,
     evaluation_times,
+    log_score,
     make_survival_scorer,
     plain,
     scores_with_influence,
@@ -57,7 +59,9 @@ class TestFold:
 
     @cached_property
     def risk(self) -> np.ndarray:
-        """The same of a survival model, as float64; higher is worse."""
+        """The risk that a survival model gives, as float64; higher is worse."""
+        if hasattr(self.model, "predict_risk"):  # `predict` is a time
+            return np.asarray(self.model.predict_risk(self.X), dtype=np.float64)
         return np.asarray(self.prediction, dtype=np.float64)
 
     @cached_property
@@ -175,6 +179,23 @@ def survival_score(fold: TestFold, metric: str) -> float | Score:
     return scorer(model, fold.X, fold.y)
 
 
+#: Scores of models that predict whole distributions, and where their intervals are symmetric.
+OF_DISTRIBUTIONS: Mapping[str, tuple[Callable[..., np.ndarray], Any]] = {
+    "log_score": (log_score, "identity"),
+    "crps": (crps, "log"),
+}
+
+
+def distribution_score(fold: TestFold, metric: str) -> float | Score:
+    """Return the mean log score or CRPS; NaN of a model that predicts no distributions."""
+    predict = getattr(fold.model, "predict_distribution", None)
+    if predict is None:
+        return float("nan")
+    score, scale = OF_DISTRIBUTIONS[metric]
+    each = score(fold.y, predict(fold.X))
+    return Score(float(each.mean()), (each - each.mean()) / len(each), scale)
+
+
 def score_with(fold: TestFold, scorer: Any) -> float:
     """Return the score of a scorer of scikit-learn's form, ``scorer(estimator, X, y)``."""
     return float(scorer(fold.model, fold.X, for_fit(fold.y)))
@@ -186,8 +207,9 @@ def resolve_scoring(scoring: Any, task: str) -> Mapping[str, Metric]:
     Parameters
     ----------
     scoring : None, str, callable, sequence of str, or mapping of str to str or callable
-        Names are those of `DEFAULTS`; for survival also "uno", "auc" and "antolini"; else those of
-        scikit-learn's scorers. A callable is a scorer: ``scorer(estimator, X, y)``.
+        Names are those of `DEFAULTS`; for survival also "uno", "auc" and "antolini"; of models with
+        ``predict_distribution`` "log_score" and "crps"; else those of scikit-learn's scorers. A
+        callable is a scorer: ``scorer(estimator, X, y)``.
     task : {"survival", "classification", "regression"}
 
     Raises
@@ -218,8 +240,10 @@ def _metric(chosen: Any, task: str) -> Metric:
         return partial(score_with, scorer=chosen)
     if chosen in DEFAULTS[task]:
         return DEFAULTS[task][chosen]
+    if chosen in OF_DISTRIBUTIONS and task != "classification":
+        return partial(distribution_score, metric=chosen)
     if task == "survival":
-        check_choice("scoring", chosen, (*DEFAULTS[task], *MORE))
+        check_choice("scoring", chosen, (*DEFAULTS[task], *MORE, *OF_DISTRIBUTIONS))
         return partial(survival_score, metric=chosen)
     try:
         return partial(score_with, scorer=get_scorer(chosen))

@@ -93,7 +93,7 @@ class SurvivalScorer:
         model, seen = _within(estimator, X)
         strata = _strata_of(model, seen)
         if self.metric == "harrell":
-            return concordance_index(outcome, estimator.predict(X), strata=strata)
+            return concordance_index(outcome, risk_of(model, seen), strata=strata)
         if strata is not None and self.metric in ("uno", "auc"):
             raise ValueError(
                 "The metric parameter must be 'harrell', 'antolini' or 'ibs' for a model with "
@@ -101,14 +101,14 @@ class SurvivalScorer:
             )
         if self.metric == "uno":
             tau = evaluation_times(train)[-1] if self.tau is None else self.tau
-            return concordance_index_uno(train, outcome, estimator.predict(X), tau)
+            return concordance_index_uno(train, outcome, risk_of(model, seen), tau)
         if self.metric == "antolini":
             times = np.unique(outcome.time[outcome.event]) if self.times is None else self.times
             survival = curves_at(model, seen, times)
             return concordance_index_antolini(outcome, np.asarray(survival), times)
         times = evaluation_times(train) if self.times is None else self.times
         if self.metric == "auc":
-            return cumulative_dynamic_auc(train, outcome, estimator.predict(X), times).mean
+            return cumulative_dynamic_auc(train, outcome, risk_of(model, seen), times).mean
         survival = np.asarray(curves_at(model, seen, times))
         return -integrated_brier_score(train, outcome, survival, times)
 
@@ -121,7 +121,8 @@ def make_survival_scorer(
     Parameters
     ----------
     metric : {"harrell", "uno", "antolini", "auc", "ibs"}
-        "harrell", "uno" and "auc" (its mean over `times`) score ``estimator.predict(X)``;
+        "harrell", "uno" and "auc" (its mean over `times`) score ``estimator.predict(X)``,
+        or ``predict_risk(X)`` where the model has it (higher is worse);
         "antolini" (ties "adjusted") and "ibs", the integrated Brier score, score
         ``estimator.predict_survival_function(X, times=...)``, also of a model at the end of a
         Pipeline or in a search. The Brier score is returned as its negative, so that higher is
@@ -166,6 +167,11 @@ def make_survival_scorer(
         tau,
         None if y_train is None else check_survival(y_train, name="y_train", require_events=False),
     )
+
+
+def risk_of(model: Any, X: Any) -> Any:
+    """Return a model's risk scores, higher is worse: `predict` where that is one."""
+    return getattr(model, "predict_risk", model.predict)(X)
 
 
 def curves_at(model: Any, X: Any, times: np.ndarray) -> Any:

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmfusion.structured.approach import approach
 from mmfusion.structured.design import Design
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.linalg import Factor
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["NewtonResult", "newton"]
+
+#: A decrement of so many times the tolerance is the last: its step leads below the tolerance.
+LAST = 100
 
 #: Halvings of one step before rounding is taken to be all that is left.
 HALVINGS = 30
@@ -77,6 +81,9 @@ def newton(
     below its square root and no longer falling, where a heavy penalty's rounding is all that is
     left.
 
+    Where the Hessian is not positive definite the expected one takes its place, of a head that
+    knows it (Fisher's scoring); of others see `Factor`.
+
     A likelihood without a finite maximum (separation, a monotone likelihood) is told by its
     recession direction: far along the step its slope is still not positive. A convex function with
     a minimum rises in every direction there.
@@ -90,8 +97,13 @@ def newton(
         Where to start.
     offset : ndarray, shape (n, K)
     information : Symmetric, shape (p, p), optional
-        At `coef`, if it is known.
+        At `coef`, if it is known. Of more than two classes first derivatives then lead near the
+        minimum, since information costs as much as many of them.
     """
+    if information is not None and likelihood.multinomial:
+        start = coef
+        coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
+        information = information if coef is start else None
     eta = design.predict(coef) + offset
     value = likelihood.value(eta)
     objective = value + 0.5 * coef @ (penalty @ coef)
@@ -111,6 +123,8 @@ def newton(
             slopes, information = likelihood.derivatives(eta, design)
         gradient = design.pull(slopes) + penalty @ coef
         factor = Factor(information + penalty)
+        if not factor.definite and likelihood.expects:
+            factor = Factor(likelihood.information(eta, design, definite=True) + penalty)
         if len(coef) == 0:
             return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
         flat = information.diagonal().max() <= FLAT * largest
@@ -134,9 +148,14 @@ def newton(
         if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
             break
+        if decrement <= LAST * tol:  # it is squared, and the information is as good as the same
+            coef, eta = coef + step, eta + move
+            value, converged = likelihood.value(eta), True
+            break
         if n_iter == max_iter:
             break
-        size = 1.0
+        # The scale of a perfect fit has no end, and no information there.
+        size = min(1.0, FAR / max(reach, FAR)) if likelihood.expects else 1.0
         for _ in range(HALVINGS):
             new_coef, new_eta = coef + size * step, eta + size * move
             new_value = likelihood.value(new_eta)
