@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmfusion.evaluation.adapters import FunctionModel, LifelinesModel, PycoxModel
 from mmfusion.evaluation.baseline import CoxRidge
 from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
@@ -30,7 +31,10 @@ __all__ = [
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "FunctionModel",
     "LeaveOneSiteOut",
+    "LifelinesModel",
+    "PycoxModel",
     "SurvivalKFold",
     "TableFeatures",
     "TestFold",
