@@ -83,7 +83,7 @@ class LifelinesModel(_Adapter):
     >>> from mmfusion.evaluation import LifelinesModel
     >>> metabric = load_metabric()
     >>> X = metabric.frame[["age", "chemotherapy"]]
-    >>> model = LifelinesModel(WeibullAFTFitter()).fit(X, metabric.target)
+    >>> model = LifelinesModel(CoxPHFitter(penalizer=0.1)).fit(X, metabric.target)
     >>> model.predict_survival_function(X[:2], times=[60, 120]).shape
     (2, 2)
     """

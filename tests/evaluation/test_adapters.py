@@ -75,13 +75,14 @@ def test_each_ranks_rows_has_curves_and_can_be_cloned(name: str) -> None:
     assert curves.shape == (N, len(times))
     assert curves.index.equals(X.index)
     assert ((curves >= 0) & (curves <= 1)).all(axis=None)
-    assert (curves.diff(axis=1).iloc[:, 1:] <= 1e-12).all(axis=None)
+    if name != "aalen":  # whose hazards may be negative
+        assert (curves.diff(axis=1).iloc[:, 1:] <= 1e-12).all(axis=None)
     # pycox's first hazard is one of time 0.
     assert name in ("function", "hazards") or (curves.iloc[:, 0] == 1).all()
-    # A lower curve is a higher risk.
-    assert np.corrcoef(model.predict(X), curves.iloc[:, -1])[0, 1] < -0.6
     default = model.predict_survival_function(X)
     assert list(default.columns) == sorted(set(Y["time"][Y["event"]]))
+    # A lower curve is a higher risk.
+    assert np.corrcoef(model.predict(X), default.mean(axis=1))[0, 1] < -0.8
     again = clone(model).fit(X, Y)
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
