@@ -249,6 +249,30 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
             )
         return modalities
 
+    def report(
+        self, X: Any, y: Any, path: Any = "report.html", meta: Any = None, **options: Any
+    ) -> Any:
+        """Write a report of the fitted model as one page, `mmfusion.interpret.write_report`.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        y : outcome of n rows
+            Rows that the model did not see: training rows are told by hashes, and refused.
+        path : path, default="report.html"
+        meta : mapping of str to str, optional
+            What only people know: dates, centres, funding; see `mmfusion.interpret.META`.
+        **options
+            `cross_validated`, `time`, `group`, `subgroups`, `n_examples`, `random_state`.
+
+        Returns
+        -------
+        mmfusion.interpret.Report
+        """
+        from mmfusion.interpret.report import write_report  # slow to import; few write reports
+
+        return write_report(self, X, y, path, meta, **options)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Save the fitted estimator into `folder`: JSON, safetensors and skops, nothing executable.
 

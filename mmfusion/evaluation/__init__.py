@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmfusion.evaluation.adapters import FunctionModel, LifelinesModel, PycoxModel
 from mmfusion.evaluation.baseline import CoxRidge
+from mmfusion.evaluation.bootstrap import BootstrapScore, bootstrap_score
 from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.distribution_plots import (
@@ -27,6 +28,7 @@ from mmfusion.evaluation.scoring import TestFold
 from mmfusion.evaluation.splitters import CalendarSplit, LeaveOneSiteOut, SurvivalKFold
 
 __all__ = [
+    "BootstrapScore",
     "CalendarSplit",
     "Comparison",
     "CorrectedInterval",
@@ -38,6 +40,7 @@ __all__ = [
     "SurvivalKFold",
     "TableFeatures",
     "TestFold",
+    "bootstrap_score",
     "compare",
     "compare_fusion",
     "corrected_interval",

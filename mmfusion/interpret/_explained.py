@@ -228,18 +228,43 @@ class Explained(nn.Module):
         """The columns of the formula."""
         return list(self.model.structured.columns)
 
-    def add_design(self, moves: np.ndarray, values: np.ndarray) -> None:
-        """Share attributions of the design that networks read (n, q) out to columns (n, J)."""
+    def summed(self, arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+        """Return attributions of all inputs by the columns, pixels or points of a modality."""
+        own = self.split(arrays)[name]
+        if name != FORMULA:
+            return self.inputs[name].summed(own)
+        moves = own[0].copy()
+        for extra in own[1:]:  # of the design that networks read
+            for place, columns in enumerate(self._design_columns()):
+                moves[:, columns] += extra[:, [place]] / len(columns)
+        return moves
+
+    def spread(self, name: str, chosen: np.ndarray, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return which inputs belong to chosen features, as `summed` counts them, of one name."""
+        if name != FORMULA:
+            found = self.inputs[name].spread(chosen)
+        else:
+            found = [chosen]
+            if self.reads_design:
+                every = [chosen[:, columns].all(axis=1) for columns in self._design_columns()]
+                found.append(np.stack(every, axis=1))
+        return [
+            torch.from_numpy(each).to(t.device).expand(t.shape)
+            for each, t in zip(found, tensors, strict=True)
+        ]
+
+    def _design_columns(self) -> list[list[int]]:
+        """Return the columns of the formula that each column networks read is made of."""
         structured, columns = self.model.structured, self.formula_columns
         design = structured.design(self.table.iloc[:1])
         blocks = [block for block in design.blocks if hasattr(block, "rows")]
         coefficients = np.concatenate([block.columns[0] for block in blocks])
-        varying = coefficients[structured.spread > 0]
-        for place, coefficient in enumerate(varying):
+        found = []
+        for coefficient in coefficients[structured.spread > 0]:
             for term in structured.layout.terms:
                 if term.columns.start <= coefficient < term.columns.stop:
-                    own = [columns.index(name) for name in columns if name in term.variables]
-                    moves[:, own] += values[:, [place]] / len(own)
+                    found.append([columns.index(c) for c in columns if c in term.variables])
+        return found
 
     # The prediction -----------------------------------------------------------------------------
 

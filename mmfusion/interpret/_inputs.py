@@ -69,6 +69,10 @@ class Inputs(ABC):
         """Return attributions of a row's inputs by the user's columns, or by pixel, (n, ...)."""
 
     @abstractmethod
+    def spread(self, chosen: np.ndarray) -> list[np.ndarray]:
+        """Return which inputs belong to chosen features, in the shape of what `summed` returns."""
+
+    @abstractmethod
     def masks(self, tensors: Tensors, first: int, window: int) -> tuple[list[Tensor], int]:
         """Return which feature each input belongs to, (1, ...) each, counted from `first`."""
 
@@ -148,6 +152,9 @@ class TableInputs(Inputs):
             found[:, column] += values.sum(axis=1)
         return found
 
+    def spread(self, chosen: np.ndarray) -> list[np.ndarray]:
+        return [chosen[:, self.groups[0]], *(chosen[:, [column]] for column in self.groups[1])]
+
     def masks(self, tensors: Tensors, first: int, window: int) -> tuple[list[Tensor], int]:
         numbers = torch.from_numpy(self.groups[0])[None] + first
         bits = [
@@ -225,6 +232,9 @@ class ImageInputs(Inputs):
     def summed(self, attributions: Sequence[np.ndarray]) -> np.ndarray:
         return attributions[0].sum(axis=2)
 
+    def spread(self, chosen: np.ndarray) -> list[np.ndarray]:
+        return [chosen[:, :, None]]
+
     def masks(self, tensors: Tensors, first: int, window: int) -> tuple[list[Tensor], int]:
         bags, (height, width) = tensors[0].shape[1], tensors[0].shape[-2:]
         down, across = torch.arange(height) // window, torch.arange(width) // window
@@ -265,6 +275,9 @@ class PointsInputs(Inputs):
 
     def summed(self, attributions: Sequence[np.ndarray]) -> np.ndarray:
         return attributions[0].sum(axis=2)
+
+    def spread(self, chosen: np.ndarray) -> list[np.ndarray]:
+        return [chosen[:, :, None]]
 
     def masks(self, tensors: Tensors, first: int, window: int) -> tuple[list[Tensor], int]:
         n_points = tensors[0].shape[1]

@@ -22,13 +22,13 @@ TARGETS = (
 #: Of a head, predictors (n, K) and the labels of strata: the number of each row, (n,).
 Target = Callable[[Any, np.ndarray, Mapping[str, Any]], np.ndarray]
 
-#: Parts of a target by its name, and the head's method that predicts it.
+#: Parts of a target by its name, and the methods of heads that predict it, one of which must be.
 _KINDS = {
-    "survival": (2, "survival"),
-    "cumulative_incidence": (3, "cumulative_incidence"),
-    "quantile": (2, "quantile"),
-    "parameter": (2, "grid"),
-    "class": (2, "probabilities"),
+    "survival": (2, {"survival"}),
+    "cumulative_incidence": (3, {"cumulative_incidence"}),
+    "quantile": (2, {"quantile", "distribution"}),
+    "parameter": (2, {"grid"}),
+    "class": (2, {"probabilities", "distribution"}),
 }
 
 
@@ -54,18 +54,23 @@ def target_of(head: Any, target: Any) -> Target:
     if not parts or parts[0] not in _KINDS or len(parts) != _KINDS[parts[0]][0]:
         raise ValueError(f"The target parameter must be one of {TARGETS}. Got {target!r}.")
     kind, *asked = parts
-    if not hasattr(head, _KINDS[kind][1]):
+    if not any(hasattr(head, name) for name in _KINDS[kind][1]):
         raise ValueError(f"The target {target!r} is none that {type(head).__name__} predicts.")
+    if hasattr(head, "distribution") and kind != "survival":
+        return _of_distribution(head, kind, asked[0], target)
     if kind == "class":
-        known = head.classes_.tolist()
-        place = _place(known, asked[0], target)
+        place = _place(head.classes_.tolist(), asked[0], target)
         return lambda head, eta, context: head.probabilities(eta)[:, place]
     if kind == "parameter":
-        return _parameter(head, asked[0], target)
+        place = _place(list(head.grid.names), asked[0], target)
+        return lambda head, eta, context: eta[:, place]
     if kind == "quantile":
         return lambda head, eta, context: head.quantile(eta, asked[0], **context)
-    time = float(asked[-1])
-    last = float(np.max(head.follow_up_ if hasattr(head, "follow_up_") else head.follow_up(1)))
+    time, last = float(asked[-1]), np.inf
+    if hasattr(head, "follow_up_"):  # of each stratum
+        last = float(np.max(head.follow_up_))
+    elif hasattr(head, "follow_up"):
+        last = float(head.follow_up(1)[0])
     if not 0 <= time <= last:
         raise ValueError(
             f"The time of the target {target!r} must lie in [0, {last:g}], the follow-up of the "
@@ -79,6 +84,8 @@ def target_of(head: Any, target: Any) -> Target:
 
 
 def _own(head: Any) -> Target:
+    if hasattr(head, "distribution"):
+        return lambda head, eta, context: head.distribution(eta).mean
     for name in ("risk", "mean"):
         if hasattr(head, name):
             return lambda head, eta, context: np.asarray(getattr(head, name)(eta))
@@ -91,10 +98,16 @@ def _own(head: Any) -> Target:
     )
 
 
-def _parameter(head: Any, name: Any, target: Any) -> Target:
-    """Return a parameter on its own scale where the head has one, else the predictor itself."""
-    place = _place(list(head.grid.names), name, target)
-    return lambda head, eta, context: eta[:, place]
+def _of_distribution(head: Any, kind: str, asked: Any, target: Any) -> Target:
+    """Return a quantile, a parameter on its own scale, or the probability of a level."""
+    if kind == "quantile":
+        return lambda head, eta, context: head.distribution(eta).quantile(asked)
+    if kind == "parameter":
+        _place(list(head.grid.names), asked, target)
+        return lambda head, eta, context: head.distribution(eta).parameters[asked]
+    place = _place(list(getattr(head.family, "labels", ())), asked, target)
+    level = head.family.levels[place]
+    return lambda head, eta, context: head.distribution(eta).pdf(np.full(len(eta), level))
 
 
 def _place(known: list[Any], asked: Any, target: Any) -> int:

@@ -19,7 +19,14 @@ from mmfusion.interpret._gradients import METHODS, ends_of, pieces
 from mmfusion.interpret._maps import MAPS, original_size, resized
 from mmfusion.training.precision import single_precision
 
-__all__ = ["Attribution", "AttributionWarning", "attribute"]
+__all__ = [
+    "Attribution",
+    "AttributionWarning",
+    "attribute",
+    "check_names",
+    "check_options",
+    "starts_of",
+]
 
 #: Rows whose attributions miss the change of the prediction by more than this are warned of.
 TOLERANCE = 0.01
@@ -159,11 +166,11 @@ def attribute(
 
         check_is_fitted(model)
     run = METHODS.get(method) or MAPS[method]
-    _check_options(method, run, options)
+    check_options(method, run, options)
     with single_precision():
-        names = _check_names(model, modality, method)
+        names = check_names(model, modality, method)
         explained = Explained(model, X, target, names)
-        starts = _baselines(explained, baseline)
+        starts = starts_of(explained, baseline)
         with explained.running():
             found = [run(explained, start, **options) for start in starts]
             size = options.get("batch_size")
@@ -174,7 +181,8 @@ def attribute(
     return _result(explained, arrays, value, baseline_value, method)
 
 
-def _check_options(method: str, run: Callable[..., Any], options: dict[str, Any]) -> None:
+def check_options(method: str, run: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Raise where a method does not have an option, or not such a value of it."""
     known = [
         name
         for name, one in inspect.signature(run).parameters.items()
@@ -191,7 +199,8 @@ def _check_options(method: str, run: Callable[..., Any], options: dict[str, Any]
             raise ValueError(f"The {name} option must be a positive integer. Got {value!r}.")
 
 
-def _check_names(model: Any, modality: Any, method: str) -> list[str]:
+def check_names(model: Any, modality: Any, method: str) -> list[str]:
+    """Return the modalities that are asked for, checked."""
     known = names_of(model)
     if not known:
         raise ValueError("The model has no column to attribute a prediction to.")
@@ -209,7 +218,8 @@ def _check_names(model: Any, modality: Any, method: str) -> list[str]:
     return asked
 
 
-def _baselines(explained: Explained, baseline: Any) -> list[Baseline]:
+def starts_of(explained: Explained, baseline: Any) -> list[Baseline]:
+    """Return the baselines that are meant: one, or one a row of a table."""
     if baseline is None:
         return [Baseline()]
     if isinstance(baseline, str):
@@ -273,14 +283,11 @@ def _result(
     total = np.zeros(len(index))
     for name, own in explained.split(arrays).items():
         if name == FORMULA:
-            moves = own[0].copy()
-            for extra in own[1:]:
-                explained.add_design(moves, extra)
+            moves = explained.summed(arrays, name)
             table = pd.DataFrame(moves, index, explained.formula_columns)
             result.tables[name], sums = table, moves.sum(1)
         else:
-            part = explained.inputs[name]
-            found = part.summed(own) if method in METHODS else own[0]
+            found = explained.summed(arrays, name) if method in METHODS else own[0]
             sums = found.reshape(len(found), -1).sum(1)
             _put(explained, result, name, found)
         result._totals[name] = sums

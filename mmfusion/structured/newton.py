@@ -81,6 +81,9 @@ def newton(
     below its square root and no longer falling, where a heavy penalty's rounding is all that is
     left.
 
+    Where the Hessian is not positive definite the expected one takes its place, of a head that
+    knows it (Fisher's scoring); of others see `Factor`.
+
     A likelihood without a finite maximum (separation, a monotone likelihood) is told by its
     recession direction: far along the step its slope is still not positive. A convex function with
     a minimum rises in every direction there.
@@ -120,6 +123,8 @@ def newton(
             slopes, information = likelihood.derivatives(eta, design)
         gradient = design.pull(slopes) + penalty @ coef
         factor = Factor(information + penalty)
+        if not factor.definite and likelihood.expects:
+            factor = Factor(likelihood.information(eta, design, definite=True) + penalty)
         if len(coef) == 0:
             return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
         flat = information.diagonal().max() <= FLAT * largest
@@ -149,7 +154,8 @@ def newton(
             break
         if n_iter == max_iter:
             break
-        size = 1.0
+        # The scale of a perfect fit has no end, and no information there.
+        size = min(1.0, FAR / max(reach, FAR)) if likelihood.expects else 1.0
         for _ in range(HALVINGS):
             new_coef, new_eta = coef + size * step, eta + size * move
             new_value = likelihood.value(new_eta)

@@ -99,7 +99,7 @@ def scale_design(
     CollinearityError
         For a column that is constant, where a constant is not identified.
     """
-    design, unit = _unit_bases(design)
+    design, unit = _unit_bases(design, penalised)
     moments = [_Moments.of(block) for block in design.blocks]
     constants, levels = _constants(design, moments, names, has_intercept, penalised)
     p = design.n_columns
@@ -131,11 +131,13 @@ def scale_design(
     )
 
 
-def _unit_bases(design: Design) -> tuple[Design, Array]:
+def _unit_bases(design: Design, penalised: NDArray[np.bool_]) -> tuple[Design, Array]:
     """Return a design whose bases are of size 1, and what coefficients are divided by, (p,).
 
-    Predictors may have units of their own (a location in units of y).
+    Predictors may have units of their own (a location in units of y). A smooth over predictors is
+    taken as one: of columns that are next to nothing the penalty would be next to infinite.
     """
+    smooth = np.append(penalised, False)
     unit, uses = np.ones(design.n_columns + 1), np.zeros(design.n_columns + 1, dtype=np.intp)
     for block in design.blocks:
         np.add.at(uses, block.columns, 1)
@@ -144,6 +146,8 @@ def _unit_bases(design: Design) -> tuple[Design, Array]:
         alone = (uses[block.columns] <= 1) | (block.columns < 0)
         if isinstance(block, Block) and isinstance(block.rows, Dense) and alone.all():
             size = np.abs(block.basis).max(0)
+            if smooth[block.columns].any():
+                size = np.full(len(size), size.max())
             size = np.where(size > 0, size, 1.0)
             unit[block.columns] = size[:, None]
             block = replace(block, basis=block.basis / size)
