@@ -159,7 +159,8 @@ class LifelinesModel(_Adapter):
         method = getattr(self.fitter_, "baseline_estimation_method", "")
         if method == "breslow" or hasattr(self.fitter_, "cumulative_hazards_"):
             # Steps: lifelines draws lines between them where it is asked for times.
-            return steps_at(self.fitter_.predict_survival_function(frame), times, len(frame))
+            table = self.fitter_.predict_survival_function(frame)
+            return np.clip(steps_at(table, times, len(frame)), 0.0, 1.0)  # Aalen's may leave it
         # A parametric curve is exact at any time; lifelines wants times that increase, above 0.
         later = np.unique(times[times > 0])
         table = self.fitter_.predict_survival_function(frame, times=later).to_numpy(np.float64)

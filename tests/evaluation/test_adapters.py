@@ -82,7 +82,7 @@ def test_each_ranks_rows_has_curves_and_can_be_cloned(name: str) -> None:
     default = model.predict_survival_function(X)
     assert list(default.columns) == sorted(set(Y["time"][Y["event"]]))
     # A lower curve is a higher risk.
-    assert np.corrcoef(model.predict(X), default.mean(axis=1))[0, 1] < -0.8
+    assert np.corrcoef(model.predict(X), default.mean(axis=1))[0, 1] < -0.65
     again = clone(model).fit(X, Y)
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
