@@ -8,7 +8,7 @@ the mean log score, and how often 90 % intervals hold. "effects" are effects on 
 of censored Weibull times beside networks of an image that is no confounder: bias and coverage with
 ``inference="cross_fit"``. Writes results/distributions.csv, a row a figure.
 
-    nice -n 19 python benchmarks/distributions.py time images effects      # about half an hour
+    nice -n 19 python benchmarks/distributions.py time images effects
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
