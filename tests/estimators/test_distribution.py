@@ -19,6 +19,7 @@ from mmfusion.estimators import (
     FusionRegressor,
 )
 from mmfusion.heads.families import FAMILIES
+from mmfusion.metrics import concordance_index, make_survival_scorer
 from mmfusion.modalities import Image
 from mmfusion.structured import SeparationWarning
 from mmfusion.survival import surv
@@ -569,3 +570,13 @@ def test_effects_are_cross_fitted_beside_networks() -> None:
     effect = model.effects_.loc[("x", "loc")]
     assert effect["lower"] < 10 < effect["upper"]
     assert any("(deep" in str(term) for term in model.effects_.index.get_level_values(0))
+
+
+def test_scorers_of_risk_read_the_median_time() -> None:
+    y = survival_times()
+    y = surv(y["time"], y["event"])
+    model = fitted("log_normal", y)
+    score = make_survival_scorer("harrell")(model, X, y)
+    assert score == concordance_index(y, -model.predict_median(X))
+    assert score > 0.55
+    assert make_survival_scorer("ibs", times=[0.2, 0.6])(model, X, y) < 0
