@@ -37,7 +37,7 @@ def main() -> None:
     frame, y = draw(given.subjects, given.genes)
     rows = []
     for members in (1, 3):
-        # All genes enter the networks, whatever they can carry, and nothing but these: the slow case.
+        # All genes enter the networks, whatever they can carry, and nothing stands beside these.
         modalities = {"rna": Genes("g*", n_components=None)}
         params = {"epochs": 5, "n_members": members, "linear": False, "patience": None}
         model = FusionCox(modalities, device="cpu", random_state=0, **params).fit(frame, y)
