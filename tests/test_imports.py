@@ -48,7 +48,8 @@ BELOW["estimators"] = {"interpret", *BELOW["interpret"]}
 BELOW["tuning"] = {"estimators", "evaluation", *BELOW["estimators"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
-BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
+BELOW["cli"] = {"datasets", "tuning", *BELOW["tuning"]}
+BELOW[""] = {"cli", "datasets", "testing", "recipes", *BELOW["testing"]}
 
 #: Of a room on the left, only these modules, where `training` needs a contract and no more.
 ONLY = {("training", "heads"): {"mmfusion.heads", "mmfusion.heads.base"}}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.metaestimators import available_if
 
+from mmfusion.heads.distribution.head import restricted_mean
 from mmfusion.inputs.parameters import check_number
 from mmfusion.inputs.times import check_clock
 
@@ -37,6 +38,7 @@ class LifetimePredictions:
     predict_distribution: Callable[..., Any]
     _head: Any
     _predictors: Callable[..., Any]
+    _distribution: Callable[..., Any]
 
     @available_if(_of_survival)
     def predict_survival_function(
@@ -62,10 +64,7 @@ class LifetimePredictions:
         DataFrame, shape (n, m)
             A row a subject, a column a time.
         """
-        frame, eta = self._predictors(X, modalities, exclude)
-        times = self._head.times_ if times is None else check_times(times)
-        index = pd.Index(times, name="time")
-        return pd.DataFrame(self._head.survival(eta, times), index=frame.index, columns=index)
+        return self._of_times(lambda d, y: d.sf(y), X, times, modalities, exclude)
 
     @available_if(_of_survival)
     def predict_cumulative_hazard_function(
@@ -124,7 +123,7 @@ class LifetimePredictions:
     ) -> pd.DataFrame:
         frame, eta = self._predictors(X, modalities, exclude)
         times = self._head.times_ if times is None else check_times(times)
-        found = self._head.distribution(eta)
+        found = self._distribution(eta)
         values = f(found, np.broadcast_to(times, (len(found), len(times))))
         return pd.DataFrame(values, index=frame.index, columns=pd.Index(times, name="time"))
 
@@ -177,8 +176,7 @@ class LifetimePredictions:
         check_clock("horizon", horizon)
         check_number("horizon", horizon, 0, open_ends="low and high")
         eta = self._predictors(X, modalities, exclude)[1]
-        area: np.ndarray = self._head.restricted_mean(eta, float(horizon))
-        return area
+        return restricted_mean(self._distribution(eta), float(horizon))
 
     @available_if(_of_survival)
     def predict_risk(

@@ -184,7 +184,11 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         linear = self.model_.deep.linear
         if linear is None:
             raise AttributeError("There is no linear part: the estimator was fitted without it.")
-        return linear.effects(self.model_.head.linear_basis.names)
+        head = self.model_.head
+        basis = head.linear_basis
+        own = head.parameters.take([head.parameters.names.index(name) for name in basis.names])
+        units = (basis.matrix * own.matrix).sum(0) / np.square(own.matrix).sum(0)
+        return linear.effects(basis.names, units)
 
     @property
     def _head(self) -> Any:
@@ -248,6 +252,30 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
                 f"nothing else is left to predict from. Name some of {list(self.modalities_)}."
             )
         return modalities
+
+    def report(
+        self, X: Any, y: Any, path: Any = "report.html", meta: Any = None, **options: Any
+    ) -> Any:
+        """Write a report of the fitted model as one page, `mmfusion.interpret.write_report`.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        y : outcome of n rows
+            Rows that the model did not see: training rows are told by hashes, and refused.
+        path : path, default="report.html"
+        meta : mapping of str to str, optional
+            What only people know: dates, centres, funding; see `mmfusion.interpret.META`.
+        **options
+            `cross_validated`, `time`, `group`, `subgroups`, `n_examples`, `random_state`.
+
+        Returns
+        -------
+        mmfusion.interpret.Report
+        """
+        from mmfusion.interpret.report import write_report  # slow to import; few write reports
+
+        return write_report(self, X, y, path, meta, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Save the fitted estimator into `folder`: JSON, safetensors and skops, nothing executable.

@@ -16,8 +16,10 @@ from mmfusion.heads import DistributionHead
 from mmfusion.heads.families import Distribution, Family, check_family
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number
+from mmfusion.metrics import Recalibrated, log_score
 from mmfusion.model.bands import value_bands
 
+from ._calibrated import CalibratedPredictions
 from ._docs import documented
 from ._lifetimes import LifetimePredictions
 from .base import FusionEstimator
@@ -33,7 +35,9 @@ def _of_levels(model: Any) -> bool:
 
 @documented
 @dataclass(kw_only=True, eq=False, repr=False)
-class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
+class FusionDistribution(
+    CalibratedPredictions, LifetimePredictions, RegressorMixin, FusionEstimator
+):
     """Distributional regression: formulas and multimodal networks for each parameter of a family.
 
     Semi-structured distributional regression (Ruegamer, Kolb & Klein 2023): the outcome of a row
@@ -111,6 +115,11 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
             return given
         return {check_family(self.family).formulas(1.0).names[0]: given}
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # a log score is no R squared
+        return tags
+
     def predict(
         self,
         X: pd.DataFrame | np.ndarray,
@@ -143,7 +152,7 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
         *,
         modalities: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
-    ) -> Distribution:
+    ) -> Distribution | Recalibrated:
         """Return the distribution of each row, as one object.
 
         Parameters
@@ -154,11 +163,11 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
 
         Returns
         -------
-        mmfusion.heads.families.Distribution
+        mmfusion.heads.families.Distribution, or mmfusion.metrics.Recalibrated
             With `pdf`, `cdf`, `sf`, their logarithms, `quantile`, `sample`, `mean`, `std`,
             `median`, row i for row i.
         """
-        return self._head.distribution(self._predictors(X, modalities, exclude)[1])
+        return self._distribution(self._predictors(X, modalities, exclude)[1])
 
     def predict_parameters(
         self,
@@ -208,7 +217,7 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
         for one in np.atleast_1d(np.asarray(q)):
             check_number("q", one, 0, 1, open_ends="low and high")
         frame, eta = self._predictors(X, modalities, exclude)
-        found = self._head.distribution(eta).quantile(q)
+        found: np.ndarray = self._distribution(eta).quantile(q)
         if np.ndim(q) == 0:
             return found
         return pd.DataFrame(found, index=frame.index, columns=pd.Index(np.asarray(q), name="q"))
@@ -223,7 +232,8 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
     ) -> pd.DataFrame:
         """Return the interval between two quantiles that holds an outcome with a probability.
 
-        That of the fitted distribution: the estimates count as known.
+        That of the fitted distribution, whose estimates count as known; after `calibrate` what it
+        made of it.
 
         Parameters
         ----------
@@ -239,8 +249,9 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
         """
         check_number("level", level, 0, 1, open_ends="low and high")
         frame, eta = self._predictors(X, modalities, exclude)
-        ends = self._head.distribution(eta).quantile([0.5 - level / 2, 0.5 + level / 2])
-        return pd.DataFrame(ends, index=frame.index, columns=["lower", "upper"])
+        return pd.DataFrame(
+            self._interval(eta, level), index=frame.index, columns=["lower", "upper"]
+        )
 
     def predict_band(
         self,
@@ -388,5 +399,8 @@ class FusionDistribution(LifetimePredictions, RegressorMixin, FusionEstimator):
         check_order(X=X, y=y, sample_weight=sample_weight)
         table, eta = self._predictors(X, modalities, exclude)
         target = self._head.encode(y, sample_weight, index=table.index)
-        scores = self._head.log_scores(eta, target)
+        if hasattr(self, "recalibration_"):
+            scores = log_score(y, self._distribution(eta))
+        else:
+            scores = self._head.log_scores(eta, target)
         return float(np.average(scores, weights=target.weight.numpy()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from mmfusion.evaluation.adapters import FunctionModel, LifelinesModel, PycoxModel
 from mmfusion.evaluation.baseline import CoxRidge
+from mmfusion.evaluation.bootstrap import BootstrapScore, bootstrap_score
 from mmfusion.evaluation.calibration_plot import plot_calibration
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.distribution_plots import (
@@ -23,13 +25,22 @@ from mmfusion.evaluation.plots import (
     plot_survival_curves,
 )
 from mmfusion.evaluation.scoring import TestFold
+from mmfusion.evaluation.splitters import CalendarSplit, LeaveOneSiteOut, SurvivalKFold
 
 __all__ = [
+    "BootstrapScore",
+    "CalendarSplit",
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "FunctionModel",
+    "LeaveOneSiteOut",
+    "LifelinesModel",
+    "PycoxModel",
+    "SurvivalKFold",
     "TableFeatures",
     "TestFold",
+    "bootstrap_score",
     "compare",
     "compare_fusion",
     "corrected_interval",

@@ -82,8 +82,9 @@ def compare_fusion(
         How often a number of folds is dealt anew.
     scoring : None, str, scorer, list or dict of these by name, optional
         By default "c" and "ibs" (survival), "accuracy" and "log_loss" (classes), or "r2" and
-        "rmse" (numbers). For survival also "uno", "auc" and "antolini"; else any scorer of
-        scikit-learn's. A callable is ``scorer(estimator, X, y)``.
+        "rmse" (numbers). For survival also "uno", "auc" and "antolini"; of models with
+        ``predict_distribution`` "log_score" and "crps"; else any scorer of scikit-learn's. A
+        callable is ``scorer(estimator, X, y)``.
     rows : {"all", "complete"}, default="all"
         Which rows are compared, by every model alike. "all": a model of a single modality cannot
         tell the rows that lack it apart and gives them one constant, as a study would have to (the
@@ -161,7 +162,7 @@ def compare_fusion(
     modalities = _modalities_of(estimator, X)
     present = _presence(modalities, X)
     labels = check_groups(groups, {"estimator": estimator}, X)
-    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present, labels)
+    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present, labels, X)
     formula = getattr(estimator, "structured", None) is not None
     if rows == "all" and not formula:
         _refuse_empty(X, present)
@@ -239,6 +240,7 @@ def _folds(
     rows: str,
     present: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
+    X: pd.DataFrame,
 ) -> Folds:
     """Return the folds as positions in the whole table, complete rows only where these count."""
     dealt = isinstance(cv, int) or hasattr(cv, "get_n_splits")
@@ -256,6 +258,7 @@ def _folds(
         n_repeats=n_repeats,
         random_state=random_state,
         groups=groups if groups is None or not dealt else groups[keep],
+        X=X.iloc[keep] if dealt else X,
     )
     if dealt:
         return [(keep[train], keep[test]) for train, test in folds]

@@ -91,6 +91,8 @@ class Head(ABC, Generic[T]):
     multinomial: bool = False
     #: Whether the outcome has a residual variance, estimated beside the predictors.
     has_dispersion: bool = False
+    #: Whether there are `expected` second derivatives.
+    knows_expected: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
     ratio: str | None = None
     #: The scale of coefficients, where a reader would take them for something else.
@@ -241,6 +243,14 @@ class Head(ABC, Generic[T]):
         Tensor of float64, shape (n, K) or (n, K, K)
         """
         return self.derivatives(eta, target)[1]
+
+    def expected(self, eta: Tensor, target: T) -> Tensor | None:
+        """Return the expected second derivatives, (n, K, K), of a head that knows them.
+
+        They take the place of the observed ones where these are not positive definite (Fisher's
+        scoring); None leaves that to the sizes of the observed ones' eigenvalues.
+        """
+        return None
 
     def information(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return the information of the mean loss about the coefficients of ``eta = design beta``.

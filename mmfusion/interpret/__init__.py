@@ -13,15 +13,18 @@ from mmfusion.interpret.modalities import (
     variance_shares,
 )
 from mmfusion.interpret.over_time import AttributionOverTime, attribute_over_time
+from mmfusion.interpret.report import META, Report, write_report
 from mmfusion.interpret.tables import PaperTable, effects_table
 
 __all__ = [
+    "META",
     "Attribution",
     "AttributionOverTime",
     "AttributionWarning",
     "ModalityShapley",
     "ModalityValue",
     "PaperTable",
+    "Report",
     "attribute",
     "attribute_over_time",
     "effects_table",
@@ -30,4 +33,5 @@ __all__ = [
     "modality_shapley",
     "modality_value",
     "variance_shares",
+    "write_report",
 ]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mmfusion.inputs.parameters import check_choice
 
-__all__ = ["FORMATS", "PaperTable", "effects_table", "p_text"]
+__all__ = ["FORMATS", "PaperTable", "effects_table", "p_text", "paper_table"]
 
 #: What stands in a cell of which nothing is known.
 NOTHING = ""
@@ -32,14 +32,14 @@ class PaperTable:
     ----------
     columns : sequence of str
         The first is of the rows' labels.
-    rows : list of tuple
+    rows : sequence of tuple
         How deep the row stands (0 or 1), and its cells.
     caption : str
     notes : sequence of str
     """
 
     columns: Sequence[str]
-    rows: list[tuple[int, Sequence[str]]]
+    rows: Sequence[tuple[int, Sequence[str]]]
     caption: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
 
@@ -54,18 +54,24 @@ class PaperTable:
 
     def to_html(self) -> str:
         """Return it as an HTML table whose headings have their scope; nothing is styled inline."""
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.columns)
+        head = "".join(
+            f'<th scope="col" role="columnheader">{escape(name)}</th>' for name in self.columns
+        )
         body = "".join(
-            f'<tr><th scope="row"{" class=under" if depth else ""}>{escape(row[0])}</th>'
+            f'<tr role="row"><th scope="row" role="rowheader"{" class=under" if depth else ""}>'
+            f"{escape(row[0])}</th>"
             + "".join(
-                f'<td data-label="{escape(name)}">{escape(cell)}</td>'
+                f'<td role="cell" data-label="{escape(name)}">{escape(cell)}</td>'
                 for name, cell in zip(self.columns[1:], row[1:], strict=True)
             )
             + "</tr>"
             for depth, row in self.rows
         )
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = (
+            f'<table role="table">{caption}<thead role="rowgroup"><tr role="row">{head}</tr>'
+            f'</thead><tbody role="rowgroup">{body}</tbody></table>'
+        )
         notes = "".join(f'<p class="note">{escape(note)}</p>' for note in self.notes)
         return table + notes
 
@@ -137,10 +143,11 @@ def effects_table(model: Any, format: str | None = None, caption: str | None = N
                  IV  43     33         1.91  1.23 to 2.95 0.004
     """
     check_choice("format", format, tuple(FORMATS))
-    return FORMATS[format](_effects(model, caption))
+    return FORMATS[format](paper_table(model, caption))
 
 
-def _effects(model: Any, caption: str | None) -> PaperTable:
+def paper_table(model: Any, caption: str | None = None) -> PaperTable:
+    """Return the table that `effects_table` writes."""
     effects, seen = model.effects_, model.seen_
     ratio = effects.attrs["ratio"]
     several = isinstance(effects.index, pd.MultiIndex)

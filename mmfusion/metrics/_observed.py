@@ -44,7 +44,9 @@ class Observed:
             known = outcome.time if outcome.upper is None else outcome.upper
             upper = np.where(outcome.event, np.where(outcome.between, known, outcome.time), np.inf)
             return cls(outcome.time, upper, outcome.entry)
-        values = _numbers(y, "y")
+        # Levels have the numbers that their family gives them.
+        numbers = getattr(getattr(distribution, "family", None), "numbers", None)
+        values = _numbers(y if numbers is None else numbers(y), "y")
         wrong = ~np.isfinite(values)
         if wrong.any():
             raise ValueError(
@@ -65,7 +67,7 @@ class Observed:
             )
         if discrete:  # an interval is open below
             lower = np.where(lower < upper, np.nextafter(lower, -np.inf), lower)
-        return cls(lower, upper, entry)
+        return cls(np.maximum(lower, np.where(lower < upper, entry, -np.inf)), upper, entry)
 
     def __len__(self) -> int:
         return len(self.lower)

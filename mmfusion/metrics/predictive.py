@@ -169,7 +169,8 @@ def _between(
     discrete = bool(getattr(distribution, "discrete", False))
     if not discrete and observed.exact.all():
         return high
-    start = np.where(discrete & observed.exact, observed.lower - 1, observed.lower)
+    before = np.nextafter(observed.lower, -np.inf)
+    start = np.where(discrete & observed.exact, before, observed.lower)
     low = _both(distribution, start)
     share = np.random.default_rng(random_state).uniform(size=len(observed))
     drawn = [a + share * (b - a) for a, b in zip(low, high, strict=True)]

@@ -105,8 +105,8 @@ class Recalibration:
 class Recalibrated:
     """A predictive distribution whose distribution function is ``G(F(y))``.
 
-    It has the methods of the distribution it corrects: ``pdf``, ``logpdf``, ``cdf``, ``sf``,
-    ``quantile``, ``sample``, ``mean``, ``std``, ``median``.
+    It has the methods of the distribution it corrects: ``pdf``, ``cdf``, ``sf``, their
+    logarithms, ``quantile``, ``sample``, ``mean``, ``std``, ``median``.
 
     Parameters
     ----------
@@ -118,6 +118,9 @@ class Recalibrated:
 
     def __init__(self, distribution: Any, recalibration: Recalibration) -> None:
         self.distribution, self.recalibration = distribution, recalibration
+
+    def __len__(self) -> int:
+        return len(self.distribution)
 
     @property
     def support(self) -> Any:
@@ -132,6 +135,16 @@ class Recalibrated:
         """Return the probability to lie above `y`."""
         known = self.recalibration
         return np.interp(self.distribution.sf(y), 1 - known.u[::-1], 1 - known.g[::-1])
+
+    def logcdf(self, y: Any) -> np.ndarray:
+        """Return the log of `cdf`."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.cdf(y))
+
+    def logsf(self, y: Any) -> np.ndarray:
+        """Return the log of `sf`."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.sf(y))
 
     def quantile(self, p: Any) -> np.ndarray:
         """Return the value below which a share `p` lies."""
@@ -154,10 +167,11 @@ class Recalibrated:
         found: np.ndarray = self.distribution.logpdf(y)
         return found + np.log(slope)[np.clip(piece, 0, len(slope) - 1)]
 
-    def sample(self, size: int, random_state: Any = None) -> np.ndarray:
-        """Return draws, shape (n, size)."""
-        shape = (len(self.median), size)
-        return self.quantile(np.random.default_rng(random_state).uniform(size=shape))
+    def sample(self, size: int | None = None, random_state: Any = None) -> np.ndarray:
+        """Return draws, shape (n,), or (n, size)."""
+        p = np.random.default_rng(random_state).uniform(size=(len(self), size or 1))
+        found = self.quantile(p)
+        return found[:, 0] if size is None else found
 
     @property
     def median(self) -> np.ndarray:

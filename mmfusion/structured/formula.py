@@ -243,7 +243,9 @@ class Formula:
                     found.append(LevelsOfFactor(label, rows.codes[coding.name], tuple(known)))
         for label, number in self._single(Number):
             values = rows.numbers.get(number.column or number.names[0])
-            if values is not None and np.array_equal(np.unique(values), (0.0, 1.0)):
+            if values is None or not ((values == 0) | (values == 1)).all():
+                continue
+            if 0 < values.sum() < len(values):
                 levels = ((0, None), (1, number.names[0]))
                 found.append(LevelsOfFactor(label, values.astype(np.intp), levels))
         return found

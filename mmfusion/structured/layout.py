@@ -207,6 +207,11 @@ class Layout:
             [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
         )
 
+    @property
+    def smooths(self) -> list[tuple[str, str]]:
+        """The label and the parameter of each smooth term that a figure can show."""
+        return [(t.label, parameter) for t, parameter, _ in self._placed() if 0 < len(t.ranges) < 3]
+
     def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Return a cell for each column that is read: the mean, or the commonest level."""
         return {k: v for part in self._parts for k, v in part.formula.typical(frame).items()}

@@ -81,6 +81,11 @@ class Likelihood:
         """Whether rows have no likelihood of their own, so that information needs them all."""
         return bool(self._head.interacts)
 
+    @property
+    def expects(self) -> bool:
+        """Whether the head knows expected second derivatives, of which none is indefinite."""
+        return bool(self._head.knows_expected)
+
     @cached_property
     def initial(self) -> Array:
         """Where the predictors of a model with constants alone start, shape (K,)."""
@@ -115,9 +120,9 @@ class Likelihood:
     ) -> Symmetric:
         """Return ``X' H X``, shape (p, p), with the Hessian H in eta.
 
-        Where it is asked to be `definite`, that of a row which is not is replaced by its size: far
-        from the solution a likelihood may not be concave, and says then all the same which
-        coefficients it tells apart.
+        Where it is asked to be `definite`, that of a row which is not is replaced by its size, or
+        by what the head expects: far from the solution a likelihood may not be concave, and says
+        then all the same which coefficients it tells apart.
         """
         design = as_design(design, self.shape[1])
         if not self.interacts:
@@ -148,7 +153,8 @@ class Likelihood:
             gradient[rows] = first.numpy() * total
             curvature = second.numpy() * total
             if definite:
-                curvature = _size(curvature)
+                expected = self._head.expected(scaled[rows], part)
+                curvature = _size(curvature) if expected is None else expected.numpy() * total
             information = information + design.take(rows).cross(curvature)
             start = rows.stop
             if curvature.ndim == 2:  # there is room for more rows than was known before

@@ -256,6 +256,7 @@ class FusionSearchCV(BaseSearchCV):
             classes=is_classifier(self.estimator),
             random_state=0 if self.random_state is None else self.random_state,
             groups=labels,
+            X=X,
         )
         estimator = seeded(self.estimator, self.random_state)
         space = check_space(self.space, estimator, X)

@@ -28,6 +28,20 @@ def test_log_score_of_values_and_bounds() -> None:
     assert_allclose(log_score(limits, rows), wanted, rtol=1e-12)
 
 
+def test_bounds_of_a_row_that_entered_late_begin_at_its_entry() -> None:
+    one, rows = stats.expon(), Frozen(stats.expon, scale=np.ones(2))
+    limits = pd.DataFrame({"lower": [-np.inf, 0.5], "upper": 2.0, "entry": [1.0, 0.2]})
+    wanted = [
+        np.log((one.cdf(2) - one.cdf(1)) / one.sf(1)),
+        np.log((one.cdf(2) - one.cdf(0.5)) / one.sf(0.2)),
+    ]
+    assert_allclose(log_score(limits, rows), wanted, rtol=1e-12)
+    found = np.array([pit(limits, rows, random_state=seed) for seed in range(200)])
+    ends = [0, one.cdf(1)], [one.cdf(0.3), one.cdf(1.8)]  # given entry, time starts there
+    for draws, (low, high) in zip(found.T, ends, strict=True):
+        assert stats.kstest(draws, stats.uniform(low, high - low).cdf).pvalue > 0.01
+
+
 def test_log_score_of_bounds_in_the_far_tail_is_finite() -> None:
     rows = Frozen(stats.norm, loc=[0.0, 0.0], scale=1.0)
     limits = pd.DataFrame({"lower": [20.0, -21.0], "upper": [21.0, -20.0]})

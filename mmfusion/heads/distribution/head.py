@@ -30,14 +30,18 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.survival import episode_share, median_follow_up
 
-__all__ = ["DistributionHead"]
+__all__ = ["DistributionHead", "restricted_mean"]
 
 #: Rows, evenly spread, that say where the constant model is about.
 SOME = 5000
 #: A discrete outcome of no more values than this is dealt into parts value by value.
 FEW = 10
+#: The constant model is not looked for further from a first guess, in predictors.
+REACH = 8.0
 #: Times of curves for which no times are asked.
 N_TIMES = 100
+#: Values of a row over which its expected information is a mean.
+QUANTILES = 24
 #: Of the rule for areas under curves, on each side of the median.
 NODES = 60
 
@@ -77,6 +81,8 @@ class DistributionHead(Head[DistributionTarget]):
     {'loc': array([3.]), 'scale': array([1.871])}
     """
 
+    knows_expected = True
+
     def __init__(self, family: Family, deep: Sequence[str] | None = None) -> None:
         self.family = family
         self.deep = deep
@@ -99,7 +105,8 @@ class DistributionHead(Head[DistributionTarget]):
 
     @property
     def linear_basis(self) -> Basis:
-        return self.parameters.take(self._deep_places())
+        # Of one penalty, they are of no unit.
+        return self.deep_basis
 
     @property
     def deep_basis(self) -> Basis:
@@ -143,7 +150,8 @@ class DistributionHead(Head[DistributionTarget]):
         Raises
         ------
         ValueError, TypeError
-            For a value outside the support, naming its row; and where no value is known at all.
+            For a value outside the support, naming its row; where no value is known at all; for one
+            value in every row, of a family with a scale.
         """
         self.family = self.family.learn(y)
         self._deep_places()
@@ -157,6 +165,12 @@ class DistributionHead(Head[DistributionTarget]):
         self.survival_ = limits.survival and not self.family.discrete
         self.times_ = self._times(limits) if self.survival_ else np.zeros(0)
         values, weight = self._some(target)
+        spreads = not self.family.discrete and len(self.family.parameters) > 1
+        if spreads and target.exact and len(values.unique()) == 1:
+            raise ValueError(
+                "The outcome y must vary: a distribution of one value has no scale. Got "
+                f"{float(values[0]):g} in every row."
+            )
         if self.family.units is not None:
             self.unit_ = moments(values.log() if self.family.units == "log y" else values, weight)[
                 1
@@ -203,11 +217,32 @@ class DistributionHead(Head[DistributionTarget]):
                 loss = float(self.loss(eta, target))
             return loss, gradient.sum(0), curvature.sum(0)
 
-        return constant_model(derivatives, start)
+        # Where it has no end (degrees of freedom of light tails) nothing is known of it there.
+        found = constant_model(derivatives, start)
+        return torch.minimum(torch.maximum(found, start - REACH), start + REACH)
 
     def loss(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         theta = self.family.theta(eta.double(), self.unit_)
         return target.mean(-log_likelihood(self.family, theta, target))
+
+    def expected(self, eta: Tensor, target: DistributionTarget) -> Tensor:
+        """Return the expected outer products of the score, (n, K, K), at values known exactly.
+
+        The mean over quantiles at the nodes of Gauss and Legendre's rule.
+        """
+        eta = eta.detach().double()
+        n, k = eta.shape
+        nodes, weights = np.polynomial.legendre.leggauss(QUANTILES)
+        p = torch.from_numpy(0.5 * (nodes + 1)).expand(n, -1)
+        with torch.no_grad():
+            theta = tuple(t[:, None].expand(p.shape) for t in self.family.theta(eta, self.unit_))
+            y = self.family.quantile(p.contiguous(), *theta).flatten()
+        at = eta.repeat_interleave(QUANTILES, 0).requires_grad_()
+        total = self.family.log_prob(y, *self.family.theta(at, self.unit_)).sum()
+        (scores,) = torch.autograd.grad(total, at)
+        scores = scores.view(n, QUANTILES, k)
+        share = torch.from_numpy(0.5 * weights)[:, None] * target.shares[:, None, None]
+        return (share * scores).transpose(1, 2) @ scores
 
     def informative(self, target: DistributionTarget) -> bool:
         known = (target.kind != RIGHT) & (target.kind != NOTHING)
@@ -330,20 +365,6 @@ class DistributionHead(Head[DistributionTarget]):
             np.broadcast_to(np.asarray(times, dtype=np.float64), (len(found), len(times)))
         )
 
-    def restricted_mean(self, eta: np.ndarray, horizon: float) -> np.ndarray:
-        """Return the mean time up to `horizon`, shape (n,): the area under the survival curve.
-
-        By Gauss and Legendre's rule below and above the median.
-        """
-        found = self.distribution(eta)
-        middle = np.clip(found.median, 0.0, horizon)
-        nodes, weights = np.polynomial.legendre.leggauss(NODES)
-        area = np.zeros(len(found))
-        for start, end in ((np.zeros_like(middle), middle), (middle, np.full(len(found), horizon))):
-            half = 0.5 * (end - start)[:, None]
-            area += (half * weights * found.sf(start[:, None] + half * (nodes + 1))).sum(1)
-        return area
-
     def state(self) -> dict[str, np.ndarray]:
         own = {"unit": np.array(self.unit_), "survival": np.array(self.survival_)}
         levels = {f"family_{k}": v for k, v in self.family.state().items()}
@@ -355,3 +376,17 @@ class DistributionHead(Head[DistributionTarget]):
         prefix = "family_"
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.family = self.family.load_state(own)
+
+
+def restricted_mean(distribution: Any, horizon: float) -> np.ndarray:
+    """Return the mean time up to `horizon`, shape (n,): the area under the survival curve.
+
+    By Gauss and Legendre's rule below and above the median.
+    """
+    middle = np.clip(distribution.median, 0.0, horizon)
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    area = np.zeros(len(middle))
+    for start, end in ((np.zeros_like(middle), middle), (middle, np.full(len(middle), horizon))):
+        half = 0.5 * (end - start)[:, None]
+        area += (half * weights * distribution.sf(start[:, None] + half * (nodes + 1))).sum(1)
+    return area

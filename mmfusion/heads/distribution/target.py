@@ -167,14 +167,16 @@ def _limits(y: pd.DataFrame, family: Family, index: Any) -> Limits:
 def encode(limits: Limits, family: Family, weight: Tensor) -> DistributionTarget:
     """Return limits as tensors: one at an end of the support, or beyond, is none."""
     low, high = family.support
-    under = limits.lower < low if family.discrete else limits.lower <= low
-    over = limits.upper >= high
     known = limits.lower == limits.upper
+    # Seen only beyond its entry, a row is known to lie there.
+    start = np.where(known, limits.lower, np.maximum(limits.lower, limits.entry))
+    under = start < low if family.discrete else start <= low
+    over = limits.upper >= high
     kind = np.select(
         [known, under & over, over, under], [EXACT, NOTHING, RIGHT, LEFT], default=BETWEEN
     )
-    lower = np.where(np.isin(kind, (LEFT, NOTHING)), limits.upper, limits.lower)
-    upper = np.where(np.isin(kind, (RIGHT, NOTHING)), limits.lower, limits.upper)
+    lower = np.where(np.isin(kind, (LEFT, NOTHING)), limits.upper, start)
+    upper = np.where(np.isin(kind, (RIGHT, NOTHING)), start, limits.upper)
     lower, upper = (np.where(kind == NOTHING, family._inside, v) for v in (lower, upper))
     late = limits.entry >= low if family.discrete else limits.entry > low
     entry = np.where(late, limits.entry, family._inside)

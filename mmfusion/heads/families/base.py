@@ -19,6 +19,9 @@ Link = Literal["identity", "log", "logit"]
 
 #: Predictors beyond these say no more: the parameter is then as good as at its bound.
 LOG_LIMIT, LOGIT_LIMIT = 300.0, 36.0
+#: A scale is no smaller than so much below that of the outcome, as a logarithm: beside a perfect
+#: fit it would have no end.
+SCALE_LIMIT = 20.0
 
 
 class Family(ABC):
@@ -26,7 +29,7 @@ class Family(ABC):
 
     A subclass gives `parameters`, `log_prob`, `log_cdf`, `mean` and `variance`; what else it does
     not give is derived from these, quantiles by bisection. All functions take and return Tensors of
-    float64 that broadcast; derivatives are torch's own, of first and second order.
+    float64 that broadcast; the density is smooth, with torch's own first and second derivatives.
 
     Attributes
     ----------
@@ -43,26 +46,28 @@ class Family(ABC):
 
     Examples
     --------
-    A family of one's own, Laplace's:
+    A family of one's own, the hyperbolic secant's, whose tails are heavier than the normal ones:
 
+    >>> import math
     >>> import torch
+    >>> from torch.nn.functional import softplus
     >>> from mmfusion.heads.families import Family
-    >>> class Laplace(Family):
+    >>> class Secant(Family):
     ...     parameters = {"loc": "identity", "scale": "log"}
     ...
     ...     def log_prob(self, y, loc, scale):
-    ...         return -(y - loc).abs() / scale - torch.log(2 * scale)
+    ...         z = (y - loc) / scale
+    ...         return z - softplus(2 * z) + math.log(2 / math.pi) - scale.log()
     ...
     ...     def log_cdf(self, y, loc, scale):
-    ...         z = (y - loc) / scale
-    ...         upper = torch.log1p(-0.5 * torch.exp(-z.clamp(min=0)))
-    ...         return torch.where(z < 0, z - 0.6931471805599453, upper)
+    ...         z = ((y - loc) / scale).clamp(max=300)
+    ...         return math.log(2 / math.pi) + z.exp().atan().log()
     ...
     ...     def mean(self, loc, scale):
     ...         return loc
     ...
     ...     def variance(self, loc, scale):
-    ...         return 2 * scale**2
+    ...         return (math.pi * scale / 2) ** 2
     """
 
     parameters: ClassVar[Mapping[str, Link]]
@@ -173,11 +178,13 @@ class Family(ABC):
             What a predictor of the identity link is in units of.
         """
         found = []
-        for link, column in zip(self.parameters.values(), eta.unbind(1), strict=True):
+        for (name, link), column in zip(self.parameters.items(), eta.unbind(1), strict=True):
             if link == "identity":
                 found.append(column * unit)
             elif link == "log":
-                found.append(column.clamp(-LOG_LIMIT, LOG_LIMIT).exp())
+                of_unit = name == "scale" and self.units is not None
+                low = float(np.log(unit)) - SCALE_LIMIT if of_unit else -LOG_LIMIT
+                found.append(column.clamp(low, LOG_LIMIT).exp())
             else:
                 found.append(column.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).sigmoid())
         return tuple(found)

@@ -50,8 +50,11 @@ class Beta(Family):
 
     def quantile(self, p: Tensor, *theta: Tensor) -> Tensor:
         mean, precision = (value.numpy() for value in theta)
-        found = special.betaincinv(mean * precision, (1 - mean) * precision, p.numpy())
-        return torch.from_numpy(np.asarray(found))
+        a, b, share = mean * precision, (1 - mean) * precision, p.numpy()
+        found = special.betaincinv(a, b, share)
+        # SciPy's has gaps far down the lower tail, where the first term of its series is exact.
+        first = np.exp((np.log(share) + np.log(a) + special.betaln(a, b)) / a)
+        return torch.from_numpy(np.where(np.isnan(found), first, found))
 
     def mean(self, *theta: Tensor) -> Tensor:
         return theta[0]
