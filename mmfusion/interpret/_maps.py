@@ -21,8 +21,9 @@ from mmfusion.modalities.image import images_in
 
 __all__ = ["MAPS", "original_size", "resized"]
 
-#: The last stage is taken whose map has so many places a side, if any has.
-PLACES = 4
+#: The last stage is taken whose map has so many places a side, as the very last has of an image
+#: of 224 pixels; where none has, the last whose map has more than one.
+PLACES = 7
 
 
 def original_size(modality: Any, table: pd.DataFrame) -> tuple[int, int] | None:
@@ -100,7 +101,7 @@ def _layer(backbone: Any, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
 
     Of a transformer what the last block reads: after it, where the class's token is all that is
     read, the patches have no gradient. Of a convolutional network of timm the last of the stages
-    that it names, of others the last module that puts out a map; of those whose maps have 4 places
+    that it names, of others the last module that puts out a map; of those whose maps have 7 places
     a side, if any has.
     """
     if _transforms(backbone):
@@ -173,19 +174,30 @@ def grad_cam(
     relu: bool = False,
     batch_size: int | None = None,
 ) -> Found:
-    """Weigh the maps of the last stage by their mean gradient; `relu` keeps what speaks for it."""
-    from captum.attr import LayerGradCam
+    """Weigh the maps of the last stage by their mean gradient; `relu` keeps what speaks for it.
+
+    The maps are taken less those of the baseline: a risk has no zero, and without one a constant of
+    the maps would say which places speak for it and which against.
+    """
+    from captum.attr import LayerActivation, LayerGradientXActivation
 
     def find(name: str, values: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         total: Any = 0.0
+        start = explained.ends(rows, baseline)[1]
         for value in values:
             value.requires_grad_()
         with _grids(explained, name) as maps:
             for module in maps:
-                cam = LayerGradCam(explained, module)
-                found = cam.attribute(values, additional_forward_args=rows, relu_attributions=relu)
-                total = total + found[:, 0].detach()
-        return total
+                gradient = LayerGradientXActivation(explained, module, multiply_by_inputs=False)
+                slope = gradient.attribute(values, additional_forward_args=rows)
+                activation = LayerActivation(explained, module)
+                ends = [
+                    activation.attribute(end, additional_forward_args=rows)
+                    for end in (values, start)
+                ]
+                weight = slope.mean(dim=(2, 3), keepdim=True)
+                total = total + (weight * (ends[0] - ends[1])).sum(1).detach()
+        return total.clamp_min(0.0) if relu else total
 
     return _of_images(explained, batch_size, find)
 

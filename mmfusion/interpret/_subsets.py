@@ -155,7 +155,7 @@ def shapley(
         sets = powerset(other for other in names if other not in (first, second))
         pairs[first, second] = sum(
             shapley_weight(len(some), m - 1)
-            * (at(*some, first, second) - at(*some, first) - at(*some, second) + at(*some))
+            * ((at(*some, first, second) - at(*some, second)) - (at(*some, first) - at(*some)))
             for some in sets
         )
     return alone, pairs

@@ -16,6 +16,7 @@ from mmfusion.estimators import (
     FusionClassifier,
     FusionCox,
     FusionDiscreteTime,
+    FusionDistribution,
     FusionPAMM,
     FusionRegressor,
 )
@@ -374,3 +375,25 @@ def test_bad_input_is_told() -> None:
         attribute(model, frame, baseline=0.0)
     with pytest.raises(ValueError, match=r"deep_lift.*integrated_gradients"):
         attribute(heard(model), frame[:5], method="deep_lift")
+
+
+def test_distributions_are_attributed_by_mean_parameter_quantile_curve_and_level() -> None:
+    frame, y = formulas()
+    modalities = {"clinic": Tabular(["a", "b", "arm"], hidden=(6,))}
+    params: dict[str, Any] = {"device": "cpu", "random_state": 0, **LOUD}
+    both = {"structured": {"loc": "c", "scale": "a"}, "deep": ("loc", "scale")}
+    some = frame[:8]
+    normal = heard(FusionDistribution(modalities, **both, **params).fit(frame, y["time"]))
+    weibull = heard(FusionDistribution(modalities, family="weibull", **params).fit(frame, y))
+    levels = np.digitize(y["time"], [0.3, 0.8])
+    ordinal = heard(FusionDistribution(modalities, family="ordinal", **params).fit(frame, levels))
+    for model, target, expected in (
+        (normal, None, normal.predict(some)),
+        (normal, ("parameter", "scale"), normal.predict_parameters(some)["scale"]),
+        (normal, ("quantile", 0.9), normal.predict_quantile(some, 0.9)),
+        (weibull, ("survival", 0.5), weibull.predict_survival_function(some, [0.5])[0.5]),
+        (ordinal, ("class", 1), ordinal.predict_proba(some)[:, 1]),
+    ):
+        found = attribute(model, some, target=target)
+        np.testing.assert_allclose(found.value, expected, rtol=1e-5)
+        check_complete(model, some, found)

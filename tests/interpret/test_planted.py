@@ -1,0 +1,140 @@
+"""What was planted is found: lesions in images by CNN and ViT, genes among a thousand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmfusion import Genes, Image
+from mmfusion.estimators import FusionCox, FusionRegressor
+from mmfusion.fusion import JointFusion
+from mmfusion.interpret import attribute
+from mmfusion.interpret.sanity import randomized_weights
+from mmfusion.survival import surv
+from tests.estimators.common import cohort_for, make_model, modalities
+from tests.interpret.test_attribution import heard
+
+#: Where the lesion is, in pixels of the originals; the networks see half the size.
+PLACE = (slice(32, 80), slice(48, 96))
+
+
+def lesions(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return noisy images of 128 pixels, some with a bright lesion, and a number that knows it."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(0.35, 0.08, (n, 128, 128)) + rng.normal(0, 0.05, (n, 1, 1))
+    size = rng.random(n) * (rng.random(n) < 0.7)
+    images[:, *PLACE] += 0.5 * size[:, None, None] * (1 + 0.2 * rng.normal(size=(n, 48, 48)))
+    cells = pd.Series(list((images.clip(0, 1) * 255).astype(np.uint8)), dtype=object)
+    return pd.DataFrame({"scan": cells}), 4 * size + 0.1 * rng.normal(size=n)
+
+
+def share_in_place(maps: np.ndarray) -> float:
+    """Return the share of the positive mass that lies in the lesion, and 8 pixels around it."""
+    positive = maps.clip(min=0)
+    return float(positive[:, 24:88, 40:104].sum() / positive.sum())
+
+
+def fitted(encoder: str) -> tuple[Any, pd.DataFrame, np.ndarray]:
+    frame, y = lesions(120)
+    params: dict[str, Any] = {"epochs": 8, "batch_size": 12, "learning_rate": 0.002}
+    model = FusionRegressor(
+        {"scan": Image("scan", size=64, channels="L", encoder=encoder)},
+        n_members=1,
+        device="cpu",
+        random_state=0,
+        **params,
+    ).fit(frame, y)
+    return model, frame, y
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_vit"])
+def test_a_planted_lesion_holds_the_positive_mass(encoder: str) -> None:
+    model, frame, y = fitted(encoder)
+    assert model.score(frame, y) > 0.6
+    some, without = frame[y > 2][:6], frame[y < 0.3][:3]
+    found = attribute(model, some)
+    assert found.images["scan"].shape == (6, 128, 128)
+    assert share_in_place(found.images["scan"]) > 0.6
+    assert abs(randomized_weights(model, some)["scan"].mean()) < 0.3
+    cam = attribute(model, some, method="grad_cam", baseline=without).images["scan"]
+    assert cam.shape == (6, 128, 128)
+    assert share_in_place(cam) > 0.6
+    if encoder == "test_vit":
+        rollout = attribute(model, some, method="attention_rollout").images["scan"]
+        assert rollout.shape == (6, 128, 128)
+        assert (rollout >= 0).all()
+
+
+def test_maps_know_their_networks() -> None:
+    frame, y = lesions(24)
+    quick: dict[str, Any] = {"epochs": 1, "n_members": 2, "device": "cpu", "random_state": 0}
+    frame.loc[1, "scan"] = None
+    frame["bag"] = [[image, image] if image is not None else [] for image in frame["scan"]]
+    models = {
+        encoder: FusionRegressor(
+            {"scan": Image(column, size=64, channels="L", encoder=encoder, freeze=freeze)},
+            fusion=JointFusion(dim=6, hidden=(4,)),
+            **quick,
+        ).fit(frame.drop(index=1), y[np.arange(24) != 1])
+        for encoder, freeze, column in (
+            ("cnn", None, "scan"),
+            ("test_resnet", "all", "scan"),
+            ("test_vit", None, "bag"),
+        )
+    }
+    some = frame.drop(index=1)[:3]
+    for encoder, model in models.items():
+        heard(model)
+        before = model.predict(some)
+        found = attribute(model, some, method="grad_cam")
+        maps = found.images["scan"]
+        assert len(maps) == (6 if encoder == "test_vit" else 3)
+        assert (np.abs(maps).max(axis=(1, 2)) > 0).all()
+        assert found.gap.isna().all()
+        only = attribute(model, some, method="grad_cam", relu=True).images["scan"]
+        assert (only > -1e-9).all()
+        np.testing.assert_array_equal(model.predict(some), before)
+    vit = models["test_vit"]
+    rolled = attribute(vit, some, method="attention_rollout")
+    np.testing.assert_allclose(rolled.images["scan"][::2], rolled.images["scan"][1::2], rtol=1e-4)
+    # A row of attention sums to 1, of which the class's own token has a part.
+    assert (rolled.images["scan"].sum((1, 2)) < 1).all()
+    guided = attribute(models["test_resnet"], some, method="guided_backprop")
+    assert np.abs(guided.images["scan"]).max() > 0
+    with pytest.raises(ValueError, match=r"networks of ReLU.*'SiLU'"):
+        attribute(models["cnn"], some, method="guided_backprop")
+    with pytest.raises(ValueError, match="of transformers"):
+        attribute(models["cnn"], some, method="attention_rollout")
+
+
+def test_an_image_that_a_row_lacks_has_no_map() -> None:
+    frame, y = cohort_for("cox")
+    model = heard(
+        make_model("cox", "gated", epochs=1, modalities=modalities(size=16)).fit(frame, y)
+    )
+    found = attribute(model, frame[:8], method="grad_cam").images["scan"]
+    absent = frame["image"][:8].isna().to_numpy()
+    assert (found[absent] == 0).all()
+    assert (found[~absent] != 0).any((1, 2)).all()
+    tables = make_model("cox", "gated", epochs=1, modalities={"rna": Genes("gene_*")})
+    with pytest.raises(ValueError, match="is of images, and the model has none"):
+        attribute(tables.fit(frame, y), frame, method="grad_cam")
+
+
+def test_planted_genes_rank_among_the_first() -> None:
+    rng = np.random.default_rng(0)
+    n, p = 400, 1000
+    genes = pd.DataFrame(rng.normal(size=(n, p)), columns=[f"g{j}" for j in range(p)])
+    planted = ["g10", "g200", "g500", "g999"]
+    eta = genes[planted].sum(axis=1).to_numpy() * 1.2
+    y = surv(rng.exponential(np.exp(-eta)), rng.random(n) < 0.8)
+    model = FusionCox({"rna": Genes("g*")}, epochs=10, n_members=1, device="cpu", random_state=0)
+    model.fit(genes, y)
+    found = attribute(model, genes[:60])
+    assert (found.gap < 0.01).all()
+    importance = found.tables["rna"].abs().mean().sort_values(ascending=False)
+    assert set(planted) <= set(importance.index[:10])
