@@ -120,15 +120,20 @@ def tune(config: Config) -> None:
 
 
 @app.command()
-def report(config: Config) -> None:
-    """Write a report of the saved model on the rows of the file: `report.html`.
+def report(
+    config: Config,
+    test: Annotated[
+        Path, typer.Option(help="A table of rows that the model has not seen; others are refused.")
+    ],
+) -> None:
+    """Write a report of the saved model on rows that it has not seen: `report.html`.
 
-    Example: `mmfusion report study.yaml`
+    Example: `mmfusion report study.yaml --test other_hospital.csv`
     """
     with _said() as said:
         from mmfusion.cli.work import report_job
 
-        report_job(said.job(config))
+        report_job(said.job(config, test))
 
 
 @app.command()

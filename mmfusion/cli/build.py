@@ -19,7 +19,8 @@ __all__ = ["ESTIMATORS", "build", "build_estimator"]
 ESTIMATORS = {
     name: kind
     for name in estimators.__all__
-    if hasattr(kind := getattr(estimators, name), "score") and hasattr(kind, "predict")
+    if hasattr(kind := getattr(estimators, name), "predict")
+    and "modalities" in signature(kind).parameters
 }
 #: What an entry may name as its type: whatever is written as an object in Python.
 TYPES = {

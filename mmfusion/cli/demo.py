@@ -56,7 +56,7 @@ output: results
 
 def write_demo(folder: Path) -> Path:
     """Write the cohort and its configuration; return the latter's path."""
-    cohort = load_digits_cohort(240, missing=0.1, n_genes=20, random_state=0)
+    cohort = load_digits_cohort(360, missing=0.1, n_genes=20, random_state=0)
     frame = cohort.frame.drop(columns="image")
     (folder / "scans").mkdir(parents=True, exist_ok=True)
     names: list[str | None] = []
@@ -68,7 +68,8 @@ def write_demo(folder: Path) -> Path:
     frame.insert(0, "months", cohort.target["time"].round(3))
     frame.insert(1, "died", cohort.target["event"].astype(int))
     frame.index = frame.index.map("patient_{:03d}".format).rename("patient")
-    write_table(frame, folder / "patients.csv")
+    write_table(frame[:240], folder / "patients.csv")
+    write_table(frame[240:], folder / "new_patients.csv")
     config = folder / "study.yaml"
     config.write_text(CONFIG, encoding="utf-8")
     return config
@@ -87,6 +88,10 @@ def run_demo(folder: Path, said: Any) -> None:
     print(f"\n$ mmfusion tune {config}")
     job = said.job(config)
     work.tune_job(job)
-    output, table = folder / "predictions.csv", folder / "patients.csv"
-    print(f"\n$ mmfusion predict {job.output} {table} --times 12,36,60 --index patient -o {output}")
-    work.predict_table(job.output, table, output, "12,36,60", "patient")
+    output, new = folder / "predictions.csv", folder / "new_patients.csv"
+    print(f"\n$ mmfusion evaluate {config} --test {new}")
+    work.test_job(said.job(config, new))
+    print(f"\n$ mmfusion report {config} --test {new}")
+    work.report_job(said.job(config, new))
+    print(f"\n$ mmfusion predict {job.output} {new} --times 12,36,60 --index patient -o {output}")
+    work.predict_table(job.output, new, output, "12,36,60", "patient")

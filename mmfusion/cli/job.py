@@ -18,7 +18,7 @@ __all__ = ["Job"]
 
 KEYS = (
     *("data", "outcome", "estimator", "modalities", "fusion", "structured", "parameters"),
-    *("output", "evaluate", "tune"),
+    *("output", "evaluate", "tune", "report"),
 )
 OUTCOME = ("time", "event", "entry", "column")
 DATA = ("file", "index", "columns")

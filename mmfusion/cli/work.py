@@ -125,7 +125,7 @@ def report_job(job: Job) -> None:
     X, y = job.X, job.y
     path = job.output / "report.html"
     with _beside(job.source):
-        model.report(X, y, path=path)
+        model.report(X, y, path=path, **job.section("report"))
     print(f"Report: {path}")
 
 

@@ -5,6 +5,7 @@ from mmfusion.estimators.classifier import FusionClassifier
 from mmfusion.estimators.cox import FusionCox
 from mmfusion.estimators.discrete import FusionDiscreteTime
 from mmfusion.estimators.distribution import FusionDistribution
+from mmfusion.estimators.ensemble import FusionEnsemble
 from mmfusion.estimators.pamm import FusionPAMM
 from mmfusion.estimators.pretrainer import FusionPretrainer
 from mmfusion.estimators.regressor import FusionRegressor
@@ -15,6 +16,7 @@ __all__ = [
     "FusionCox",
     "FusionDiscreteTime",
     "FusionDistribution",
+    "FusionEnsemble",
     "FusionPAMM",
     "FusionPretrainer",
     "FusionRegressor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmfusion.evaluation.adapters import FunctionModel, LifelinesModel, PycoxModel
 from mmfusion.evaluation.baseline import CoxRidge
 from mmfusion.evaluation.bootstrap import BootstrapScore, bootstrap_score
 from mmfusion.evaluation.calibration_plot import plot_calibration
@@ -32,7 +33,10 @@ __all__ = [
     "Comparison",
     "CorrectedInterval",
     "CoxRidge",
+    "FunctionModel",
     "LeaveOneSiteOut",
+    "LifelinesModel",
+    "PycoxModel",
     "SurvivalKFold",
     "TableFeatures",
     "TestFold",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from inspect import signature
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import get_scorer
 
 from mmfusion.evaluation.outcomes import for_fit
@@ -23,7 +21,7 @@ from mmfusion.metrics import (
     plain,
     scores_with_influence,
 )
-from mmfusion.metrics.scorers import curves_at
+from mmfusion.metrics.scorers import _within, curves_at
 
 __all__ = ["DEFAULTS", "METRICS", "Metric", "TestFold", "resolve_scoring"]
 
@@ -72,34 +70,13 @@ class TestFold:
     def survival(self, times: np.ndarray) -> np.ndarray | None:
         """Return survival probabilities, shape (n_test, n_times); None for a model without curves.
 
-        scikit-survival's estimators return functions of time, lifelines' a table with a row a time,
-        ours take the times; a search of scikit-learn's hides its best model's curves.
+        As `mmfusion.metrics.scorers.curves_at` reads them; Pipelines and searches of scikit-learn's
+        hide their model's curves.
         """
-        model = getattr(self.model, "best_estimator_", self.model)
-        predict = getattr(model, "predict_survival_function", None)
-        if predict is None:
+        model, seen = _within(self.model, self.X)
+        if not hasattr(model, "predict_survival_function"):
             return None
-        if "times" in signature(predict).parameters:
-            return np.asarray(curves_at(model, self.X, times), dtype=np.float64)
-        curves = predict(self.X)
-        if isinstance(curves, pd.DataFrame):
-            return _at(curves, times, len(self.X))
-        if len(curves) != len(self.X) or not all(map(callable, curves)):
-            raise TypeError(
-                "predict_survival_function must take times=, or return a function of time for each "
-                "row, or a DataFrame of times and rows. Got "
-                f"{type(curves).__name__} of {type(model).__name__}."
-            )
-        return np.vstack([curve(times) for curve in curves])
-
-
-def _at(curves: pd.DataFrame, times: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return step functions at some times, (n_rows, n_times), from a table with a row a time."""
-    table = curves if curves.shape[1] == n_rows else curves.T
-    known = np.asarray(table.index, dtype=np.float64)
-    order = np.argsort(known)
-    values = np.vstack([np.ones(table.shape[1]), table.to_numpy(np.float64)[order]])
-    return values[np.searchsorted(known[order], times, side="right")].T
+        return np.asarray(curves_at(model, seen, times), dtype=np.float64)
 
 
 #: A `Score`, which knows each row's influence, brings an interval with it.

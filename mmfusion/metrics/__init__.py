@@ -15,6 +15,7 @@ from mmfusion.metrics.crps import crps, crps_sample
 from mmfusion.metrics.distribution_checks import quantile_reliability, rootogram, worm
 from mmfusion.metrics.distribution_scorers import DistributionScorer, make_distribution_scorer
 from mmfusion.metrics.intervals import score_interval, scores_with_influence
+from mmfusion.metrics.named import get_scorer
 from mmfusion.metrics.net_benefit import net_benefit
 from mmfusion.metrics.prediction_intervals import (
     interval_coverage,
@@ -48,6 +49,7 @@ __all__ = [
     "cumulative_dynamic_auc",
     "d_calibration",
     "evaluation_times",
+    "get_scorer",
     "integrated_brier_score",
     "interval_coverage",
     "interval_score",

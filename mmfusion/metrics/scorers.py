@@ -175,13 +175,41 @@ def risk_of(model: Any, X: Any) -> Any:
 
 
 def curves_at(model: Any, X: Any, times: np.ndarray) -> Any:
-    """Return a model's survival probabilities at times to be scored at.
+    """Return a model's survival probabilities at times to be scored at, shape (n, k).
 
-    Ours stay at their last value beyond the follow-up of the training rows, as others do.
+    Ours take the times, and stay at their last value beyond the follow-up of the training rows.
+    scikit-survival's estimators return a function of time for each row, which stays at its ends
+    here; others a DataFrame with a row a time.
     """
     predict = model.predict_survival_function
-    ours = "extrapolate" in signature(predict).parameters
-    return predict(X, times=times, **({"extrapolate": True} if ours else {}))
+    known = signature(predict).parameters
+    if "times" in known:
+        return predict(X, times=times, **({"extrapolate": True} if "extrapolate" in known else {}))
+    curves = predict(X)
+    if isinstance(curves, pd.DataFrame):
+        return steps_at(curves, times, len(X))
+    if len(curves) != len(X) or not all(map(callable, curves)):
+        raise TypeError(
+            "predict_survival_function must take times=, or return a function of time for each "
+            "row, or a DataFrame of times and rows. Got "
+            f"{type(curves).__name__} of {type(model).__name__}."
+        )
+    return np.vstack([_values(curve, times) for curve in curves])
+
+
+def _values(curve: Any, times: np.ndarray) -> np.ndarray:
+    """Return a step function at some times: 1 before its domain, where it has one."""
+    low, high = getattr(curve, "domain", (-np.inf, np.inf))
+    return np.where(times < low, 1.0, curve(np.clip(times, low, high)))
+
+
+def steps_at(curves: pd.DataFrame, times: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return step functions at some times, (n_rows, n_times), from a table with a row a time."""
+    table = curves if curves.shape[1] == n_rows else curves.T
+    known = np.asarray(table.index, dtype=np.float64)
+    order = np.argsort(known)
+    values = np.vstack([np.ones(table.shape[1]), table.to_numpy(np.float64)[order]])
+    return values[np.searchsorted(known[order], times, side="right")].T
 
 
 def _within(estimator: Any, X: Any) -> tuple[Any, Any]:

@@ -47,7 +47,7 @@ def test_fit_and_predict_do_what_the_same_lines_of_python_do(
 ) -> None:
     said = call("fit", study)
     folder = study.parent
-    assert "240 rows, 167 events" in said
+    assert "240 rows, 160 events" in said
     call(
         "predict", folder / "results", folder / "patients.csv", "--times", "12, 36", *INDEX(folder)
     )
@@ -293,13 +293,20 @@ def test_each_command_as_a_process(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     said, _ = process("demo", folder)
     assert "$ mmfusion evaluate" in said
-    assert len(pd.read_csv(folder / "predictions.csv")) == 240
+    assert len(pd.read_csv(folder / "predictions.csv")) == 120
+    assert (folder / "results/report.html").is_file()
     study = folder / "study.yaml"
     change(study, ("output: results", "output: mine"), ("  epochs: 10", "  epochs: 2"))
     process("fit", study)
     assert load(folder / "mine/model").epochs == 2
     process("evaluate", study)
     assert (folder / "mine/differences.csv").is_file()
+    change(study, ("  n_trials: 4", "  n_trials: 1"))
+    process("tune", study)
+    assert len(pd.read_csv(folder / "mine/trials.csv")) == 1
+    process("report", study, "--test", folder / "new_patients.csv")
+    page = (folder / "mine/report.html").read_text(encoding="utf-8")
+    assert "TRIPOD+AI" in page
     process("predict", folder / "mine", folder / "patients.csv", "-o", folder / "r.feather")
     assert len(pd.read_feather(folder / "r.feather")) == 240
     (folder / "scans/007.png").unlink()
