@@ -34,8 +34,10 @@ class Job:
     given : Any
         The outcome as it was given, where it can be cut; else None.
     folds : list of tuple (train, test)
-    fit_params, score_params : mapping of str to value
+    fit_params : mapping of str to value
         Arrays with a value a row are cut as the rows are.
+    score_params : mapping of str to mapping of str to value
+        The same, by scorer.
     scorers : mapping of str to scorer
     objectives : list of str
     directions : list of str
@@ -62,7 +64,7 @@ class Job:
     given: Any
     folds: Folds
     fit_params: Mapping[str, Any]
-    score_params: Mapping[str, Any]
+    score_params: Mapping[str, Mapping[str, Any]]
     scorers: Mapping[str, Any]
     objectives: list[str]
     directions: list[Any]
@@ -102,9 +104,10 @@ class Job:
         if getattr(fitted, "interrupted_", False):
             raise KeyboardInterrupt  # Ctrl-C leaves a half-trained network: no result of it
         done = time.perf_counter()
-        rows, params = self._rows(test), self._cut(self.score_params, test)
+        rows = self._rows(test)
         scores = {
-            name: float(scorer(fitted, *rows, **params)) for name, scorer in self.scorers.items()
+            name: float(scorer(fitted, *rows, **self._cut(self.score_params.get(name, {}), test)))
+            for name, scorer in self.scorers.items()
         }
         return {
             "scores": scores,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,12 @@ from sklearn import get_config
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring as multiple
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    get_routing_for_object,
+    process_routing,
+)
 from sklearn.utils.metaestimators import available_if
 
 from mmfusion.evaluation.fingerprint import fingerprint
@@ -265,7 +270,7 @@ class FusionSearchCV(BaseSearchCV):
                 "The pruning parameter can be 'epoch' for an estimator of mmfusion.estimators, "
                 f"alone or at the end of a Pipeline. Got it for {type(estimator).__name__}."
             )
-        routed = self._routed(params)
+        routed = self._routed(params, scorers)
         key = job_key(X, y, scorers, routed, estimator)
         name = fingerprint(key, estimator, space, [list(fold) for fold in folds], objectives)
         job = Job(
@@ -301,17 +306,25 @@ class FusionSearchCV(BaseSearchCV):
                 f"The error_score parameter must be 'raise' or a number. Got {self.error_score!r}."
             )
 
-    def _routed(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return what goes to the estimator's fit, and to the scorers."""
+    def _routed(
+        self, params: dict[str, Any], scorers: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Return what goes to the estimator's fit, and to each scorer."""
         if not get_config()["enable_metadata_routing"]:
             return {"fit": params, "score": {}}
-        routed = process_routing(self, "fit", **params)
-        return {"fit": dict(routed.estimator.fit), "score": dict(routed.scorer.score)}
+        fit = process_routing(self, "fit", **params).estimator.fit
+        asked = {
+            name: get_routing_for_object(scorer).consumes("score", params)
+            for name, scorer in scorers.items()
+        }
+        score = {name: {key: params[key] for key in keys} for name, keys in asked.items()}
+        return {"fit": dict(fit), "score": score}
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return who asks for which metadata: the estimator's fit, and the scorers."""
-        own = self.scoring is None or isinstance(self.scoring, str)
-        scorer = None if own else multiple(self.estimator, scoring=self.scoring)
+        named = self.scoring if isinstance(self.scoring, Mapping) else {"score": self.scoring}
+        given = {name: each for name, each in named.items() if callable(each)}
+        scorer = multiple(self.estimator, scoring=given) if given else None
         router = MetadataRouter(owner=self)
         router.add(
             estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit")

@@ -91,6 +91,7 @@ def test_classes_and_a_formula_with_time() -> None:
     assert np.isfinite(pamm.fit(X, y).predict(X)).all()
 
 
+@pytest.mark.slow
 def test_inference_by_folds_trains_one_network_each() -> None:
     X, y = cohort(150)
     model = FusionCox({"genes": WAVE["genes"]}, structured="age", inference="cross_fit")

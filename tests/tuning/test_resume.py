@@ -47,7 +47,7 @@ def same(found: FusionSearchCV, expected: FusionSearchCV) -> None:
 
 @pytest.mark.parametrize("pruning", [None, "fold"])
 def test_kills_at_random_moments_lose_no_finished_fold(tmp_path: Path, pruning: Any) -> None:
-    params: dict[str, Any] = {"pruning": pruning, "seconds": 0.01, "n_trials": 20, "cv": 5}
+    params: dict[str, Any] = {"pruning": pruning, "seconds": 0.02, "n_trials": 20, "cv": 5}
     rng = np.random.default_rng(0)
     killed = 0
     while killed < 10:
@@ -74,7 +74,6 @@ def test_kills_at_random_moments_lose_no_finished_fold(tmp_path: Path, pruning: 
     same(search, fatal_search(tmp_path / "unbroken", **params).fit(*numbers()))
     keys = ledger_keys(tmp_path)
     assert len(keys) == len(set(keys))
-    assert sorted(keys) != []
     # Of each kill at most the fold that was under way was begun again.
     fits = len((tmp_path / "fits").read_text().splitlines())
     assert fits <= len(keys) + killed + 1  # and the refit
@@ -155,7 +154,7 @@ def test_an_interrupted_search_in_one_process_goes_on(tmp_path: Path) -> None:
 
 
 def test_two_processes_share_a_journal(tmp_path: Path) -> None:
-    settings = {"n_trials": 30, "seconds": 0.01}
+    settings = {"n_trials": 20, "seconds": 0.05}
     both = [processes().Process(target=run, args=(tmp_path,), kwargs=settings) for _ in range(2)]
     for process in both:
         process.start()
@@ -164,13 +163,13 @@ def test_two_processes_share_a_journal(tmp_path: Path) -> None:
     assert [process.exitcode for process in both] == [0, 0]
     search = fatal_search(tmp_path, **settings).fit(*numbers())  # nothing is left to do
     trials = search.study_.trials
-    assert [trial.number for trial in trials] == list(range(30))
+    assert [trial.number for trial in trials] == list(range(20))
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
     assert len({trial.user_attrs["worker"] for trial in trials}) == 2
     keys = ledger_keys(tmp_path)
-    assert len(keys) == len(set(keys)) == 90
+    assert len(keys) == len(set(keys)) == 60
     fits = Counter((tmp_path / "fits").read_text().splitlines())
-    assert sum(fits.values()) == 90 + 2 + 1  # each process, and this one, fits the best again
+    assert sum(fits.values()) == 60 + 2 + 1  # each process, and this one, fits the best again
     assert not list((tmp_path / "study.workers").iterdir())
 
 
@@ -296,7 +295,7 @@ def test_a_worker_that_was_taken_for_dead_tells_nothing(tmp_path: Path) -> None:
             place.ledger.beat("elsewhere-1-1-thief", 0)
         return 0.0
 
-    search = ridge_search(storage=path, scoring=scorer, n_trials=1, timeout=1.0)
+    search = ridge_search(storage=path, scoring=scorer, n_trials=1, timeout=4.0)
     with pytest.raises(ValueError, match="must leave time for a trial"):
         search.fit(X, y)
     assert len(ledger_keys(tmp_path)) == 3
