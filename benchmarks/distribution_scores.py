@@ -44,6 +44,7 @@ from mmfusion import Genes, Image, Tabular
 from mmfusion.datasets import fetch_houses, load_metabric
 from mmfusion.estimators import FusionCox, FusionDistribution
 from mmfusion.evaluation import corrected_interval, survival_stratified_folds
+from mmfusion.fusion import JointFusion
 from mmfusion.metrics import (
     ConformalIntervals,
     concordance_index,
@@ -307,7 +308,7 @@ def judge_times(model: Any, X: pd.DataFrame, y: np.ndarray, train: Any, test: An
 
 # --- simulated ------------------------------------------------------------------------------------
 
-N_TRAIN, N_CALIBRATE, N_TEST, SEEDS = 1000, 999, 4000, 4
+N_TRAIN, N_CALIBRATE, N_TEST, SEEDS = 1500, 1999, 20_000, 5
 NOISE = {"high noise": 1.0, "low noise": 0.2}
 
 
@@ -369,7 +370,11 @@ def run_simulated(done: set[Any], cache: Path | None) -> Iterator[Row]:
                 {"scan": Image("image", size=8, channels="L", encoder=small_network)},
                 structured={"loc": "x"},
                 deep=("loc", "scale"),
+                fusion=JointFusion("concat", dim=16, hidden=(16,), dropout=0.0),
                 n_members=1,
+                epochs=30,
+                patience=8,
+                learning_rate=0.01,
                 random_state=seed,
             ).fit(X, y)
             seconds = time.process_time() - start

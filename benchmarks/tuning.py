@@ -9,6 +9,7 @@ What is finished is kept in a folder (`--kept`): an interrupted run goes on wher
     nice -n 19 python -P benchmarks/tuning.py                    # most of an hour
     python -P benchmarks/tuning.py --data NKI70 --trials 20
     python -P benchmarks/tuning.py --report                      # only the table
+    python -P benchmarks/tuning.py --epochs                      # epochs="cv" beside the default
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import optuna
 import pandas as pd
 import torch
 from optuna.distributions import FloatDistribution, IntDistribution
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sksurv.ensemble import RandomSurvivalForest
 
@@ -34,6 +36,8 @@ from mmfusion.tuning import nested_cross_validate
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "tuning.csv"
+EPOCHS = HERE / "results" / "epochs_cv.csv"
+SMALL = ("NKI70", "TRANSBIG", "WHAS500", "rossi")
 DATA = ("NKI70", "TRANSBIG", "WHAS500")
 UNTUNED, TUNED = "FusionCox, untuned", "FusionCox, tuned"
 
@@ -84,7 +88,7 @@ def run(name: str, trials: int, repeats: int, kept: Path) -> pd.DataFrame:
         cohort.target,
         outer=5,
         n_repeats=repeats,
-        inner=3,
+        inner=2,
         n_trials=trials,
         scoring=["c", "ibs"],
         storage=kept / name,
@@ -124,14 +128,40 @@ def report() -> None:
         print(pd.DataFrame(lines).round(3).to_string(index=False))
 
 
+def epochs() -> None:
+    """Compare ``epochs="cv"`` with the default and with one network on the same folds."""
+    EPOCHS.unlink(missing_ok=True)
+    for name in SMALL:
+        cohort = defaults.COHORTS[name]()
+        model = FusionCox(cohort.modalities, device="cpu", random_state=0)
+        models = {
+            UNTUNED: model,
+            'epochs="cv"': clone(model).set_params(epochs="cv"),
+            "n_members=1": clone(model).set_params(n_members=1),
+        }
+        nested = nested_cross_validate(
+            models, cohort.frame[cohort.read], cohort.target, scoring=["c", "ibs"]
+        )
+        found = nested.comparison.scores.assign(data=name)
+        found.to_csv(EPOCHS, mode="a", index=False, header=not EPOCHS.exists())
+        print(name, nested.comparison.to_markdown(), sep="\n", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=DATA, choices=list(defaults.COHORTS))
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "tuning")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--epochs", action="store_true")
     args = parser.parse_args()
+    if args.epochs:
+        torch.set_num_threads(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            epochs()
+        return
     if not args.report:
         torch.set_num_threads(1)
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -11,7 +11,14 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/guide.md", "docs/pammtools.md", "docs/scikit_learn.md"]
+    "name",
+    [
+        "README.md",
+        "docs/guide.md",
+        "docs/pammtools.md",
+        "docs/distributions.md",
+        "docs/scikit_learn.md",
+    ],
 )
 def test_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -12,6 +12,9 @@ from mmfusion.training import Callback, Training, TrainingSettings
 
 __all__ = ["NestedModalities", "training_settings"]
 
+#: Passes over the rows among which ``epochs="cv"`` chooses.
+MOST_EPOCHS = 100
+
 
 class NestedModalities(BaseEstimator):
     """Makes ``modalities__<name>__<parameter>`` a parameter, as in a Pipeline."""
@@ -78,7 +81,9 @@ def training_settings(estimator: Any) -> TrainingSettings:
             f"Got {training!r}."
         )
     verbose = int(get("verbose")) if isinstance(get("verbose"), bool) else get("verbose")
-    check_number("epochs", get("epochs"), 1, integer=True)
+    refit = get("epochs") == "cv" and get("n_members") is not None
+    if not refit:
+        check_number("epochs", get("epochs"), 1, integer=True)
     check_number("batch_size", get("batch_size"), 2, integer=True, allow_none=True)
     check_number("learning_rate", get("learning_rate"), 0, open_ends="low")
     check_number("patience", get("patience"), 1, integer=True, allow_none=True)
@@ -86,8 +91,10 @@ def training_settings(estimator: Any) -> TrainingSettings:
     check_number("verbose", verbose, 0, integer=True)
     _check_dropout(get("modality_dropout"))
     nested = _check_training(training)
-    names = ("epochs", "batch_size", "learning_rate", "patience", "modality_dropout", "device")
-    return TrainingSettings(**{name: get(name) for name in names}, verbose=verbose, **nested)
+    names = ("batch_size", "learning_rate", "patience", "modality_dropout", "device")
+    settings = {name: get(name) for name in names} | nested
+    epochs = MOST_EPOCHS if refit else get("epochs")
+    return TrainingSettings(**settings, epochs=epochs, refit=refit, verbose=verbose)
 
 
 def _check_training(training: Training) -> dict[str, Any]:

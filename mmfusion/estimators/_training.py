@@ -22,7 +22,7 @@ class TrainingParameters(BaseEstimator):
     """What every estimator that trains networks takes: its fields, and ``training__<name>``."""
 
     modality_dropout: float | Mapping[str, float] = 0.0
-    epochs: int = 100
+    epochs: int | str = 100
     batch_size: int | None = 256
     learning_rate: float = 3e-3
     patience: int | None = 15

@@ -184,7 +184,11 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         linear = self.model_.deep.linear
         if linear is None:
             raise AttributeError("There is no linear part: the estimator was fitted without it.")
-        return linear.effects(self.model_.head.linear_basis.names)
+        head = self.model_.head
+        basis = head.linear_basis
+        own = head.parameters.take([head.parameters.names.index(name) for name in basis.names])
+        units = (basis.matrix * own.matrix).sum(0) / np.square(own.matrix).sum(0)
+        return linear.effects(basis.names, units)
 
     @property
     def _head(self) -> Any:

@@ -82,8 +82,9 @@ def compare_fusion(
         How often a number of folds is dealt anew.
     scoring : None, str, scorer, list or dict of these by name, optional
         By default "c" and "ibs" (survival), "accuracy" and "log_loss" (classes), or "r2" and
-        "rmse" (numbers). For survival also "uno", "auc" and "antolini"; else any scorer of
-        scikit-learn's. A callable is ``scorer(estimator, X, y)``.
+        "rmse" (numbers). For survival also "uno", "auc" and "antolini"; of models with
+        ``predict_distribution`` "log_score" and "crps"; else any scorer of scikit-learn's. A
+        callable is ``scorer(estimator, X, y)``.
     rows : {"all", "complete"}, default="all"
         Which rows are compared, by every model alike. "all": a model of a single modality cannot
         tell the rows that lack it apart and gives them one constant, as a study would have to (the

@@ -78,6 +78,8 @@ def task_of(estimator: Any, y: Any) -> str:
     """Return what the estimator predicts; the outcome tells where it says nothing."""
     if is_classifier(estimator):
         return "classification"
+    if isinstance(y, Survival) or getattr(getattr(y, "dtype", None), "names", None):
+        return "survival"  # also of a regressor, such as an accelerated failure time model
     numbers = np.ndim(y) == 1 and getattr(y, "dtype", None) is not None and y.dtype.kind in "iuf"
     curves = hasattr(estimator, "predict_survival_function")
     return "regression" if is_regressor(estimator) or (numbers and not curves) else "survival"

@@ -219,8 +219,15 @@ class LinearPart:
         n = len(next(iter(parts.values()))) if parts else 0
         return sum(self.by_block(parts).values(), np.zeros((n, len(self.basis))))
 
-    def effects(self, parameters: tuple[str, ...]) -> pd.DataFrame:
-        """Return coefficients and standard errors in the users' units, a row a column."""
+    def effects(self, parameters: tuple[str, ...], units: np.ndarray) -> pd.DataFrame:
+        """Return coefficients and standard errors in the users' units, a row a column.
+
+        Parameters
+        ----------
+        parameters : tuple of str
+        units : ndarray, shape (F,)
+            What a coefficient of 1 is of each parameter, in its units.
+        """
         tables = []
         for name, coef in self.coef.items():
             factor, used = self.features.factor[name], self.features.factor[name] > 0
@@ -231,9 +238,9 @@ class LinearPart:
                             "modality": name,
                             "feature": np.array(self.features.labels[name], dtype=object)[used],
                             "parameter": parameter,
-                            "coef": (coef[:, at] * factor)[used],
-                            "se": (self.se[name][:, at] * factor)[used],
-                            "coef per sd": coef[used, at],
+                            "coef": (coef[:, at] * units[at] * factor)[used],
+                            "se": (self.se[name][:, at] * units[at] * factor)[used],
+                            "coef per sd": coef[used, at] * units[at],
                         }
                     )
                 )

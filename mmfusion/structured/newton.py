@@ -29,6 +29,9 @@ FLAT = 1e-20
 #: How far along a step the likelihood is looked at, in units of the predictor.
 FAR = 40.0
 
+#: A step that moves a predictor further, where the Hessian may be of any sign, is shortened.
+LONGEST = 10.0
+
 #: A slope below this, a row and unit of the predictor, is zero.
 ROUNDING = 1e-12
 
@@ -154,8 +157,10 @@ def newton(
             break
         if n_iter == max_iter:
             break
-        # The scale of a perfect fit has no end, and no information there.
-        size = min(1.0, FAR / max(reach, FAR)) if likelihood.expects else 1.0
+        if likelihood.expects and reach > LONGEST:
+            step = _shortened(design, information + penalty, gradient, step, move)
+            move = design.predict(step)
+        size = 1.0
         for _ in range(HALVINGS):
             new_coef, new_eta = coef + size * step, eta + size * move
             new_value = likelihood.value(new_eta)
@@ -170,6 +175,32 @@ def newton(
     return NewtonResult(
         coef, eta, value, information, factor, n_iter, converged and not runaway.any(), runaway
     )
+
+
+def _shortened(
+    design: Design,
+    hessian: Symmetric,
+    gradient: np.ndarray,
+    step: np.ndarray,
+    move: np.ndarray,
+) -> np.ndarray:
+    """Return a step that moves no predictor much further than `LONGEST`.
+
+    Levenberg's: with a multiple of ``X'X``, the square of what the predictors move by, added to the
+    Hessian. A direction of which little is known (degrees of freedom, a dispersion near 0) then
+    waits, and the others take their step.
+    """
+    squares = design.cross(np.ones((design.n_rows, design.n_predictors)))
+    for _ in range(HALVINGS):
+        reach = float(np.abs(move).max())
+        if reach <= 2 * LONGEST:
+            break
+        curvature = max(-float(gradient @ step), 1e-300)
+        damping = curvature * (reach / LONGEST - 1) / float(np.vdot(move, move))
+        hessian = hessian + squares * damping
+        step = -Factor(hessian).solve(gradient)
+        move = design.predict(step)
+    return step
 
 
 def _rises_for_ever(

@@ -19,7 +19,9 @@ from mmfusion.estimators import (
     FusionRegressor,
 )
 from mmfusion.heads.families import FAMILIES
+from mmfusion.metrics import concordance_index, make_survival_scorer
 from mmfusion.modalities import Image
+from mmfusion.structured import SeparationWarning
 from mmfusion.survival import surv
 from tests.heads.test_families import Secant
 
@@ -172,6 +174,41 @@ def test_text_has_no_order() -> None:
 def test_wrong_parameters_are_named(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FusionDistribution({}, **params).fit(X, draw("normal"))
+
+
+@pytest.mark.parametrize("name", ["normal", "logistic", "student_t"])
+def test_beside_a_perfect_fit_the_scale_stops(name: str) -> None:
+    y = 2 + 3 * X["z"].to_numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = fitted(name, y, structured="z")
+    assert_allclose(model.predict(X), y, rtol=1e-10)
+    assert (model.predict_parameters(X)["scale"] < 1e-8).all()
+    assert np.isfinite(model.score(X, y))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "limit"),
+    [
+        ("student_t", "df", "normal"),
+        ("negative_binomial", "dispersion", "poisson"),
+        ("zero_inflated_poisson", "zero", "poisson"),
+    ],
+)
+def test_a_parameter_without_an_end_is_said_and_leaves_the_others(
+    name: str, parameter: str, limit: str
+) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.uniform(size=N) + MU if limit == "normal" else rng.binomial(12, 0.1 + 0.02 * (MU > 0))
+    with pytest.warns(SeparationWarning, match=rf"\[{parameter}\]"):
+        model = fitted(name, y)
+    assert_allclose(model.score(X, y), fitted(limit, y).score(X, y), atol=1e-6)
+    assert_allclose(model.predict(X), fitted(limit, y).predict(X), rtol=1e-4)
+
+
+def test_an_outcome_of_one_value_has_no_scale() -> None:
+    with pytest.raises(ValueError, match=r"must vary.*Got 3 in every row"):
+        fitted("normal", np.full(N, 3.0))
 
 
 # --- the same model as others ---------------------------------------------------------------------
@@ -508,6 +545,9 @@ def test_features_have_a_linear_part_of_the_deep_parameters() -> None:
     assert set(effects.index.get_level_values("parameter")) == {"loc", "scale"}
     found = effects["coef per sd"].xs("bright", level="feature")
     assert (found.to_numpy() > 0).all()
+    scaled = clone(model).fit(table, 1e6 * y).linear_effects_["coef"]
+    units = np.where(effects.index.get_level_values("parameter") == "loc", 1e6, 1.0)
+    assert_allclose(scaled / units, effects["coef"], rtol=1e-4)
     default = FusionDistribution(n_members=0, random_state=0).fit(table, y)
     assert default.linear_effects_.index.names == ["modality", "feature"]
 
@@ -530,3 +570,13 @@ def test_effects_are_cross_fitted_beside_networks() -> None:
     effect = model.effects_.loc[("x", "loc")]
     assert effect["lower"] < 10 < effect["upper"]
     assert any("(deep" in str(term) for term in model.effects_.index.get_level_values(0))
+
+
+def test_scorers_of_risk_read_the_median_time() -> None:
+    y = survival_times()
+    y = surv(y["time"], y["event"])
+    model = fitted("log_normal", y)
+    score = make_survival_scorer("harrell")(model, X, y)
+    assert score == concordance_index(y, -model.predict_median(X))
+    assert score > 0.55
+    assert make_survival_scorer("ibs", times=[0.2, 0.6])(model, X, y) < 0

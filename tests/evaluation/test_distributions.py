@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 
 from mmfusion import surv
+from mmfusion.estimators import FusionDistribution
 from mmfusion.evaluation import (
     compare,
     plot_pit,
@@ -17,9 +18,10 @@ from mmfusion.evaluation import (
     plot_rootogram,
     plot_worm,
 )
+from mmfusion.evaluation.outcomes import task_of
 from mmfusion.evaluation.scoring import TestFold, resolve_scoring
 from mmfusion.metrics import crps, log_score, quantile_reliability, rootogram, worm
-from tests.helpers import Frozen
+from tests.helpers import Frozen, make_cohort
 from tests.metrics.test_distribution_scorers import Normal
 
 matplotlib.use("Agg")
@@ -45,6 +47,17 @@ def test_models_are_compared_by_their_distributions() -> None:
     assert table.loc["normal", ("log_score", "mean")] > table.loc["wide", ("log_score", "mean")]
     assert table.loc["normal", ("crps", "lower")] < 1 / np.sqrt(np.pi)
     assert table.loc["normal", ("crps", "upper")] > 1 / np.sqrt(np.pi)
+
+
+def test_an_accelerated_failure_time_model_is_compared_by_survival() -> None:
+    frame, y = make_cohort(120)
+    model = FusionDistribution({}, structured="gene_0", family="weibull")
+    task = task_of(model, y)
+    assert task == "survival"
+    metrics = resolve_scoring(["c", "log_score"], task)
+    table = compare({"aft": model}, frame, y, folds=3, task=task, metrics=metrics).table()
+    assert table.loc["aft", ("c", "mean")] > 0.5
+    assert np.isfinite(table.loc["aft", ("log_score", "mean")])
 
 
 def test_scores_of_a_fold_have_the_influence_of_each_row() -> None:

@@ -36,6 +36,8 @@ __all__ = ["DistributionHead", "restricted_mean"]
 SOME = 5000
 #: A discrete outcome of no more values than this is dealt into parts value by value.
 FEW = 10
+#: The constant model is not looked for further from a first guess, in predictors.
+REACH = 8.0
 #: Times of curves for which no times are asked.
 N_TIMES = 100
 #: Values of a row over which its expected information is a mean.
@@ -103,7 +105,8 @@ class DistributionHead(Head[DistributionTarget]):
 
     @property
     def linear_basis(self) -> Basis:
-        return self.parameters.take(self._deep_places())
+        # Of one penalty, they are of no unit.
+        return self.deep_basis
 
     @property
     def deep_basis(self) -> Basis:
@@ -147,7 +150,8 @@ class DistributionHead(Head[DistributionTarget]):
         Raises
         ------
         ValueError, TypeError
-            For a value outside the support, naming its row; and where no value is known at all.
+            For a value outside the support, naming its row; where no value is known at all; for one
+            value in every row, of a family with a scale.
         """
         self.family = self.family.learn(y)
         self._deep_places()
@@ -161,6 +165,12 @@ class DistributionHead(Head[DistributionTarget]):
         self.survival_ = limits.survival and not self.family.discrete
         self.times_ = self._times(limits) if self.survival_ else np.zeros(0)
         values, weight = self._some(target)
+        spreads = not self.family.discrete and len(self.family.parameters) > 1
+        if spreads and target.exact and len(values.unique()) == 1:
+            raise ValueError(
+                "The outcome y must vary: a distribution of one value has no scale. Got "
+                f"{float(values[0]):g} in every row."
+            )
         if self.family.units is not None:
             self.unit_ = moments(values.log() if self.family.units == "log y" else values, weight)[
                 1
@@ -207,7 +217,9 @@ class DistributionHead(Head[DistributionTarget]):
                 loss = float(self.loss(eta, target))
             return loss, gradient.sum(0), curvature.sum(0)
 
-        return constant_model(derivatives, start)
+        # Where it has no end (degrees of freedom of light tails) nothing is known of it there.
+        found = constant_model(derivatives, start)
+        return torch.minimum(torch.maximum(found, start - REACH), start + REACH)
 
     def loss(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         theta = self.family.theta(eta.double(), self.unit_)

@@ -37,7 +37,7 @@ def effects(found: Evidence) -> Section:
     words = _in_words(table)
     numbers = table["coef"].notna() & table["se"].notna()
     if numbers.drop(index="Intercept", errors="ignore").any():
-        size = (6.6, 1.1 + 0.3 * int(numbers.sum()))
+        size = (5.6, 1.1 + 0.3 * int(numbers.sum()))
         alt = f"Forest plot of {table.attrs['ratio'] or 'coefficient'}s. {words}"
         section.blocks += either(
             lambda: [

@@ -145,7 +145,7 @@ def _over_time(found: Evidence) -> list[Block]:
                 + _groups_in_words(found),
                 "Survival by predicted risk: a third of the rows each, with 95 % bands and numbers "
                 "at risk. No p-value: the groups were made of predictions.",
-                (6.0, 4.6),
+                (5.2, 4.2),
             )
         ],
         "Survival by predicted risk",
@@ -376,6 +376,9 @@ def decisions(found: Evidence) -> Section:
 def subgroups_section(found: Evidence, names: Sequence[str] | None) -> Section:
     """Return the section of the main score in subgroups."""
     section = Section("subgroups", "Subgroups and fairness")
+    unknown = [name for name in names or () if name not in found.X]
+    if unknown:
+        raise ValueError(f"The subgroups parameter must name columns of X. Got {unknown}.")
 
     def made() -> Sequence[Block]:
         rows, drawn = [], []
@@ -414,7 +417,7 @@ def subgroups_section(found: Evidence, names: Sequence[str] | None) -> Section:
                     (5.6, 1.2 + 0.28 * len(drawn)),
                 )
             )
-        table = PaperTable(["subgroup", "rows", f"{title} [95 %]"], rows, "Subgroups")
+        table = PaperTable(["subgroup", "rows", "score [95 %]"], rows, f"{title} in subgroups")
         return [*blocks, Table(table)]
 
     section.blocks += either(made, "Subgroups")
@@ -423,9 +426,6 @@ def subgroups_section(found: Evidence, names: Sequence[str] | None) -> Section:
 
 def _subgroups(found: Evidence, names: Sequence[str] | None) -> dict[str, pd.Series]:
     if names is not None:
-        unknown = [name for name in names if name not in found.X]
-        if unknown:
-            raise ValueError(f"The subgroups parameter must name columns of X. Got {unknown}.")
         return {str(name): _banded(found.X[name]) for name in names}
     chosen = {
         str(name): _banded(found.X[name])
