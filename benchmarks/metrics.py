@@ -16,7 +16,7 @@ import gc
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ torch.set_num_threads(1)
 
 OURS = "mmfusion"
 SIZES = (10_000, 100_000)
+HARRELL_SIZES = (*SIZES, 1_000_000)
 REPEATS = 7
 ENOUGH_SECONDS = 4.0  # of one peer at one size; it runs once at least
 MOST_SECONDS, MOST_MEGABYTES = 40.0, 3_000.0
@@ -131,11 +132,13 @@ def measure(call: Call, into: Measured) -> None:
     into.megabytes = max(into.megabytes, memory("VmHWM") - before)
 
 
-def run(make: Callable[[int], dict[str, Call]]) -> list[tuple[int, dict[str, Measured]]]:
+def run(
+    make: Callable[[int], dict[str, Call]], sizes: Sequence[int] = SIZES
+) -> list[tuple[int, dict[str, Measured]]]:
     for call in make(200).values():
         call()  # compile and import
     results: list[tuple[int, dict[str, Measured]]] = []
-    for n in SIZES:
+    for n in sizes:
         calls = make(n)
         measured = {name: Measured() for name in calls}
         if results:
@@ -181,7 +184,7 @@ def main() -> None:
         [
             "One thread, in turns, medians; memory is the peak above what the process held before. "
             '"about": not run, by the square law from the size above.',
-            table("Harrell's C", run(harrell_calls)),
+            table("Harrell's C", run(harrell_calls, HARRELL_SIZES)),
             table(f"Brier score at {N_TIMES} times", run(brier_calls)),
         ]
     )

@@ -57,7 +57,9 @@ def test_job(job: Job) -> None:
     X, y = job.X, job.y
     _announce(job)
     with _beside(job.source):
-        if job.survival:
+        if hasattr(model, "family"):  # of a distribution, its logarithmic score
+            tables = [pd.DataFrame({"score": [model.score(X, y)]}, index=["score"])]
+        elif job.survival:
             times = evaluation_times(y)
             tables = [
                 score_interval("harrell", y, model.predict(X), strata=_strata(model, X)),
@@ -146,7 +148,8 @@ def _compare(model: Any, X: pd.DataFrame, y: Any, job: Job, settings: dict[str, 
 
 def _predictions(model: Any, X: pd.DataFrame, times: list[float]) -> pd.DataFrame:
     if hasattr(model, "predict_survival_function"):
-        table = pd.DataFrame({"risk": model.predict(X)}, index=X.index)
+        name = "mean" if hasattr(model, "family") else "risk"
+        table = pd.DataFrame({name: model.predict(X)}, index=X.index)
         if times:
             curves = model.predict_survival_function(X, times=times)
             table = table.join(curves.rename(columns=lambda time: f"survival at {time:g}"))

@@ -96,21 +96,27 @@ def _count_range(
     weight: np.ndarray | None,
 ) -> Pairs:
     """Return what each of `rows` meets in its range of `order`."""
-    n = len(order)
     ranked, bound = rank[order], rank[rows]
+    count = stop - start
+    weight = None if weight is None else weight[order]
+    lower = count_below(ranked, start, stop, bound, weight)
+    if weight is None:
+        comparable = count
+    else:
+        mass = _cumulative(weight)
+        comparable = mass[stop] - mass[start]
+    if rank.max(initial=-1) + 1 == len(rank):  # all differ, and no row meets itself
+        return Pairs(rows, count, comparable, lower, np.zeros_like(lower))
     # In order of rank, then position, the rows of one rank within a range stand together.
+    n = len(order)
     by_rank = np.argsort(ranked, kind="stable")
     keys = ranked[by_rank] * (n + 1) + by_rank
     low = np.searchsorted(keys, bound * (n + 1) + start)
     high = np.searchsorted(keys, bound * (n + 1) + stop)
-    count = stop - start
     if weight is None:
-        return Pairs(rows, count, count, count_below(ranked, start, stop, bound), high - low)
-    weight = weight[order]
-    mass, mass_by_rank = _cumulative(weight), _cumulative(weight[by_rank])
-    comparable = mass[stop] - mass[start]
-    lower = count_below(ranked, start, stop, bound, weight)
-    return Pairs(rows, count, comparable, lower, mass_by_rank[high] - mass_by_rank[low])
+        return Pairs(rows, count, comparable, lower, high - low)
+    mass = _cumulative(weight[by_rank])
+    return Pairs(rows, count, comparable, lower, mass[high] - mass[low])
 
 
 def _cumulative(weight: np.ndarray) -> np.ndarray:
