@@ -137,9 +137,9 @@ def person_periods(data: Any) -> Fit:
 # Classes.
 
 
-def draw_classes(n: int) -> tuple[pd.DataFrame, np.ndarray]:
-    frame, rng = columns(n, 50)
-    logits = frame.to_numpy() @ rng.normal(0, 1 / np.sqrt(50), size=(50, 10))
+def draw_classes(n: int, k: int = 10, p: int = 50) -> tuple[pd.DataFrame, np.ndarray]:
+    frame, rng = columns(n, p)
+    logits = frame.to_numpy() @ rng.normal(0, 1 / np.sqrt(p), size=(p, k))
     return frame, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
 
 
@@ -156,11 +156,12 @@ def classifier(data: Any) -> Fit:
     return fit
 
 
-def logistic(data: Any) -> Fit:
+def logistic(data: Any, **settings: Any) -> Fit:
     frame, y = data
+    settings = settings or {"tol": 1e-8, "max_iter": 1000}
 
     def fit() -> Fitted:
-        coef = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(frame, y).coef_
+        coef = LogisticRegression(C=np.inf, **settings).fit(frame, y).coef_
         return (coef[1:] - coef[0]).ravel(), None
 
     return fit
@@ -226,6 +227,12 @@ CASES = {
     ),
     "discrete time, n = 20,000, J = 20, 8 columns": Case(
         partial(draw_times, n_intervals=20), 20_000, discrete, person_periods
+    ),
+    "10 classes, n = 20,000, 10 columns, the reference at its default tolerance": Case(
+        partial(draw_classes, p=10), 20_000, classifier, partial(logistic, tol=1e-4)
+    ),
+    "300 classes, n = 20,000, 10 columns": Case(
+        partial(draw_classes, k=300, p=10), 20_000, classifier, logistic
     ),
     "10 classes, n = 10,000, 50 columns": Case(draw_classes, 10_000, classifier, logistic),
     "10 classes, n = 100,000, 50 columns": Case(draw_classes, 100_000, classifier, logistic),

@@ -3,7 +3,8 @@
 METABRIC (real: 1,904 patients, clinical columns and genes) and the digit cohort (1,797 scanned
 digits as images, a table and genes; survival simulated from a known truth). On the same folds:
 Cox regression on the clinical columns, a network on each modality alone, and early, joint and late
-fusion of all of them. Writes ``report.md``, ``report.html``, the figures and a saved model.
+fusion of all of them. Writes ``report.md``, ``report.html``, the figures and a saved model, and
+``digit_report.html``: the report of one model that a study hands over.
 
     python examples/demo.py --output out/demo
 """
@@ -167,6 +168,24 @@ def draw(cohort: Cohort, comparison: Comparison, best: str, curves: pd.DataFrame
     plt.close(figure)
 
 
+def hand_over(cohort: Cohort, options: argparse.Namespace, settings: Mapping[str, Any]) -> None:
+    """Fit on two thirds of the patients, and write the report of the others."""
+    others = {name: one for name, one in cohort.modalities.items() if name != "clinical"}
+    model = FusionCox(others, structured="treatment + sex + s(age) + C(stage)", **settings)
+    rows = 2 * len(cohort.frame) // 3
+    model.fit(cohort.frame[:rows], cohort.target[:rows])
+    path = options.output / f"{cohort.name}_report.html"
+    meta = {
+        "title": f"{cohort.title}: a Cox model of image, genes and clinical columns",
+        "time_unit": "months",
+        "source": cohort.about,
+        "objective": "Development and evaluation, as a demonstration.",
+    }
+    written = model.report(cohort.frame[rows:], cohort.target[rows:], path, meta)
+    written.tripod.to_csv(options.output / f"{cohort.name}_tripod.csv", index=False)
+    print(f"A report to hand over: {path}", flush=True)
+
+
 def study(cohort: Cohort, options: argparse.Namespace, settings: Mapping[str, Any]) -> str:
     """Compare the models on a cohort, save the best joint one, return the report's section."""
     started = time.perf_counter()
@@ -183,6 +202,8 @@ def study(cohort: Cohort, options: argparse.Namespace, settings: Mapping[str, An
     picture = f"{cohort.name}.png"
     draw(cohort, comparison, best, curves, options.output / picture)
     comparison.scores.to_csv(options.output / f"{cohort.name}_scores.csv", index=False)
+    if cohort.truth is not None:
+        hand_over(cohort, options, settings)
     table = comparison.to_markdown(CLASSICAL)
     print(comparison.table()[["c", "ibs"]].round(3).to_string(), flush=True)
     return f"""## {cohort.title}

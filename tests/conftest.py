@@ -72,7 +72,7 @@ def one_network(monkeypatch: pytest.MonkeyPatch) -> None:
     from mmfusion import estimators
 
     for name in estimators.__all__:
-        defaults = getattr(estimators, name).__init__.__kwdefaults__
+        defaults = getattr(getattr(estimators, name).__init__, "__kwdefaults__", None)
         if defaults and "n_members" in defaults:
             monkeypatch.setitem(defaults, "linear", False)
             monkeypatch.setitem(defaults, "n_members", 1)

@@ -1,11 +1,13 @@
-"""Small synthetic cohorts with a known truth, for tests of anything that takes a table."""
+"""Small synthetic cohorts with a known truth, and distributions, for tests of any room."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["make_cohort"]
+__all__ = ["Frozen", "make_cohort"]
 
 
 def make_cohort(
@@ -82,3 +84,44 @@ def make_cohort(
     y = np.empty(n, dtype=[("event", bool), ("time", np.float64)])
     y["event"], y["time"] = event, time
     return frame, y
+
+
+class Frozen:
+    """A distribution of scipy as a predictive distribution of n rows."""
+
+    def __init__(self, family: Any, **parameters: Any) -> None:
+        arrays = np.broadcast_arrays(
+            *(np.asarray(v, dtype=np.float64) for v in parameters.values())
+        )
+        self.family = family
+        self.parameters = dict(zip(parameters, map(np.atleast_1d, arrays), strict=True))
+        self.discrete = hasattr(family, "pmf")
+        self.mean, self.median = self._of("mean"), self._of("median")
+        self.std, self.support = self._of("std"), self._of("support")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parameters.values())))
+
+    def _of(self, name: str, *given: Any) -> Any:
+        if not given or np.ndim(given[0]) == 0:
+            return getattr(self.family, name)(*given, **self.parameters)
+        values = np.asarray(given[0])
+        shape = (-1, *[1] * (values.ndim - 1))
+        parameters = {key: value.reshape(shape) for key, value in self.parameters.items()}
+        return getattr(self.family, name)(values, **parameters)
+
+    def cdf(self, y: Any) -> Any:
+        return self._of("cdf", y)
+
+    def sf(self, y: Any) -> Any:
+        return self._of("sf", y)
+
+    def logpdf(self, y: Any) -> Any:
+        return self._of("logpmf" if self.discrete else "logpdf", y)
+
+    def quantile(self, p: Any) -> Any:
+        return self._of("ppf", p)
+
+    def sample(self, size: int, random_state: Any = None) -> Any:
+        draws = np.random.default_rng(random_state).uniform(size=(len(self), size))
+        return self.quantile(draws)

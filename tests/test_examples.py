@@ -35,6 +35,25 @@ def test_the_demo_compares_draws_and_saves(tmp_path: Path) -> None:
         assert len(scores) == 2 * n_models
         assert scores["c"].between(0, 1).all()
         assert scores["ibs"].between(0, 0.5).all()
+    handed_over = (tmp_path / "digit_report.html").read_text(encoding="utf-8")
+    assert "could not be shown" not in handed_over
+    assert len(pd.read_csv(tmp_path / "digit_tripod.csv")) == handed_over.count('class="status')
+
+
+@pytest.mark.slow
+def test_what_a_model_looks_at_is_drawn_and_reported(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "interpret.py", "--fast", "--output", tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "page.png").stat().st_size > 50_000
+    assert "could not be shown" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    genes = pd.read_csv(tmp_path / "genes.csv", index_col=0)
+    assert len(genes) == 30
+    assert (genes.iloc[:, 0] >= 0).all()
 
 
 @pytest.mark.slow

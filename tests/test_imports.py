@@ -42,11 +42,14 @@ BELOW = {
         "training",
     },
 }
-BELOW["estimators"] = {"", "model", *BELOW["model"]}
 BELOW["evaluation"] = {"inputs", "survival", "modalities", "metrics"}
+BELOW["interpret"] = {"", "evaluation", "model", *BELOW["model"]}
+BELOW["estimators"] = {"interpret", *BELOW["interpret"]}
+BELOW["tuning"] = {"estimators", "evaluation", *BELOW["estimators"]}
 BELOW["testing"] = {"", "datasets", "estimators", *BELOW["estimators"]}
 BELOW["recipes"] = {"estimators", *BELOW["estimators"]}
-BELOW[""] = {"datasets", "testing", "recipes", *BELOW["testing"]}
+BELOW["cli"] = {"datasets", "tuning", *BELOW["tuning"]}
+BELOW[""] = {"cli", "datasets", "testing", "recipes", *BELOW["testing"]}
 
 #: Of a room on the left, only these modules, where `training` needs a contract and no more.
 ONLY = {("training", "heads"): {"mmfusion.heads", "mmfusion.heads.base"}}
@@ -63,7 +66,13 @@ WITHIN = {
         {"piecewise"},
     ],
     "objectives": [{"base"}, {"contrastive", "correlation", "latent", "reconstruction"}],
-    "metrics": [{"auc", "brier", "calibration", "concordance"}, {"scorers"}],
+    "metrics": [
+        {"_observed", "_quadrature", "auc", "brier", "calibration", "concordance"},
+        {"crps", "prediction_intervals", "predictive"},
+        {"conformal", "distribution_checks", "recalibration"},
+        {"scorers"},
+        {"distribution_scorers"},
+    ],
     "structured": [{"rows"}, {"blocks"}, {"design"}, {"likelihood"}, {"newton"}, {"fit"}, {"held"}],
     "model": [
         {"network", "pool_rows", "roles"},
@@ -76,7 +85,7 @@ WITHIN = {
         {"confounding", "measured", "nuisance"},
         {"cross_fit", "double_ml"},
         {"inference", "marginal_table"},
-        {"bands", "likelihood_ratio", "marginal", "restore", "summary"},
+        {"bands", "likelihood_ratio", "marginal", "restore", "seen", "summary"},
     ],
 }
 

@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/pammtools.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "docs/guide.md",
+        "docs/pammtools.md",
+        "docs/distributions.md",
+        "docs/scikit_learn.md",
+    ],
+)
 def test_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))

@@ -51,14 +51,8 @@ class DigitsTruth(WeibullTruth):
     ----------
     log_hazard : DataFrame, shape (n, 5)
         Log hazard ratio of each patient: table, image, genes, interaction, total (their sum).
-    coefficients : Series
-        Log hazard ratio of each term; an absent term has none.
-    event_time : ndarray of float64, shape (n,)
-        Time of the event in months, known here even where it is censored in the target.
-    shape, scale : float
-        Of the Weibull baseline ``S_0(t) = exp(-(t / scale) ** shape)``.
-    censoring_rate : float
-        Of the exponential censoring time, a month; 0 without censoring.
+    coefficients, event_time, shape, scale, censoring_rate
+        As of `WeibullTruth`; an absent term has no coefficient.
     digit : ndarray of int64, shape (n,)
         The digit that the image shows.
     """

@@ -47,12 +47,8 @@ class ShapesTruth(WeibullTruth):
         Log hazard ratio of each patient: table, shape, total (their sum).
     coefficients : Series
         Log hazard ratio of each term; "elongation" is a standard deviation's.
-    event_time : ndarray of float64, shape (n,)
-        Time of the event in months, known here even where it is censored in the target.
-    shape, scale : float
-        Of the Weibull baseline ``S_0(t) = exp(-(t / scale) ** shape)``.
-    censoring_rate : float
-        Of the exponential censoring time, a month; 0 without censoring.
+    event_time, shape, scale, censoring_rate
+        As of `WeibullTruth`.
     elongation : ndarray of float64, shape (n,)
         Standard normal.
     size : ndarray of float64, shape (n,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,9 @@ class MLPEncoder(_DenseEncoder):
         After each layer.
     """
 
+    #: Activation and dropout.
+    kinds: tuple[type[nn.Module], type[nn.Module]] = (nn.SiLU, nn.Dropout)
+
     def __init__(
         self,
         n_numeric: int,
@@ -94,11 +98,11 @@ class MLPEncoder(_DenseEncoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(n_numeric, cardinalities)
-        self.layers = _dense(self.feature_width, [*hidden, width], nn.SiLU, nn.Dropout, dropout)
+        self.layers = _dense(self.feature_width, [*hidden, width], *self.kinds, dropout)
         self.width = width
 
 
-class SNNEncoder(_DenseEncoder):
+class SNNEncoder(MLPEncoder):
     """Self-normalising dense layers: the encoder ``"snn"``.
 
     SELU with LeCun-normal weights and alpha dropout keeps activations near mean 0 and variance 1
@@ -110,22 +114,14 @@ class SNNEncoder(_DenseEncoder):
         See `MLPEncoder`.
     """
 
-    def __init__(
-        self,
-        n_numeric: int,
-        cardinalities: Sequence[int],
-        width: int,
-        hidden: Sequence[int] = (),
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(n_numeric, cardinalities)
-        layers = _dense(self.feature_width, [*hidden, width], nn.SELU, nn.AlphaDropout, dropout)
-        for layer in layers:
+    kinds = nn.SELU, nn.AlphaDropout
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for layer in self.layers.children():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
                 nn.init.zeros_(layer.bias)
-        self.layers = layers
-        self.width = width
 
 
 class ModuleTableEncoder(_DenseEncoder):

@@ -104,7 +104,7 @@ class FeatureScaler(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scaled features, shape (batch, n_features) or (batch, k)."""
-        scaled = ((features - self.mean) * self.factor).clamp(-_CLIP, _CLIP)
+        scaled = (features - self.mean).mul_(self.factor).clamp_(-_CLIP, _CLIP)
         if self.n_components is None:
             return scaled
         if self.components is None:

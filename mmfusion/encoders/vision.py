@@ -127,7 +127,8 @@ class VisionEncoder(Encoder):
         -------
         Tensor, shape (batch, feature_width)
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        wanted = pixels.requires_grad or not self.frozen  # of pixels: what they are worth is asked
+        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
             # Not in half precision, whatever the backbone ran in: a mean of many images loses bits.
             encoded = self._run(self._normalise(pixels)).to(self.mean.dtype)
             if owner is None:

@@ -79,14 +79,10 @@ class IntervalPredictions(SurvivalPredictions):
         Parameters
         ----------
         X : DataFrame, shape (n, p)
-        times : array-like, shape (m,), optional
+        times, modalities, exclude, extrapolate
             As in `predict_survival_function`.
         cause : int, default=1
             One of `causes_`.
-        modalities, exclude : list of str, optional
-            As in `predict`.
-        extrapolate : bool, default=False
-            As in `predict_survival_function`.
 
         Returns
         -------

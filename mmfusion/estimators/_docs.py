@@ -85,8 +85,10 @@ pretrained_lr_scale : float, default=0.1
 modality_dropout : float or dict of str to float, default=0.0
     Chance that a present modality of a row is hidden in a training step; one always stays.
     A dict gives modalities their own chances, 0 to those it does not name.
-epochs : int, default=100
-    Most passes over the training rows.
+epochs : int or "cv", default=100
+    Most passes over the training rows. "cv": networks that are each trained without a fold say by
+    the mean of their validation losses after how many (of at most 100) to stop; then one network
+    is trained on all rows for as many. The networks of the folds judge how much of it is kept.
 batch_size : int or None, default=256
     Rows of one step; each batch has its share of the events, of each class or of each fifth of
     the numbers. None is all rows.

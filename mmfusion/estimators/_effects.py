@@ -283,6 +283,26 @@ class Effects:
         table = self._frame(X)  # type: ignore[attr-defined]
         return likelihood_ratio(self, self.model_, reported, names, table, y, sample_weight)
 
+    def plot_effects(self, term: str | None = None, ax: Any = None, **options: Any) -> Any:
+        """Draw the forest plot of all coefficients, or the curve of one smooth term.
+
+        Parameters
+        ----------
+        term : str, optional
+            A smooth term as in ``effects_``.
+        ax : matplotlib Axes, optional
+        **options
+            `grid` and `parameter`: see `mmfusion.interpret.plots.plot_effects`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from mmfusion.interpret.plots import plot_effects  # slow to import, and only some draw
+
+        self._reported()
+        return plot_effects(self, term, ax, **options)
+
     def summary(self) -> Summary:
         """Return what was fitted and the table of effects, to print or to show in a notebook.
 

@@ -12,21 +12,15 @@ from mmfusion.training import Callback, Training, TrainingSettings
 
 __all__ = ["NestedModalities", "training_settings"]
 
+#: Passes over the rows among which ``epochs="cv"`` chooses.
+MOST_EPOCHS = 100
+
 
 class NestedModalities(BaseEstimator):
     """Makes ``modalities__<name>__<parameter>`` a parameter, as in a Pipeline."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; with `deep`, also those of each modality and of the fusion.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-
-        Returns
-        -------
-        dict
-        """
+        """Return the parameters; with `deep`, also those of each modality and of the fusion."""
         params = super().get_params(deep=deep)
         if deep and isinstance(params.get("modalities"), Mapping):
             for name, modality in params["modalities"].items():
@@ -37,21 +31,6 @@ class NestedModalities(BaseEstimator):
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, nested ones too: ``modalities__ct__size=128``, ``fusion__dim=64``.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter or a modality is unknown.
-        """
         prefix = "modalities__"
         mine = {key: value for key, value in params.items() if not key.startswith(prefix)}
         own = self.get_params(deep=False)
@@ -102,7 +81,9 @@ def training_settings(estimator: Any) -> TrainingSettings:
             f"Got {training!r}."
         )
     verbose = int(get("verbose")) if isinstance(get("verbose"), bool) else get("verbose")
-    check_number("epochs", get("epochs"), 1, integer=True)
+    refit = get("epochs") == "cv" and get("n_members") is not None
+    if not refit:
+        check_number("epochs", get("epochs"), 1, integer=True)
     check_number("batch_size", get("batch_size"), 2, integer=True, allow_none=True)
     check_number("learning_rate", get("learning_rate"), 0, open_ends="low")
     check_number("patience", get("patience"), 1, integer=True, allow_none=True)
@@ -110,8 +91,10 @@ def training_settings(estimator: Any) -> TrainingSettings:
     check_number("verbose", verbose, 0, integer=True)
     _check_dropout(get("modality_dropout"))
     nested = _check_training(training)
-    names = ("epochs", "batch_size", "learning_rate", "patience", "modality_dropout", "device")
-    return TrainingSettings(**{name: get(name) for name in names}, verbose=verbose, **nested)
+    names = ("batch_size", "learning_rate", "patience", "modality_dropout", "device")
+    settings = {name: get(name) for name in names} | nested
+    epochs = MOST_EPOCHS if refit else get("epochs")
+    return TrainingSettings(**settings, epochs=epochs, refit=refit, verbose=verbose)
 
 
 def _check_training(training: Training) -> dict[str, Any]:

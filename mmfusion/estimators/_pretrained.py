@@ -116,21 +116,6 @@ class Pretrained(NestedModalities):
         return {key: value for key, value in params.items() if not key.startswith(_OF_PRETRAINER)}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, nested ones too: ``modalities__ct__size=128``, ``fusion__dim=64``.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter or a modality is unknown, or is one of `pretrained`.
-        """
         for key in params:
             if key.startswith(_OF_PRETRAINER):
                 raise ValueError(

@@ -86,11 +86,8 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         times : array-like, shape (m,), optional
             As in `predict_survival_function`.
-        modalities, exclude : list of str, optional
-            As in `predict`.
-        extrapolate : bool, default=False
-            Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
-            predictions there are NaN, with a warning. True keeps the curve at its last value.
+        modalities, exclude, extrapolate
+            As in `predict_survival_function`.
 
         Returns
         -------
@@ -227,11 +224,8 @@ class SurvivalPredictions:
         X : DataFrame, shape (n, p)
         horizon : float
             In the unit of the outcome.
-        modalities, exclude : list of str, optional
-            As in `predict`.
-        extrapolate : bool, default=False
-            Beyond the follow-up of the training rows (of the row's stratum) nothing is estimated:
-            predictions there are NaN, with a warning. True keeps the curve at its last value.
+        modalities, exclude, extrapolate
+            As in `predict_survival_function`.
 
         Returns
         -------

@@ -22,7 +22,7 @@ class TrainingParameters(BaseEstimator):
     """What every estimator that trains networks takes: its fields, and ``training__<name>``."""
 
     modality_dropout: float | Mapping[str, float] = 0.0
-    epochs: int = 100
+    epochs: int | str = 100
     batch_size: int | None = 256
     learning_rate: float = 3e-3
     patience: int | None = 15
@@ -39,7 +39,7 @@ class TrainingParameters(BaseEstimator):
         return super().__new__(cls)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, nested ones too: ``training__ema=None``, also where `training` is None.
+        """Set parameters, nested ones too: ``modalities__ct__size=128``, ``training__ema=None``.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class TrainingParameters(BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is unknown, or is one of `training`.
+            If a parameter or a modality is unknown, or is one of `training` or of `pretrained`.
         """
         moved = _moved(type(self), params)
         if moved:

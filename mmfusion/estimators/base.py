@@ -18,7 +18,7 @@ from mmfusion.heads.base import Head
 from mmfusion.inputs.parameters import check_names
 from mmfusion.inputs.table import check_frame, check_read
 from mmfusion.modalities import Modality
-from mmfusion.model import Inference, Model, Network, Plan, Question, Study, prepare
+from mmfusion.model import Inference, Model, Network, Plan, Question, Seen, Study, prepare
 from mmfusion.model.fit import fit
 from mmfusion.model.leaks import warn_of_outcome
 from mmfusion.model.restore import model_of, state_of
@@ -87,9 +87,10 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
             study = Study.read(plan, table, y, sample_weight, judging)
             ready = prepare(plan, study)
             warn_of_outcome(y, table, ready.columns)
-            question = Question.of(ready)
+            question, seen = Question.of(ready), Seen.of(ready)
             model, offset = fit(ready)
             self._keep(model, question.answer(model, offset))
+            self.seen_: Seen | None = seen
         return self
 
     def _tables(
@@ -183,7 +184,11 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         linear = self.model_.deep.linear
         if linear is None:
             raise AttributeError("There is no linear part: the estimator was fitted without it.")
-        return linear.effects(self.model_.head.parameters.names)
+        head = self.model_.head
+        basis = head.linear_basis
+        own = head.parameters.take([head.parameters.names.index(name) for name in basis.names])
+        units = (basis.matrix * own.matrix).sum(0) / np.square(own.matrix).sum(0)
+        return linear.effects(basis.names, units)
 
     @property
     def _head(self) -> Any:
@@ -248,6 +253,30 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
             )
         return modalities
 
+    def report(
+        self, X: Any, y: Any, path: Any = "report.html", meta: Any = None, **options: Any
+    ) -> Any:
+        """Write a report of the fitted model as one page, `mmfusion.interpret.write_report`.
+
+        Parameters
+        ----------
+        X : DataFrame, shape (n, p)
+        y : outcome of n rows
+            Rows that the model did not see: training rows are told by hashes, and refused.
+        path : path, default="report.html"
+        meta : mapping of str to str, optional
+            What only people know: dates, centres, funding; see `mmfusion.interpret.META`.
+        **options
+            `cross_validated`, `time`, `group`, `subgroups`, `n_examples`, `random_state`.
+
+        Returns
+        -------
+        mmfusion.interpret.Report
+        """
+        from mmfusion.interpret.report import write_report  # slow to import; few write reports
+
+        return write_report(self, X, y, path, meta, **options)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Save the fitted estimator into `folder`: JSON, safetensors and skops, nothing executable.
 
@@ -305,11 +334,14 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         return self.model_.deep.networks
 
     def _state(self) -> dict[str, Any]:
-        return state_of(self.model_, self.inference_)
+        seen = None if self.seen_ is None else self.seen_.state()
+        return {**state_of(self.model_, self.inference_), "seen": seen}
 
     def _restore(self, state: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
         """Take back what `save` wrote: fitted attributes, head, modalities, weights."""
         self.model_, self.inference_ = model_of(Plan.of(self), state, weights)
+        seen = state.get("seen")  # of a model that was saved before: not known
+        self.seen_ = None if seen is None else Seen.from_state(seen)
         for name, value in state["fitted"].items():
             setattr(self, name, value)
         self._expose()

@@ -28,6 +28,8 @@ TITLES = {
     "log_loss": "log loss",
     "r2": "R²",
     "rmse": "root mean squared error",
+    "log_score": "log score",
+    "crps": "CRPS",
     "seconds": "seconds a fold",
 }
 
@@ -55,6 +57,9 @@ class Comparison:
         intervals by cluster, and of differences between these very models.
     failures : mapping of str to str
         Of models that failed: in how many folds, and the first error.
+    chosen : DataFrame
+        Of models that are searches, a row a fold: model, repeat, fold, the inner score of what the
+        search found best, and its parameters as texts.
     """
 
     scores: pd.DataFrame
@@ -63,6 +68,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     pooled: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    chosen: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def models(self) -> list[str]:

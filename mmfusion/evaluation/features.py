@@ -109,6 +109,20 @@ class TableFeatures(TransformerMixin, BaseEstimator):
             fitted = fitted.set_params(n_components=most).fit(X)
         return fitted
 
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns, for ``set_output``.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        return np.asarray(self.feature_labels_, dtype=object)
+
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Return the numbers of each row.
 

@@ -242,7 +242,8 @@ class _Reader:
         elif _is_ours(kind) and callable(getattr(thing, "state", None)):
             self._items(name, thing.state())  # what is saved of it, without the rows it saw
         elif hasattr(thing, "__dict__"):
-            self._items(name, vars(thing))
+            known = vars(thing).items()  # what a scorer asks for holds the scorer itself
+            self._items(name, {key: value for key, value in known if key != "_metadata_request"})
         else:
             try:
                 self.put(name, pickle.dumps(thing))

@@ -15,7 +15,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_random_state
 
-from mmfusion.evaluation.outcomes import Outcome
+from mmfusion.evaluation.outcomes import Outcome, for_fit
 from mmfusion.inputs.messages import shorten
 from mmfusion.survival import Survival, check_survival
 
@@ -92,6 +92,7 @@ def check_folds(
     n_repeats: int = 1,
     random_state: int | np.random.RandomState | None = 0,
     groups: np.ndarray | None = None,
+    X: Any = None,
 ) -> Folds:
     """Return folds as a list of index arrays, whatever form they came in.
 
@@ -109,6 +110,8 @@ def check_folds(
         Of an int.
     groups : ndarray, shape (n,), optional
         Labels of rows that stay together; a splitter of scikit-learn is given these too.
+    X : DataFrame or array, n rows, optional
+        What a splitter is given; of `mmfusion.evaluation`, also the whole outcome.
 
     Raises
     ------
@@ -134,7 +137,8 @@ def check_folds(
         dealer = RepeatedStratifiedKFold if classes else RepeatedKFold
         folds = dealer(n_splits=folds, n_repeats=n_repeats, random_state=random_state)
     if hasattr(folds, "get_n_splits"):
-        folds = folds.split(np.zeros(len(y)), labels, groups)
+        told = for_fit(y) if getattr(folds, "reads_outcome", False) else labels
+        folds = folds.split(np.zeros(len(y)) if X is None else X, told, groups)
     if not isinstance(folds, Iterable) or isinstance(folds, str):
         raise TypeError(
             "The folds parameter must be a number of folds, a splitter of scikit-learn or a list "

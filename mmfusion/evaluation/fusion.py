@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone
 
 from mmfusion.evaluation.candidates import classical_models, fused_models, single_models
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.folds import Folds, check_folds
-from mmfusion.evaluation.outcomes import Outcome, check_outcome, take
+from mmfusion.evaluation.outcomes import Outcome, check_outcome, take, task_of
 from mmfusion.evaluation.paired import compare
 from mmfusion.evaluation.roles import check_groups, check_model
 from mmfusion.evaluation.scoring import resolve_scoring
@@ -82,8 +82,9 @@ def compare_fusion(
         How often a number of folds is dealt anew.
     scoring : None, str, scorer, list or dict of these by name, optional
         By default "c" and "ibs" (survival), "accuracy" and "log_loss" (classes), or "r2" and
-        "rmse" (numbers). For survival also "uno", "auc" and "antolini"; else any scorer of
-        scikit-learn's. A callable is ``scorer(estimator, X, y)``.
+        "rmse" (numbers). For survival also "uno", "auc" and "antolini"; of models with
+        ``predict_distribution`` "log_score" and "crps"; else any scorer of scikit-learn's. A
+        callable is ``scorer(estimator, X, y)``.
     rows : {"all", "complete"}, default="all"
         Which rows are compared, by every model alike. "all": a model of a single modality cannot
         tell the rows that lack it apart and gives them one constant, as a study would have to (the
@@ -155,13 +156,13 @@ def compare_fusion(
     _check_estimator(estimator)
     if not isinstance(X, pd.DataFrame):
         raise TypeError(f"The X parameter must be a DataFrame. Got {type(X).__name__}.")
-    task = _task_of(estimator, y)
+    task = task_of(estimator, y)
     outcome = check_outcome(y, task, X)
     metrics = resolve_scoring(scoring, task)
     modalities = _modalities_of(estimator, X)
     present = _presence(modalities, X)
     labels = check_groups(groups, {"estimator": estimator}, X)
-    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present, labels)
+    folds = _folds(cv, outcome, task, n_repeats, random_state, rows, present, labels, X)
     formula = getattr(estimator, "structured", None) is not None
     if rows == "all" and not formula:
         _refuse_empty(X, present)
@@ -207,15 +208,6 @@ def _check_estimator(estimator: Any) -> None:
         )
 
 
-def _task_of(estimator: Any, y: Any) -> str:
-    """Return what the estimator predicts; the outcome tells where it says nothing."""
-    if is_classifier(estimator):
-        return "classification"
-    numbers = np.ndim(y) == 1 and getattr(y, "dtype", None) is not None and y.dtype.kind in "iuf"
-    curves = hasattr(estimator, "predict_survival_function")
-    return "regression" if is_regressor(estimator) or (numbers and not curves) else "survival"
-
-
 def _modalities_of(estimator: Any, X: pd.DataFrame) -> Mapping[str, Modality]:
     """Return the estimator's modalities, or those that the columns of `X` look like."""
     modalities = estimator.modalities
@@ -248,6 +240,7 @@ def _folds(
     rows: str,
     present: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
+    X: pd.DataFrame,
 ) -> Folds:
     """Return the folds as positions in the whole table, complete rows only where these count."""
     dealt = isinstance(cv, int) or hasattr(cv, "get_n_splits")
@@ -265,6 +258,7 @@ def _folds(
         n_repeats=n_repeats,
         random_state=random_state,
         groups=groups if groups is None or not dealt else groups[keep],
+        X=X.iloc[keep] if dealt else X,
     )
     if dealt:
         return [(keep[train], keep[test]) for train, test in folds]

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import is_classifier, is_regressor
 
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.survival import Survival, check_survival
 
-__all__ = ["TASKS", "Outcome", "any_event", "check_outcome", "for_fit", "take"]
+__all__ = ["TASKS", "Outcome", "any_event", "check_outcome", "for_fit", "take", "task_of"]
 
 TASKS = ("survival", "classification", "regression")
 
@@ -71,3 +72,14 @@ def take(outcome: Outcome, rows: np.ndarray) -> Outcome:
 def for_fit(outcome: Outcome) -> np.ndarray:
     """Return the outcome as an estimator's ``fit`` takes it."""
     return outcome.to_structured() if isinstance(outcome, Survival) else outcome
+
+
+def task_of(estimator: Any, y: Any) -> str:
+    """Return what the estimator predicts; the outcome tells where it says nothing."""
+    if is_classifier(estimator):
+        return "classification"
+    if isinstance(y, Survival) or getattr(getattr(y, "dtype", None), "names", None):
+        return "survival"  # also of a regressor, such as an accelerated failure time model
+    numbers = np.ndim(y) == 1 and getattr(y, "dtype", None) is not None and y.dtype.kind in "iuf"
+    curves = hasattr(estimator, "predict_survival_function")
+    return "regression" if is_regressor(estimator) or (numbers and not curves) else "survival"

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from inspect import signature
 from numbers import Real
 from typing import Any
 
@@ -124,12 +125,13 @@ def compare(
         check_model(name, model)
     outcome = check_outcome(y, task, X)
     labels_of_groups = check_groups(groups, models, X)
-    parts = check_folds(folds, outcome, classes=task == "classification", groups=labels_of_groups)
+    classes = task == "classification"
+    parts = check_folds(folds, outcome, classes=classes, groups=labels_of_groups, X=X)
     metrics = DEFAULTS[task] if metrics is None else metrics
     strata = common_column(models, "strata") if strata is None else strata
     labels = None if strata is None else take_column(X, strata, "strata").to_numpy()
     numbers = number_repeats(parts, len(outcome))
-    cohort = _Cohort(X, outcome, labels, metrics)
+    cohort = _Cohort(X, outcome, labels, metrics, labels_of_groups)
     tasks = [
         _Task(name, *number, *part)
         for number, part in zip(numbers, parts, strict=True)
@@ -143,7 +145,7 @@ def compare(
         for fit, key, entry in zip(tasks, keys, found, strict=True)
         if entry is None
     )
-    scores, predictions = [], []
+    scores, predictions, chosen = [], [], []
     failures = Failures(len(models), len(parts))
     pool = Pool(len(outcome), len(parts))
     with _progress(disable=not verbose) as progress:
@@ -164,6 +166,8 @@ def compare(
                 pd.DataFrame(fit.key | {"row": fit.test, column: entry["predictions"]})
             )
             pool.add(fit.name, fit.test, entry["scores"], entry.get("influence", {}))
+            if entry.get("chosen"):
+                chosen.append(fit.key | entry["chosen"])
             progress.update(bar, advance=1, now=fit.name)
     every = pd.concat(predictions, ignore_index=True)
     return Comparison(
@@ -172,6 +176,7 @@ def compare(
         pooled=pool.scores(),
         failures=failures.texts,
         notes=failures.notes,
+        chosen=pd.DataFrame(chosen),
     )
 
 
@@ -183,6 +188,7 @@ class _Cohort:
     y: Outcome
     strata: np.ndarray | None
     metrics: Mapping[str, Metric]
+    groups: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -249,7 +255,10 @@ def _evaluate(
 def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
     started = time.perf_counter()
     y_train = take(cohort.y, task.train)
-    fitted = clone(model).fit(_rows(cohort.X, task.train), for_fit(y_train))
+    inner = {}
+    if cohort.groups is not None and "groups" in signature(model.fit).parameters:
+        inner["groups"] = cohort.groups[task.train]  # a search deals folds of its own
+    fitted = clone(model).fit(_rows(cohort.X, task.train), for_fit(y_train), **inner)
     if getattr(getattr(fitted, "best_estimator_", fitted), "interrupted_", False):
         raise KeyboardInterrupt  # Ctrl-C leaves a half-trained network: no result of this model
     strata = None if cohort.strata is None else cohort.strata[task.test]
@@ -267,7 +276,16 @@ def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
             for label, score in found.items()
             if isinstance(score, Score)
         },
+        "chosen": _chosen(fitted),
     }
+
+
+def _chosen(fitted: Any) -> dict[str, Any]:
+    """Return what a search found best, as texts, and the score by which it did."""
+    if not hasattr(fitted, "best_params_"):
+        return {}
+    params = {name: repr(value) for name, value in fitted.best_params_.items()}
+    return {"inner score": float(getattr(fitted, "best_score_", float("nan"))), **params}
 
 
 def _rows(X: Any, rows: np.ndarray) -> Any:

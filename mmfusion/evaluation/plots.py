@@ -104,12 +104,13 @@ def plot_survival_curves(
     labels: Sequence[str] | None = None,
     time_label: str = "time",
 ) -> Axes:
-    """Draw predicted survival curves as steps, a line a row.
+    """Draw predicted survival curves as steps, a line a row, with their bands where there are some.
 
     Parameters
     ----------
-    curves : DataFrame, shape (n, m)
-        What ``predict_survival_function`` returns; a few rows of it.
+    curves : DataFrame, shape (n, m), or (n m, 4)
+        What ``predict_survival_function`` returns; a few rows of it. Or, with bands, what
+        ``survival_interval`` and ``predict_band`` do: by row and time.
     ax : matplotlib Axes, optional
     labels : sequence of str, shape (n,), optional
         The index by default.
@@ -120,10 +121,20 @@ def plot_survival_curves(
     matplotlib Axes
     """
     ax = _axes(ax)
+    bands: dict[str, pd.DataFrame] = {}
+    if isinstance(curves.index, pd.MultiIndex):  # rows stay in their order, times are columns
+        rows = curves.index.get_level_values(0).unique()
+        wide = {name: curves[name].unstack(-1).loc[rows] for name in ("survival", "lower", "upper")}
+        curves, bands = wide.pop("survival"), wide
     names = [str(label) for label in (curves.index if labels is None else labels)]
     times = as_times("curves", curves.columns)
-    for name, values, colour in zip(names, curves.to_numpy(), _colours(len(curves)), strict=True):
-        ax.step(np.r_[0.0, times], np.r_[1.0, values], where="post", color=colour, label=name)
+    x = np.r_[0.0, times]
+    for row, (name, colour) in enumerate(zip(names, _colours(len(curves)), strict=True)):
+        values = curves.to_numpy()[row]
+        ax.step(x, np.r_[1.0, values], where="post", color=colour, label=name)
+        if bands:
+            lower, upper = (np.r_[1.0, band.to_numpy()[row]] for band in bands.values())
+            ax.fill_between(x, lower, upper, step="post", color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel=time_label, ylabel="predicted survival", ylim=(0, 1.02), xlim=(0, times[-1]))
     ax.legend(frameon=False)
     return ax

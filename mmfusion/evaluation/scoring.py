@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from inspect import signature
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import get_scorer
 
 from mmfusion.evaluation.outcomes import for_fit
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.metrics import (
     Score,
+    crps,
     evaluation_times,
+    log_score,
     make_survival_scorer,
     plain,
     scores_with_influence,
 )
-from mmfusion.metrics.scorers import curves_at
+from mmfusion.metrics.scorers import _within, curves_at
 
 __all__ = ["DEFAULTS", "METRICS", "Metric", "TestFold", "resolve_scoring"]
 
@@ -57,7 +57,9 @@ class TestFold:
 
     @cached_property
     def risk(self) -> np.ndarray:
-        """The same of a survival model, as float64; higher is worse."""
+        """The risk that a survival model gives, as float64; higher is worse."""
+        if hasattr(self.model, "predict_risk"):  # `predict` is a time
+            return np.asarray(self.model.predict_risk(self.X), dtype=np.float64)
         return np.asarray(self.prediction, dtype=np.float64)
 
     @cached_property
@@ -68,34 +70,13 @@ class TestFold:
     def survival(self, times: np.ndarray) -> np.ndarray | None:
         """Return survival probabilities, shape (n_test, n_times); None for a model without curves.
 
-        scikit-survival's estimators return functions of time, lifelines' a table with a row a time,
-        ours take the times; a search of scikit-learn's hides its best model's curves.
+        As `mmfusion.metrics.scorers.curves_at` reads them; Pipelines and searches of scikit-learn's
+        hide their model's curves.
         """
-        model = getattr(self.model, "best_estimator_", self.model)
-        predict = getattr(model, "predict_survival_function", None)
-        if predict is None:
+        model, seen = _within(self.model, self.X)
+        if not hasattr(model, "predict_survival_function"):
             return None
-        if "times" in signature(predict).parameters:
-            return np.asarray(curves_at(model, self.X, times), dtype=np.float64)
-        curves = predict(self.X)
-        if isinstance(curves, pd.DataFrame):
-            return _at(curves, times, len(self.X))
-        if len(curves) != len(self.X) or not all(map(callable, curves)):
-            raise TypeError(
-                "predict_survival_function must take times=, or return a function of time for each "
-                "row, or a DataFrame of times and rows. Got "
-                f"{type(curves).__name__} of {type(model).__name__}."
-            )
-        return np.vstack([curve(times) for curve in curves])
-
-
-def _at(curves: pd.DataFrame, times: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return step functions at some times, (n_rows, n_times), from a table with a row a time."""
-    table = curves if curves.shape[1] == n_rows else curves.T
-    known = np.asarray(table.index, dtype=np.float64)
-    order = np.argsort(known)
-    values = np.vstack([np.ones(table.shape[1]), table.to_numpy(np.float64)[order]])
-    return values[np.searchsorted(known[order], times, side="right")].T
+        return np.asarray(curves_at(model, seen, times), dtype=np.float64)
 
 
 #: A `Score`, which knows each row's influence, brings an interval with it.
@@ -175,6 +156,23 @@ def survival_score(fold: TestFold, metric: str) -> float | Score:
     return scorer(model, fold.X, fold.y)
 
 
+#: Scores of models that predict whole distributions, and where their intervals are symmetric.
+OF_DISTRIBUTIONS: Mapping[str, tuple[Callable[..., np.ndarray], Any]] = {
+    "log_score": (log_score, "identity"),
+    "crps": (crps, "log"),
+}
+
+
+def distribution_score(fold: TestFold, metric: str) -> float | Score:
+    """Return the mean log score or CRPS; NaN of a model that predicts no distributions."""
+    predict = getattr(fold.model, "predict_distribution", None)
+    if predict is None:
+        return float("nan")
+    score, scale = OF_DISTRIBUTIONS[metric]
+    each = score(fold.y, predict(fold.X))
+    return Score(float(each.mean()), (each - each.mean()) / len(each), scale)
+
+
 def score_with(fold: TestFold, scorer: Any) -> float:
     """Return the score of a scorer of scikit-learn's form, ``scorer(estimator, X, y)``."""
     return float(scorer(fold.model, fold.X, for_fit(fold.y)))
@@ -186,8 +184,9 @@ def resolve_scoring(scoring: Any, task: str) -> Mapping[str, Metric]:
     Parameters
     ----------
     scoring : None, str, callable, sequence of str, or mapping of str to str or callable
-        Names are those of `DEFAULTS`; for survival also "uno", "auc" and "antolini"; else those of
-        scikit-learn's scorers. A callable is a scorer: ``scorer(estimator, X, y)``.
+        Names are those of `DEFAULTS`; for survival also "uno", "auc" and "antolini"; of models with
+        ``predict_distribution`` "log_score" and "crps"; else those of scikit-learn's scorers. A
+        callable is a scorer: ``scorer(estimator, X, y)``.
     task : {"survival", "classification", "regression"}
 
     Raises
@@ -218,8 +217,10 @@ def _metric(chosen: Any, task: str) -> Metric:
         return partial(score_with, scorer=chosen)
     if chosen in DEFAULTS[task]:
         return DEFAULTS[task][chosen]
+    if chosen in OF_DISTRIBUTIONS and task != "classification":
+        return partial(distribution_score, metric=chosen)
     if task == "survival":
-        check_choice("scoring", chosen, (*DEFAULTS[task], *MORE))
+        check_choice("scoring", chosen, (*DEFAULTS[task], *MORE, *OF_DISTRIBUTIONS))
         return partial(survival_score, metric=chosen)
     try:
         return partial(score_with, scorer=get_scorer(chosen))

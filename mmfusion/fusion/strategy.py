@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ GONE = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class JointFusion(BaseEstimator):
     """Each modality is encoded, the embeddings are fused, all is trained together.
 
@@ -76,21 +78,12 @@ class JointFusion(BaseEstimator):
     JointFusion(at='tokens', operator='transformer', options={'n_layers': 1})
     """
 
-    def __init__(
-        self,
-        operator: str = "concat",
-        dim: int = 32,
-        hidden: Sequence[int] = (32,),
-        dropout: float = 0.1,
-        at: str = "embedding",
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.operator = operator
-        self.dim = dim
-        self.hidden = hidden
-        self.dropout = dropout
-        self.at = at
-        self.options = options
+    operator: str = "concat"
+    dim: int = 32
+    hidden: Sequence[int] = (32,)
+    dropout: float = 0.1
+    at: str = "embedding"
+    options: Mapping[str, Any] | None = None
 
     #: Whether there is no network, but a linear predictor that is fitted exactly.
     linear = False
@@ -137,6 +130,7 @@ class JointFusion(BaseEstimator):
         return n_modalities
 
 
+@dataclass(eq=False, repr=False)
 class EarlyFusion(BaseEstimator):
     """Inputs side by side in one model: numbers, categories, features or pixels.
 
@@ -168,17 +162,10 @@ class EarlyFusion(BaseEstimator):
     EarlyFusion(hidden=None, n_components=10, reduce='pca')
     """
 
-    def __init__(
-        self,
-        reduce: str | None = None,
-        n_components: int | float = 32,
-        hidden: Sequence[int] | None = (64,),
-        dropout: float = 0.1,
-    ) -> None:
-        self.reduce = reduce
-        self.n_components = n_components
-        self.hidden = hidden
-        self.dropout = dropout
+    reduce: str | None = None
+    n_components: int | float = 32
+    hidden: Sequence[int] | None = (64,)
+    dropout: float = 0.1
 
     embeds = False
     pool = "single"
@@ -226,6 +213,7 @@ class EarlyFusion(BaseEstimator):
         return n_modalities
 
 
+@dataclass(eq=False, repr=False)
 class LateFusion(BaseEstimator):
     """One network a modality, each trained by itself; their predictions are combined.
 
@@ -276,21 +264,12 @@ class LateFusion(BaseEstimator):
     LateFusion(dim=16, folds=3, how='stack')
     """
 
-    def __init__(
-        self,
-        how: str = "mean",
-        combine: str = "risk",
-        dim: int = 32,
-        hidden: Sequence[int] = (32,),
-        dropout: float = 0.1,
-        folds: int = 5,
-    ) -> None:
-        self.how = how
-        self.combine = combine
-        self.dim = dim
-        self.hidden = hidden
-        self.dropout = dropout
-        self.folds = folds
+    how: str = "mean"
+    combine: str = "risk"
+    dim: int = 32
+    hidden: Sequence[int] = (32,)
+    dropout: float = 0.1
+    folds: int = 5
 
     linear = False
     learns_inputs = False

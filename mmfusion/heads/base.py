@@ -50,7 +50,7 @@ class Target:
         """Return the weighted mean over the rows of a number each."""
         return (each * self.weight).sum() / self.weight.sum().clamp_min(1e-300)
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor | slice) -> Self:
         """Return the outcome of `rows`, in their order."""
         return self._map(lambda value: value[rows])
 
@@ -91,6 +91,8 @@ class Head(ABC, Generic[T]):
     multinomial: bool = False
     #: Whether the outcome has a residual variance, estimated beside the predictors.
     has_dispersion: bool = False
+    #: Whether there are `expected` second derivatives.
+    knows_expected: bool = False
     #: What exp(coefficient) is ("hazard ratio", "odds ratio"); None where it means nothing.
     ratio: str | None = None
     #: The scale of coefficients, where a reader would take them for something else.
@@ -121,6 +123,11 @@ class Head(ABC, Generic[T]):
     @abstractmethod
     def constants(self) -> Basis:
         """What a formula's constant has its coefficients for; none where it says nothing."""
+
+    @property
+    def linear_basis(self) -> Basis:
+        """What a feature of a modality has its coefficients for, in the linear part."""
+        return self.parameters
 
     @property
     @abstractmethod
@@ -177,6 +184,12 @@ class Head(ABC, Generic[T]):
         (gradient,) = torch.autograd.grad(self.loss(eta, target), eta)
         return gradient
 
+    def evaluate(self, eta: Tensor, target: T) -> tuple[Tensor, Tensor]:
+        """Return `loss` and `gradient`, from one pass where a head can."""
+        with torch.no_grad():
+            loss = self.loss(eta, target)
+        return loss, self.gradient(eta, target)
+
     def total(self, target: T) -> float:
         """Return what the mean loss is a mean over: the sum of the weights."""
         return float(target.weight.sum())
@@ -230,6 +243,14 @@ class Head(ABC, Generic[T]):
         Tensor of float64, shape (n, K) or (n, K, K)
         """
         return self.derivatives(eta, target)[1]
+
+    def expected(self, eta: Tensor, target: T) -> Tensor | None:
+        """Return the expected second derivatives, (n, K, K), of a head that knows them.
+
+        They take the place of the observed ones where these are not positive definite (Fisher's
+        scoring); None leaves that to the sizes of the observed ones' eigenvalues.
+        """
+        return None
 
     def information(self, eta: Tensor, target: T, design: Tensor) -> Tensor:
         """Return the information of the mean loss about the coefficients of ``eta = design beta``.

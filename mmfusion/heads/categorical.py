@@ -149,7 +149,7 @@ class CategoricalHead(Head[CategoricalTarget]):
                 eta[:, 0], target.code.double(), reduction="none"
             )
         else:
-            each = functional.cross_entropy(eta, target.code, reduction="none")
+            each = eta.logsumexp(1) - eta.gather(1, target.code[:, None])[:, 0]
         return target.mean(each)
 
     def gradient(self, eta: Tensor, target: CategoricalTarget) -> Tensor:
@@ -157,8 +157,16 @@ class CategoricalHead(Head[CategoricalTarget]):
         if eta.shape[1] == 1:
             sign = 1.0 - 2.0 * target.code[:, None]
             return shares * sign * torch.sigmoid(sign * eta)
-        observed = functional.one_hot(target.code, eta.shape[1])
-        return shares * (eta.softmax(1) - observed)
+        return self.evaluate(eta, target)[1]
+
+    def evaluate(self, eta: Tensor, target: CategoricalTarget) -> tuple[Tensor, Tensor]:
+        if self._binary:
+            return super().evaluate(eta, target)
+        eta = eta.detach().double()
+        highest, excess = _softmax(eta)
+        each = highest[:, 0] - eta.gather(1, target.code[:, None])[:, 0]
+        excess.scatter_add_(1, target.code[:, None], excess.new_full((len(eta), 1), -1.0))
+        return target.mean(each), excess.mul_(target.shares[:, None])
 
     @property
     def multinomial(self) -> bool:  # type: ignore[override]
@@ -166,14 +174,14 @@ class CategoricalHead(Head[CategoricalTarget]):
 
     def chances(self, eta: Tensor) -> Tensor:
         """Return the probabilities of the classes, of more than two, shape (n, K)."""
-        return eta.detach().double().softmax(1)
+        return _softmax(eta.detach().double())[1]
 
     def derivatives(self, eta: Tensor, target: CategoricalTarget) -> tuple[Tensor, Tensor]:
         gradient, shares = self.gradient(eta, target), target.shares[:, None]
         eta = eta.detach().double()
         if eta.shape[1] == 1:
             return gradient, shares * torch.sigmoid(eta) * torch.sigmoid(-eta)
-        chance = eta.softmax(1)
+        chance = self.chances(eta)
         curvature = (-shares * chance)[:, :, None] * chance[:, None]
         curvature.diagonal(dim1=1, dim2=2).add_(shares * chance)
         return gradient, curvature
@@ -236,3 +244,14 @@ class CategoricalHead(Head[CategoricalTarget]):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.classes_ = state["classes"]
+
+
+def _softmax(eta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log of the sum of exp(eta), shape (n, 1), and the classes' chances, (n, K).
+
+    In steps of its own: of few classes torch's softmax takes several times as long.
+    """
+    high = eta.amax(1, keepdim=True)
+    chance = (eta - high).exp_()
+    total = chance.sum(1, keepdim=True)
+    return high + total.log(), chance.div_(total)

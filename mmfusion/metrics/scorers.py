@@ -93,7 +93,7 @@ class SurvivalScorer:
         model, seen = _within(estimator, X)
         strata = _strata_of(model, seen)
         if self.metric == "harrell":
-            return concordance_index(outcome, estimator.predict(X), strata=strata)
+            return concordance_index(outcome, risk_of(model, seen), strata=strata)
         if strata is not None and self.metric in ("uno", "auc"):
             raise ValueError(
                 "The metric parameter must be 'harrell', 'antolini' or 'ibs' for a model with "
@@ -101,14 +101,14 @@ class SurvivalScorer:
             )
         if self.metric == "uno":
             tau = evaluation_times(train)[-1] if self.tau is None else self.tau
-            return concordance_index_uno(train, outcome, estimator.predict(X), tau)
+            return concordance_index_uno(train, outcome, risk_of(model, seen), tau)
         if self.metric == "antolini":
             times = np.unique(outcome.time[outcome.event]) if self.times is None else self.times
             survival = curves_at(model, seen, times)
             return concordance_index_antolini(outcome, np.asarray(survival), times)
         times = evaluation_times(train) if self.times is None else self.times
         if self.metric == "auc":
-            return cumulative_dynamic_auc(train, outcome, estimator.predict(X), times).mean
+            return cumulative_dynamic_auc(train, outcome, risk_of(model, seen), times).mean
         survival = np.asarray(curves_at(model, seen, times))
         return -integrated_brier_score(train, outcome, survival, times)
 
@@ -121,7 +121,8 @@ def make_survival_scorer(
     Parameters
     ----------
     metric : {"harrell", "uno", "antolini", "auc", "ibs"}
-        "harrell", "uno" and "auc" (its mean over `times`) score ``estimator.predict(X)``;
+        "harrell", "uno" and "auc" (its mean over `times`) score ``estimator.predict(X)``,
+        or ``predict_risk(X)`` where the model has it (higher is worse);
         "antolini" (ties "adjusted") and "ibs", the integrated Brier score, score
         ``estimator.predict_survival_function(X, times=...)``, also of a model at the end of a
         Pipeline or in a search. The Brier score is returned as its negative, so that higher is
@@ -168,14 +169,47 @@ def make_survival_scorer(
     )
 
 
-def curves_at(model: Any, X: Any, times: np.ndarray) -> Any:
-    """Return a model's survival probabilities at times to be scored at.
+def risk_of(model: Any, X: Any) -> Any:
+    """Return a model's risk scores, higher is worse: `predict` where that is one."""
+    return getattr(model, "predict_risk", model.predict)(X)
 
-    Ours stay at their last value beyond the follow-up of the training rows, as others do.
+
+def curves_at(model: Any, X: Any, times: np.ndarray) -> Any:
+    """Return a model's survival probabilities at times to be scored at, shape (n, k).
+
+    Ours take the times, and stay at their last value beyond the follow-up of the training rows.
+    scikit-survival's estimators return a function of time for each row, which stays at its ends
+    here; others a DataFrame with a row a time.
     """
     predict = model.predict_survival_function
-    ours = "extrapolate" in signature(predict).parameters
-    return predict(X, times=times, **({"extrapolate": True} if ours else {}))
+    known = signature(predict).parameters
+    if "times" in known:
+        return predict(X, times=times, **({"extrapolate": True} if "extrapolate" in known else {}))
+    curves = predict(X)
+    if isinstance(curves, pd.DataFrame):
+        return steps_at(curves, times, len(X))
+    if len(curves) != len(X) or not all(map(callable, curves)):
+        raise TypeError(
+            "predict_survival_function must take times=, or return a function of time for each "
+            "row, or a DataFrame of times and rows. Got "
+            f"{type(curves).__name__} of {type(model).__name__}."
+        )
+    return np.vstack([_values(curve, times) for curve in curves])
+
+
+def _values(curve: Any, times: np.ndarray) -> np.ndarray:
+    """Return a step function at some times: 1 before its domain, where it has one."""
+    low, high = getattr(curve, "domain", (-np.inf, np.inf))
+    return np.where(times < low, 1.0, curve(np.clip(times, low, high)))
+
+
+def steps_at(curves: pd.DataFrame, times: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return step functions at some times, (n_rows, n_times), from a table with a row a time."""
+    table = curves if curves.shape[1] == n_rows else curves.T
+    known = np.asarray(table.index, dtype=np.float64)
+    order = np.argsort(known)
+    values = np.vstack([np.ones(table.shape[1]), table.to_numpy(np.float64)[order]])
+    return values[np.searchsorted(known[order], times, side="right")].T
 
 
 def _within(estimator: Any, X: Any) -> tuple[Any, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.columns import column_positions
@@ -19,6 +22,7 @@ from mmfusion.modalities.genes import Genes
 __all__ = ["Embedding"]
 
 
+@dataclass(eq=False, repr=False)
 class Embedding(Modality):
     """Vectors that another model computed: of a foundation model for slides, scans, notes, genes.
 
@@ -80,28 +84,16 @@ class Embedding(Modality):
 
     kind: ClassVar[str] = "table"
 
-    def __init__(
-        self,
-        column: Hashable | Sequence[Hashable] | Callable[[pd.DataFrame], Iterable[Hashable]],
-        *,
-        root: str | os.PathLike[str] | None = None,
-        key: str | None = None,
-        scale: bool = True,
-        clip: float | None = 5.0,
-        n_components: int | float | str | None = "auto",
-        encoder: Any = "mlp",
-        hidden: Sequence[int] = (64,),
-        dropout: float = 0.25,
-    ) -> None:
-        self.column = column
-        self.root = root
-        self.key = key
-        self.scale = scale
-        self.clip = clip
-        self.n_components = n_components
-        self.encoder = encoder
-        self.hidden = hidden
-        self.dropout = dropout
+    column: Hashable | Sequence[Hashable] | Callable[[pd.DataFrame], Iterable[Hashable]]
+    _: KW_ONLY
+    root: str | os.PathLike[str] | None = None
+    key: str | None = None
+    scale: bool = True
+    clip: float | None = 5.0
+    n_components: int | float | str | None = "auto"
+    encoder: Any = "mlp"
+    hidden: Sequence[int] = (64,)
+    dropout: float = 0.25
 
     def fit(self, frame: pd.DataFrame) -> Self:
         """Learn centre, spread and components from the training rows.
@@ -165,6 +157,11 @@ class Embedding(Modality):
         check_is_fitted(self, "columns_")
         require_frame(frame, "A modality")
         return self.block_.transform(self._read(frame) if self.in_cells_ else frame)
+
+    def standardised(self, frame: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the vectors before components are taken, (n_rows, width), and who has one."""
+        check_is_fitted(self, "columns_")
+        return self.block_.standardised(self._read(frame) if self.in_cells_ else frame)
 
     def _is_cells(self, frame: pd.DataFrame) -> bool:
         """Return whether one column holds arrays or paths, and not a number a cell."""

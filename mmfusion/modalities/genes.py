@@ -6,6 +6,7 @@ import fnmatch
 import re
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -34,6 +35,7 @@ __all__ = ["Genes"]
 _TAIL = 0.01
 
 
+@dataclass(eq=False, repr=False)
 class Genes(Modality):
     """A wide block of measurements of one kind: gene expression, copy numbers, radiomics.
 
@@ -112,28 +114,16 @@ class Genes(Modality):
 
     kind: ClassVar[str] = "table"
 
-    def __init__(
-        self,
-        columns: Hashable | Sequence[Hashable] | Callable[[pd.DataFrame], Iterable[Hashable]],
-        *,
-        log: bool = False,
-        scale: bool = True,
-        clip: float | None = 5.0,
-        top_variance: int | float | None = None,
-        n_components: int | float | str | None = "auto",
-        encoder: Any = "snn",
-        hidden: Sequence[int] = (64,),
-        dropout: float = 0.25,
-    ) -> None:
-        self.columns = columns
-        self.log = log
-        self.scale = scale
-        self.clip = clip
-        self.top_variance = top_variance
-        self.n_components = n_components
-        self.encoder = encoder
-        self.hidden = hidden
-        self.dropout = dropout
+    columns: Hashable | Sequence[Hashable] | Callable[[pd.DataFrame], Iterable[Hashable]]
+    _: KW_ONLY
+    log: bool = False
+    scale: bool = True
+    clip: float | None = 5.0
+    top_variance: int | float | None = None
+    n_components: int | float | str | None = "auto"
+    encoder: Any = "snn"
+    hidden: Sequence[int] = (64,)
+    dropout: float = 0.25
 
     def fit(self, frame: pd.DataFrame) -> Self:
         """Learn centre, spread, selection and components from the training rows.
@@ -207,10 +197,7 @@ class Genes(Modality):
             If a gene is missing from the table or not numeric, or a cell is infinite or (with
             ``log``) negative.
         """
-        check_is_fitted(self, "columns_")
-        require_frame(frame, "A modality")
-        values = self._read(frame, self.columns_)
-        present = self._standardise(values, frame.index)
+        values, present = self.standardised(frame)
         if self.pca_ is not None:
             # PCA.transform refuses a table without rows.
             centred = values - self.pca_.mean_.astype(np.float32)
@@ -223,6 +210,13 @@ class Genes(Modality):
             torch.zeros((len(frame), 0), dtype=torch.int64),
             torch.from_numpy(present),
         )
+
+    def standardised(self, frame: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the genes before components are taken, (n_rows, n_genes), and who has any."""
+        check_is_fitted(self, "columns_")
+        require_frame(frame, "A modality")
+        values = self._read(frame, self.columns_)
+        return values, self._standardise(values, frame.index)
 
     def _check_parameters(self) -> None:
         _check_positive("clip", self.clip, whole=False)

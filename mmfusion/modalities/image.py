@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -27,6 +28,7 @@ __all__ = ["Image", "images_in"]
 _THREADS = 2
 
 
+@dataclass(eq=False, repr=False)
 class Image(Modality):
     """Images of each row: scans, histology, photographs.
 
@@ -97,30 +99,17 @@ class Image(Modality):
 
     kind: ClassVar[str] = "image"
 
-    def __init__(
-        self,
-        column: Hashable | Sequence[Hashable],
-        *,
-        size: int | tuple[int, int] = 64,
-        channels: str = "RGB",
-        encoder: Any = "cnn",
-        pretrained: bool | str | Path = False,
-        freeze: str | int | None = None,
-        n_components: int | float | str | None = "auto",
-        dropout: float = 0.0,
-        learning_rate_scale: float | None = None,
-        root: str | Path | None = None,
-    ) -> None:
-        self.column = column
-        self.size = size
-        self.channels = channels
-        self.encoder = encoder
-        self.pretrained = pretrained
-        self.freeze = freeze
-        self.n_components = n_components
-        self.dropout = dropout
-        self.learning_rate_scale = learning_rate_scale
-        self.root = root
+    column: Hashable | Sequence[Hashable]
+    _: KW_ONLY
+    size: int | tuple[int, int] = 64
+    channels: str = "RGB"
+    encoder: Any = "cnn"
+    pretrained: bool | str | Path = False
+    freeze: str | int | None = None
+    n_components: int | float | str | None = "auto"
+    dropout: float = 0.0
+    learning_rate_scale: float | None = None
+    root: str | Path | None = None
 
     def fit(self, frame: pd.DataFrame) -> Self:
         """Check the columns and that a training row has an image; no image is decoded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -59,6 +60,7 @@ class PointsData(ModalityData):
         return type(self)(self.points.to(device), self.counts.to(device))
 
 
+@dataclass(eq=False, repr=False)
 class Points(Modality):
     """A point cloud of each row: an organ's surface, a scanned tree, a molecule.
 
@@ -123,30 +125,17 @@ class Points(Modality):
 
     kind: ClassVar[str] = "points"
 
-    def __init__(
-        self,
-        column: Hashable,
-        *,
-        n_points: int = 1024,
-        normalize: str | None = "center",
-        encoder: Any = "pointnet",
-        hidden: Sequence[int] = (64, 64, 128),
-        input_transform: bool = True,
-        rotate: bool = False,
-        jitter: float = 0.0,
-        dropout: float = 0.0,
-        root: str | Path | None = None,
-    ) -> None:
-        self.column = column
-        self.n_points = n_points
-        self.normalize = normalize
-        self.encoder = encoder
-        self.hidden = hidden
-        self.input_transform = input_transform
-        self.rotate = rotate
-        self.jitter = jitter
-        self.dropout = dropout
-        self.root = root
+    column: Hashable
+    _: KW_ONLY
+    n_points: int = 1024
+    normalize: str | None = "center"
+    encoder: Any = "pointnet"
+    hidden: Sequence[int] = (64, 64, 128)
+    input_transform: bool = True
+    rotate: bool = False
+    jitter: float = 0.0
+    dropout: float = 0.0
+    root: str | Path | None = None
 
     def fit(self, frame: pd.DataFrame) -> Self:
         """Learn centre and scale from the training rows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -30,6 +31,7 @@ from mmfusion.modalities.base import Modality, TableData
 __all__ = ["Tabular"]
 
 
+@dataclass(eq=False, repr=False)
 class Tabular(Modality):
     """Numbers and categories of a table: clinical variables, attributes of a house.
 
@@ -72,6 +74,8 @@ class Tabular(Modality):
     categories_ : list of list
         The categories of each categorical column, those that are neither text nor numbers
         (intervals of ``pd.cut``, dates) as text; the code is the position counted from 1.
+    shares_ : list of ndarray of float64
+        Of each categorical column the share of each code, 0 first, in the training rows.
     n_numeric_ : int
         Width of the numeric tensor: numbers, then indicators, then one-hot columns.
     cardinalities_ : list of int
@@ -107,26 +111,15 @@ class Tabular(Modality):
 
     kind: ClassVar[str] = "table"
 
-    def __init__(
-        self,
-        columns: Sequence[Hashable] | None = None,
-        *,
-        categorical: str | Sequence[Hashable] = "auto",
-        encoding: str = "embedding",
-        scale: bool = True,
-        indicators: bool = True,
-        encoder: Any = "mlp",
-        hidden: Sequence[int] = (64,),
-        dropout: float = 0.1,
-    ) -> None:
-        self.columns = columns
-        self.categorical = categorical
-        self.encoding = encoding
-        self.scale = scale
-        self.indicators = indicators
-        self.encoder = encoder
-        self.hidden = hidden
-        self.dropout = dropout
+    columns: Sequence[Hashable] | None = None
+    _: KW_ONLY
+    categorical: str | Sequence[Hashable] = "auto"
+    encoding: str = "embedding"
+    scale: bool = True
+    indicators: bool = True
+    encoder: Any = "mlp"
+    hidden: Sequence[int] = (64,)
+    dropout: float = 0.1
 
     def fit(self, frame: pd.DataFrame) -> Self:
         """Learn imputation, scaling and categories from the training rows.
@@ -177,6 +170,10 @@ class Tabular(Modality):
         present = self._present(frame, missing)
         self._fit_numbers(values[present], rounding[filled])
         self._label_features(missing[present].any(axis=0))
+        self.shares_ = [
+            np.bincount(codes, minlength=len(known) + 1) / max(len(codes), 1)
+            for codes, known in zip(self._codes(frame)[present].T, self.categories_, strict=True)
+        ]
         return self
 
     def transform(self, frame: pd.DataFrame) -> TableData:

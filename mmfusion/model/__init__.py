@@ -6,6 +6,7 @@ from mmfusion.model.fit import Model, prepare
 from mmfusion.model.inference import Inference, Question
 from mmfusion.model.network import Beside, Network, Start
 from mmfusion.model.plan import Plan
+from mmfusion.model.seen import Seen
 from mmfusion.model.study import Sample, Study
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Plan",
     "Question",
     "Sample",
+    "Seen",
     "Start",
     "Study",
     "prepare",

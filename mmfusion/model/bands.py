@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from mmfusion.model.fit import Model
 from mmfusion.model.inference import Inference
@@ -17,11 +18,12 @@ from mmfusion.structured import (
     StructuredFit,
     Symmetric,
     band,
+    critical_value,
     root_of,
     smoothing_root,
 )
 
-__all__ = ["curve_bands", "ratio_bands"]
+__all__ = ["curve_bands", "ratio_bands", "value_bands"]
 
 #: Rows whose designs are written out at a time.
 CHUNK = 32
@@ -93,12 +95,49 @@ def ratio_bands(
     return _stacked(tables, table.index, times)
 
 
+def value_bands(
+    model: Model,
+    inference: Inference,
+    table: pd.DataFrame,
+    eta: np.ndarray,
+    what: str,
+    q: float,
+    *,
+    level: float,
+    exclude: Sequence[str],
+) -> pd.DataFrame:
+    """Return a number of each row's distribution with its band, indexed as the table.
+
+    The band is symmetric on the scale on which the number has no bounds. The networks' predictor
+    is taken as known.
+
+    Parameters
+    ----------
+    eta : ndarray, shape (n, K)
+    what, q
+        As `mmfusion.heads.distribution.DistributionHead.value_and_slope`.
+    level : float
+    exclude : sequence of str
+        Terms without an effect.
+    """
+    value, slope, link = model.head.value_and_slope(eta, what, q)
+    roots = _roots(model, inference, table, exclude)
+    se = np.array([np.linalg.norm(own @ root) for own, root in zip(slope, roots, strict=True)])
+    reach = critical_value(np.zeros((0, 0)), level, "pointwise") * se
+    back = {"identity": np.asarray, "log": np.exp, "logit": expit}[link]
+    found = {"value": back(value), "se": se}
+    if link != "identity":
+        found["se"] = se * found["value"] * (1 - found["value"] if link == "logit" else 1.0)
+    found |= {"lower": back(value - reach), "upper": back(value + reach)}
+    return pd.DataFrame(found, index=table.index)
+
+
 def _roots(
     model: Model,
     inference: Inference,
     table: pd.DataFrame,
     exclude: Sequence[str],
-    unconditional: bool,
+    unconditional: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield L of each row, of which ``L L'`` is the covariance of its K predictors."""
     part = model.structured

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData
 from mmfusion.model.auxiliary import sources, teachable
@@ -17,7 +18,14 @@ from mmfusion.model.linear import fit_linear
 from mmfusion.model.network import Beside, Network, Start
 from mmfusion.model.study import Sample, Study
 from mmfusion.objectives import Objective, WeightedObjectives
-from mmfusion.training import Rows, TrainingResult, TrainingSettings, train, train_members
+from mmfusion.training import (
+    Rows,
+    StopAt,
+    TrainingResult,
+    TrainingSettings,
+    train,
+    train_members,
+)
 
 __all__ = ["Prepared", "prepare_network"]
 
@@ -40,6 +48,8 @@ class Prepared:
     judged : MultimodalData or None
         The subjects of judging rows that have a table of their own.
     objectives : WeightedObjectives or None
+    of_folds : list of FusionNetwork
+        Once trained, the networks that did not see a fold, by fold.
     """
 
     network: Network
@@ -49,6 +59,7 @@ class Prepared:
     data: MultimodalData
     judged: MultimodalData | None
     objectives: WeightedObjectives | None
+    of_folds: list[FusionNetwork] = field(default_factory=list)
 
     @property
     def present(self) -> np.ndarray:
@@ -67,7 +78,8 @@ class Prepared:
         if module.cell is not None:
             check_batches(module.cell.coefficients.shape[0], len(rows.data), settings)
         if self.folds:
-            self.network.multiply(len(self.folds))
+            self.network.multiply(len(self.folds) + settings.refit)
+            last = [self.network.members.pop()] if settings.refit else []
             result = train_members(
                 self.network.members,
                 head,
@@ -78,6 +90,13 @@ class Prepared:
                 may_stay_untrained=self.beside.complete,
             )
             self.network.fit_cell(self.data, settings)
+            self.of_folds.extend(self.network.members)
+            if last and not result.interrupted:
+                self.network.members = last
+                stop = replace(settings, patience=None, callbacks=(StopAt(result.best_epoch),))
+                if result.best_epoch:
+                    train(last[0], head, rows, stop, study.rng, basis=basis)
+                self.network.fit_cell(self.data, settings)
             return result
         result = train(
             module,
@@ -120,11 +139,14 @@ class Prepared:
         if not self.folds:
             return found, known
         zeros = []
-        for (_, (_, held)), member in zip(self.folds, self.network.members, strict=True):
+        for (_, (_, held)), member in zip(self.folds, self.of_folds, strict=True):
             each = self.network.member_outputs(member, self.data, self.settings, labels)
             each = subjects.spread(each)
             zeros.append(0.0 if len(study.head.constants) else each[there].mean(0))
             found[held], known[held] = each[held] - zeros[-1], there[held]
+        if self.settings.refit and not len(study.head.constants):  # the zero of who predicts
+            spoken, _ = self.network.outputs_of(self.data, self.settings, labels)
+            zeros = [subjects.spread(spoken)[there].mean(0)]
         return found + np.mean(zeros, axis=0), known
 
     def _judging_rows(self) -> Rows | None:

@@ -68,8 +68,9 @@ class Features:
             if not isinstance(part, TableData):
                 continue
             modality, present = modalities[name], part.present.numpy()[rows]
-            levels = [int(n) for n in getattr(modality, "cardinalities_", ())]
-            found.levels[name] = levels if modality.kind == "table" else []
+            # A network's own features of a table have a column for each category already.
+            coded = modality.kind == "table" and part.categories.shape[1] > 0
+            found.levels[name] = [int(n) for n in modality.cardinalities_] if coded else []
             values = _columns(part, found.levels[name])[rows][present]
             if len(values) > 1 and found._learn(name, values):
                 found.labels[name] = _labels(modality, values.shape[1])
@@ -139,7 +140,7 @@ class LinearPart:
     basis : ndarray, shape (K, F)
         What a coefficient moves.
     coef, se : dict of str to ndarray, each of shape (p_m, F)
-        Of the standardised columns of each block.
+        Of the standardised columns of each block; of a fold there are no errors.
     variances, edf, shares : ndarray, shape (M,)
         Of each block: variance of its coefficients, effective degrees of freedom, and the variance
         of what it adds to the predictor over the rows that were fitted.
@@ -167,6 +168,8 @@ class LinearPart:
         refit: Refit,
         start: np.ndarray | None = None,
         owner: np.ndarray | None = None,
+        *,
+        with_errors: bool = True,
     ) -> tuple[Self, np.ndarray]:
         """Fit the coefficients of blocks with those of a design.
 
@@ -176,7 +179,7 @@ class LinearPart:
         shift : ndarray, shape (n, K)
             How the predictors of each row would move had its subject not been fitted.
         """
-        basis, names = head.parameters.matrix, list(blocks)
+        basis, names = head.linear_basis.matrix, list(blocks)
 
         def again(
             whole: Design, terms: tuple[TermColumns, ...], more: tuple[str, ...]
@@ -191,13 +194,14 @@ class LinearPart:
             again,
             start=start,
             owner=owner,
+            with_errors=with_errors,
         )
         added = [blocks[name] @ found.coef[at] for at, name in enumerate(names)]
         part = cls(
             features,
             basis,
             dict(zip(names, found.coef, strict=True)),
-            dict(zip(names, found.se, strict=True)),
+            dict(zip(names, found.se, strict=with_errors)),
             found.variances,
             found.edf,
             np.array([float(one.var(axis=0).sum()) for one in added]),
@@ -215,8 +219,15 @@ class LinearPart:
         n = len(next(iter(parts.values()))) if parts else 0
         return sum(self.by_block(parts).values(), np.zeros((n, len(self.basis))))
 
-    def effects(self, parameters: tuple[str, ...]) -> pd.DataFrame:
-        """Return coefficients and standard errors in the users' units, a row a column."""
+    def effects(self, parameters: tuple[str, ...], units: np.ndarray) -> pd.DataFrame:
+        """Return coefficients and standard errors in the users' units, a row a column.
+
+        Parameters
+        ----------
+        parameters : tuple of str
+        units : ndarray, shape (F,)
+            What a coefficient of 1 is of each parameter, in its units.
+        """
         tables = []
         for name, coef in self.coef.items():
             factor, used = self.features.factor[name], self.features.factor[name] > 0
@@ -227,9 +238,9 @@ class LinearPart:
                             "modality": name,
                             "feature": np.array(self.features.labels[name], dtype=object)[used],
                             "parameter": parameter,
-                            "coef": (coef[:, at] * factor)[used],
-                            "se": (self.se[name][:, at] * factor)[used],
-                            "coef per sd": coef[used, at],
+                            "coef": (coef[:, at] * units[at] * factor)[used],
+                            "se": (self.se[name][:, at] * units[at] * factor)[used],
+                            "coef per sd": coef[used, at] * units[at],
                         }
                     )
                 )

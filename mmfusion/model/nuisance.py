@@ -75,7 +75,7 @@ class Nuisance:
             treatment=None,
             judged=False,
             n_members=0 if ready.plan.n_members == 0 else 1,
-            settings=replace(ready.plan.settings, verbose=0),
+            settings=replace(ready.plan.settings, verbose=0, refit=False),
             prepared=None if formulas is None else Layout(formulas).fit(table, head),
         )
 

@@ -174,6 +174,11 @@ class Plan:
                 f"The n_members parameter must be 0, 1 or 'auto' with {self._single}: the networks "
                 f"of folds cannot be judged there. Got {n!r}."
             )
+        if self.settings.refit and self._single is not None:
+            raise ValueError(
+                f"The epochs parameter must be a number with {self._single}: the networks of folds "
+                "cannot be judged there. Got 'cv'."
+            )
         if n == 0 and self.modalities and not self.linear and self.formulas is None:
             raise ValueError(
                 "The n_members parameter may be 0 only beside a linear part (linear=True) or a "
@@ -250,6 +255,8 @@ class Plan:
 
     def members(self, n_subjects: int) -> int:
         """Return how many networks are trained, each without a fold of its own."""
+        if self.settings.refit and self.n_members in ("auto", 1):
+            return MEMBERS
         if self.n_members == "auto":
             single = self._single is not None or not self.linear or n_subjects > FEW
             return 1 if single else MEMBERS
@@ -292,7 +299,7 @@ class Plan:
             treatment=None,
             modality_dropout=dropout,
             objectives=tuple(o for o in self.objectives if o.fewest <= len(modalities)),
-            settings=replace(self.settings, verbose=0, modality_dropout=dropout),
+            settings=replace(self.settings, verbose=0, modality_dropout=dropout, refit=False),
             n_members=0 if self.n_members == 0 else 1,
             prepared=prepared,
             teaches=teaches,

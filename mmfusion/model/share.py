@@ -55,8 +55,9 @@ def kept_share(
     kept = np.zeros(size)
     for group in range(size):
         without = np.where(np.arange(size) == group, 0.0, best)
-        before, after = max(loss(without), 1e-300), max(lowest, 1e-300)
+        before, after = loss(without), lowest
         if head.has_dispersion:  # weights are precisions: n log(residual variance) is the fit's
+            before, after = max(before, 1e-300), max(after, 1e-300)
             gain = int((target.weight > 0).sum()) * np.log(before / after)
         else:
             gain = head.total(target) * 2 * (before - after)

@@ -51,6 +51,8 @@ class LinearStart:
         features: Features,
         blocks: dict[str, np.ndarray],
         start: np.ndarray | None = None,
+        *,
+        with_errors: bool = True,
     ) -> LinearStart:
         """Fit some rows."""
         target = study.all.target.take(torch.from_numpy(rows))
@@ -64,6 +66,7 @@ class LinearStart:
             lambda *asked: part.refit(study.head, *asked),
             start,
             study.all.subjects.take(rows).owner,
+            with_errors=with_errors,
         )
         return cls(found, shift, blocks, design.n_rows)
 
@@ -113,10 +116,12 @@ def start_linear(
     features = Features.learn(modalities, parts, subjects.of(study.rows))
     blocks = {n: subjects.spread(block) for n, block in features.blocks(parts).items()}
 
-    def fitted(rows: np.ndarray) -> LinearStart:
-        return LinearStart.of(structured, design, study, rows, features, blocks)
+    def fitted(rows: np.ndarray, *, reported: bool = False) -> LinearStart:
+        return LinearStart.of(
+            structured, design, study, rows, features, blocks, with_errors=reported
+        )
 
-    whole = fitted(study.rows)
+    whole = fitted(study.rows, reported=study.trains_all)
     folds = [(fitted(train), train) for train, _ in study.folds]
     judged = beside.judged_offset
     if judged is not None:

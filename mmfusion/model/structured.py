@@ -125,6 +125,9 @@ class Structured:
     of_part : bool
         Whether the formulas were fixed on more rows than are fitted here, which may lack some of
         their levels.
+    typical : dict of str to number or level
+        Of each column the formulas read, the mean or commonest level of all rows: where
+        attributions start.
     """
 
     begun = True
@@ -149,6 +152,7 @@ class Structured:
         self.pool_base = np.zeros(n_predictors)
         self.started_on_all = self.of_part = False
         self.level = 0.0
+        self.typical: dict[str, Any] = {}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -287,7 +291,10 @@ class Structured:
             "reported": None if self.reported is self.final else self.reported.state(),
             "arrays": {
                 name: getattr(self, name)
-                for name in ("projection", "classical", "level", "variances", "center", "spread")
+                for name in (
+                    *("projection", "classical", "level", "variances", "center", "spread"),
+                    "typical",
+                )
                 if hasattr(self, name)
             },
         }
@@ -330,6 +337,7 @@ def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
     layout = plan.prepared or Layout(plan.formulas or "1").fit(table, head)
     orthogonalization = plan.orthogonalization if given else None
     part = Structured(layout, orthogonalization, len(head.grid), complete=given)
+    part.typical = layout.typical(table)
     design = part.design(table)
     if plan.design_use.read:
         study.all.subjects.refuse_design()

@@ -126,6 +126,11 @@ class Study:
         study = cls._seeded(head, Sample(table, target, subjects), cluster, plan.random_state)
         if eval_set is None:
             return study._deal(plan)
+        if plan.settings.refit:
+            raise ValueError(
+                "The epochs parameter must be a number with an eval_set, which says when to stop. "
+                "Got 'cv'."
+            )
         if plan.n_members not in ("auto", 0, 1):
             raise ValueError(
                 "The n_members parameter must be 0, 1 or 'auto' with an eval_set, which judges one "

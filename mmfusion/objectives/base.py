@@ -19,8 +19,8 @@ from mmfusion.inputs.parameters import is_number
 __all__ = [
     "Objective",
     "ObjectiveModule",
+    "PairwiseModule",
     "Source",
-    "both",
     "check_objectives",
     "pairs",
     "scatter",
@@ -104,6 +104,34 @@ class ObjectiveModule(nn.Module):
 
     def after_step(self, encoders: Sequence[nn.Module]) -> None:
         """Follow a step of the optimiser; nothing by default."""
+
+
+class PairwiseModule(ObjectiveModule):
+    """A loss of two modalities: its mean over the pairs that enough rows have."""
+
+    def fewest_rows(self, u: Tensor, v: Tensor) -> int:
+        """Return how many rows with both modalities a pair needs to count."""
+        return 2
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        present: Tensor,
+        targets: Mapping[str, Tensor],
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        total, count = zero(embeddings) + sum(0.0 * p.sum() for p in self.parameters()), 0
+        for k, other in combinations(range(len(embeddings)), 2):
+            rows = present[:, k] & present[:, other]
+            u, v = embeddings[k][rows], embeddings[other][rows]
+            if len(u) >= self.fewest_rows(u, v):
+                total = total + self.of_pair(u, v)
+                count += 1
+        return total / max(count, 1)
+
+    def of_pair(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return the loss of the embeddings, (n, width) each, of n rows that have both."""
+        raise NotImplementedError
 
 
 class Objective(BaseEstimator, ABC):
@@ -246,14 +274,6 @@ def check_objectives(
 def pairs(n_modalities: int) -> Iterator[tuple[int, int]]:
     """Yield each unordered pair of modalities."""
     return combinations(range(n_modalities), 2)
-
-
-def both(
-    embeddings: Sequence[Tensor], present: Tensor, k: int, other: int
-) -> tuple[Tensor, Tensor]:
-    """Return the embeddings of two modalities of the rows that have both."""
-    rows = present[:, k] & present[:, other]
-    return embeddings[k][rows], embeddings[other][rows]
 
 
 def zero(embeddings: Sequence[Tensor]) -> Tensor:

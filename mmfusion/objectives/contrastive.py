@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from mmfusion.inputs.parameters import check_choice
-from mmfusion.objectives.base import Objective, ObjectiveModule, Source, both, pairs, zero
+from mmfusion.objectives.base import Objective, ObjectiveModule, PairwiseModule, Source, zero
 
 __all__ = ["Contrastive", "InfoNCE", "NTXent", "SupervisedContrast"]
 
@@ -19,6 +20,7 @@ __all__ = ["Contrastive", "InfoNCE", "NTXent", "SupervisedContrast"]
 LARGEST_LOG_SCALE = math.log(100.0)
 
 
+@dataclass(eq=False, repr=False)
 class Contrastive(Objective):
     """Of all rows of a batch, a row's modalities are to find each other.
 
@@ -45,17 +47,10 @@ class Contrastive(Objective):
 
     name: ClassVar[str] = "contrastive"
 
-    def __init__(
-        self,
-        weight: float | tuple[float, float] = 0.1,
-        kind: str = "clip",
-        temperature: float = 0.1,
-        pretrain_epochs: int = 0,
-    ) -> None:
-        self.weight = weight
-        self.kind = kind
-        self.temperature = temperature
-        self.pretrain_epochs = pretrain_epochs
+    weight: float | tuple[float, float] = 0.1
+    kind: str = "clip"
+    temperature: float = 0.1
+    pretrain_epochs: int = 0
 
     @property
     def fewest(self) -> int:
@@ -78,7 +73,7 @@ class Contrastive(Objective):
         return _MODULES[self.kind](self.temperature)
 
 
-class InfoNCE(ObjectiveModule):
+class InfoNCE(PairwiseModule):
     """``1/2 [CE(S, rows) + CE(S', rows)]`` with ``S_ij = cos(u_i, v_j) / t``: CLIP's loss.
 
     Over the rows that have both modalities, and the mean over pairs of modalities; CE is the
@@ -95,31 +90,17 @@ class InfoNCE(ObjectiveModule):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
-    def forward(
-        self,
-        embeddings: Sequence[Tensor],
-        present: Tensor,
-        targets: Mapping[str, Tensor],
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        total, count = zero(embeddings) + 0.0 * self.log_scale, 0
-        for k, other in pairs(len(embeddings)):
-            u, v = both(embeddings, present, k, other)
-            if len(u) >= 2:
-                logits = self.log_scale.exp() * normalize(u, dim=1) @ normalize(v, dim=1).T
-                right = torch.arange(len(u), device=u.device)
-                total = total + 0.5 * (
-                    cross_entropy(logits, right) + cross_entropy(logits.T, right)
-                )
-                count += 1
-        return total / max(count, 1)
+    def of_pair(self, u: Tensor, v: Tensor) -> Tensor:
+        logits = self.log_scale.exp() * normalize(u, dim=1) @ normalize(v, dim=1).T
+        right = torch.arange(len(u), device=u.device)
+        return 0.5 * (cross_entropy(logits, right) + cross_entropy(logits.T, right))
 
     def after_step(self, encoders: Sequence[nn.Module]) -> None:
         with torch.no_grad():
             self.log_scale.clamp_(max=LARGEST_LOG_SCALE)
 
 
-class NTXent(ObjectiveModule):
+class NTXent(PairwiseModule):
     """``-mean over 2n views of log [exp(s_ij / t) / sum over k != i of exp(s_ik / t)]``.
 
     s are cosines; the views are the embeddings of the n rows that have both modalities, and j is
@@ -135,22 +116,9 @@ class NTXent(ObjectiveModule):
         super().__init__()
         self.temperature = temperature
 
-    def forward(
-        self,
-        embeddings: Sequence[Tensor],
-        present: Tensor,
-        targets: Mapping[str, Tensor],
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        total, count = zero(embeddings), 0
-        for k, other in pairs(len(embeddings)):
-            u, v = both(embeddings, present, k, other)
-            if len(u) >= 2:
-                logits = _logits(torch.cat([u, v]), self.temperature)
-                right = torch.arange(len(logits), device=u.device).roll(len(u))
-                total = total + cross_entropy(logits, right)
-                count += 1
-        return total / max(count, 1)
+    def of_pair(self, u: Tensor, v: Tensor) -> Tensor:
+        logits = _logits(torch.cat([u, v]), self.temperature)
+        return cross_entropy(logits, torch.arange(len(logits), device=u.device).roll(len(u)))
 
 
 class SupervisedContrast(ObjectiveModule):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmfusion.inputs.parameters import check_choice
-from mmfusion.objectives.base import Objective, ObjectiveModule, Source, both, pairs, zero
+from mmfusion.objectives.base import Objective, ObjectiveModule, PairwiseModule, Source, pairs
 
 __all__ = ["CanonicalCorrelation", "Correlation", "PearsonCorrelation"]
 
@@ -20,6 +21,7 @@ ROWS_PER_DIMENSION = 4
 EPSILON = 1e-12
 
 
+@dataclass(eq=False, repr=False)
 class Correlation(Objective):
     """The embeddings of two modalities are to be correlated.
 
@@ -45,17 +47,10 @@ class Correlation(Objective):
 
     name: ClassVar[str] = "correlation"
 
-    def __init__(
-        self,
-        weight: float | tuple[float, float] = 0.1,
-        kind: str = "dcca",
-        shrinkage: float = 0.05,
-        pretrain_epochs: int = 0,
-    ) -> None:
-        self.weight = weight
-        self.kind = kind
-        self.shrinkage = shrinkage
-        self.pretrain_epochs = pretrain_epochs
+    weight: float | tuple[float, float] = 0.1
+    kind: str = "dcca"
+    shrinkage: float = 0.05
+    pretrain_epochs: int = 0
 
     def check(self, *, pretraining: bool = False) -> None:
         super().check(pretraining=pretraining)
@@ -103,33 +98,7 @@ class Correlation(Objective):
         return CanonicalCorrelation(self.shrinkage)
 
 
-class _PairwiseCorrelation(ObjectiveModule):
-    """Minus a sum of correlations, the mean over the pairs of modalities that enough rows have."""
-
-    def fewest_rows(self, u: Tensor, v: Tensor) -> int:
-        """Return how many rows with both modalities a pair needs to count."""
-        return 2
-
-    def forward(
-        self,
-        embeddings: Sequence[Tensor],
-        present: Tensor,
-        targets: Mapping[str, Tensor],
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        total, count = zero(embeddings), 0
-        for k, other in pairs(len(embeddings)):
-            u, v = both(embeddings, present, k, other)
-            if len(u) >= self.fewest_rows(u, v):
-                total = total - self.correlation(u.double(), v.double())
-                count += 1
-        return total / max(count, 1)
-
-    def correlation(self, u: Tensor, v: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-class CanonicalCorrelation(_PairwiseCorrelation):
+class CanonicalCorrelation(PairwiseModule):
     """``-||S_u^(-1/2) S_uv S_v^(-1/2)||_*``: minus the sum of the canonical correlations, float64.
 
     ``S_u`` is the covariance of one modality's embeddings over the rows with both, shrunk to
@@ -157,12 +126,12 @@ class CanonicalCorrelation(_PairwiseCorrelation):
     def fewest_rows(self, u: Tensor, v: Tensor) -> int:
         return ROWS_PER_DIMENSION * max(u.shape[1], v.shape[1])
 
-    def correlation(self, u: Tensor, v: Tensor) -> Tensor:
-        u, v = u - u.mean(0), v - v.mean(0)
+    def of_pair(self, u: Tensor, v: Tensor) -> Tensor:
+        u, v = u.double() - u.double().mean(0), v.double() - v.double().mean(0)
         crossed = u.T @ v / (len(u) - 1)
         left = torch.linalg.solve_triangular(self._factor(u), crossed, upper=False)
         whitened = torch.linalg.solve_triangular(self._factor(v), left.T, upper=False)
-        return torch.linalg.svdvals(whitened).sum()
+        return -torch.linalg.svdvals(whitened).sum()
 
     def _factor(self, centred: Tensor) -> Tensor:
         covariance = centred.T @ centred / (len(centred) - 1)
@@ -172,14 +141,14 @@ class CanonicalCorrelation(_PairwiseCorrelation):
         return torch.linalg.cholesky((1 - self.shrinkage) * covariance + level * identity)
 
 
-class PearsonCorrelation(_PairwiseCorrelation):
+class PearsonCorrelation(PairwiseModule):
     """``-sum_d cov(u_d, v_d) / sqrt(var u_d var v_d)``, the mean over pairs of modalities.
 
     It bears batches of any size, for it has no matrix to invert; unlike canonical correlations it
     changes when an embedding is rotated.
     """
 
-    def correlation(self, u: Tensor, v: Tensor) -> Tensor:
-        u, v = u - u.mean(0), v - v.mean(0)
+    def of_pair(self, u: Tensor, v: Tensor) -> Tensor:
+        u, v = u.double() - u.double().mean(0), v.double() - v.double().mean(0)
         variances = (u**2).mean(0) * (v**2).mean(0)
-        return ((u * v).mean(0) / (variances + EPSILON).sqrt()).sum()
+        return -((u * v).mean(0) / (variances + EPSILON).sqrt()).sum()

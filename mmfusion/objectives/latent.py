@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,6 +16,7 @@ from mmfusion.objectives.base import Objective, ObjectiveModule, Source, scatter
 __all__ = ["LatentPrediction", "TeacherPrediction"]
 
 
+@dataclass(eq=False, repr=False)
 class LatentPrediction(Objective):
     """Each modality is to predict a teacher's embedding of every other one; no negatives.
 
@@ -39,17 +41,10 @@ class LatentPrediction(Objective):
 
     name: ClassVar[str] = "latent_prediction"
 
-    def __init__(
-        self,
-        weight: float | tuple[float, float] = 0.1,
-        momentum: float = 0.99,
-        hidden: int = 64,
-        pretrain_epochs: int = 0,
-    ) -> None:
-        self.weight = weight
-        self.momentum = momentum
-        self.hidden = hidden
-        self.pretrain_epochs = pretrain_epochs
+    weight: float | tuple[float, float] = 0.1
+    momentum: float = 0.99
+    hidden: int = 64
+    pretrain_epochs: int = 0
 
     def check(self, *, pretraining: bool = False) -> None:
         super().check(pretraining=pretraining)

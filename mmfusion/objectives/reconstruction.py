@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,7 @@ __all__ = ["Decoders", "Reconstruction"]
 IMAGE_SIDE = 16
 
 
+@dataclass(eq=False, repr=False)
 class Reconstruction(Objective):
     """A decoder a modality tells its inputs from its embedding, or from those of all others.
 
@@ -51,17 +53,10 @@ class Reconstruction(Objective):
 
     name: ClassVar[str] = "reconstruction"
 
-    def __init__(
-        self,
-        weight: float | tuple[float, float] = 0.1,
-        cross: bool = False,
-        hidden: Sequence[int] = (64,),
-        pretrain_epochs: int = 0,
-    ) -> None:
-        self.weight = weight
-        self.cross = cross
-        self.hidden = hidden
-        self.pretrain_epochs = pretrain_epochs
+    weight: float | tuple[float, float] = 0.1
+    cross: bool = False
+    hidden: Sequence[int] = (64,)
+    pretrain_epochs: int = 0
 
     @property
     def fewest(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from mmfusion.objectives.base import Objective, ObjectiveModule, Source, zero
 __all__ = ["CosineMargin", "Similarity", "VarianceRatio"]
 
 
+@dataclass(eq=False, repr=False)
 class Similarity(Objective):
     """Modalities of one row are to be more alike than those of two rows.
 
@@ -42,17 +44,10 @@ class Similarity(Objective):
 
     name: ClassVar[str] = "similarity"
 
-    def __init__(
-        self,
-        weight: float | tuple[float, float] = 0.1,
-        margin: float = 0.1,
-        kind: str = "cosine_margin",
-        pretrain_epochs: int = 0,
-    ) -> None:
-        self.weight = weight
-        self.margin = margin
-        self.kind = kind
-        self.pretrain_epochs = pretrain_epochs
+    weight: float | tuple[float, float] = 0.1
+    margin: float = 0.1
+    kind: str = "cosine_margin"
+    pretrain_epochs: int = 0
 
     def check(self, *, pretraining: bool = False) -> None:
         super().check(pretraining=pretraining)

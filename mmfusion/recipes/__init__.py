@@ -14,6 +14,7 @@ losses is a sum of means, over subjects or pairs.
 """
 
 from mmfusion.recipes.autoencoders import concat_ae, cross_ae
+from mmfusion.recipes.distribution import aft, sadr, ssddr
 from mmfusion.recipes.pamm import deep_pamm
 from mmfusion.recipes.pancancer import cheerla_gevaert, multi_surv
 from mmfusion.recipes.regression import jean_transfer, law_two_stage
@@ -23,6 +24,7 @@ from mmfusion.recipes.wide import poelsterl_wide_deep, wide_and_deep
 
 __all__ = [
     "ImageFeatures",
+    "aft",
     "cheerla_gevaert",
     "concat_ae",
     "cph",
@@ -35,5 +37,7 @@ __all__ = [
     "law_two_stage",
     "multi_surv",
     "poelsterl_wide_deep",
+    "sadr",
+    "ssddr",
     "wide_and_deep",
 ]

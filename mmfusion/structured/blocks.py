@@ -41,13 +41,21 @@ class Block:
 
     def predict(self, coef: Array) -> Array:
         """Return what coefficients (f, r) add to the predictors, shape (n, K)."""
-        if self.basis.shape[1] < len(self.basis):
-            return self.rows.times(coef.T) @ self.basis.T
-        return self.rows.times(coef.T @ self.basis.T)
+        if self._basis_first:
+            return self.rows.times(coef.T @ self.basis.T)
+        return self.rows.times(coef.T) @ self.basis.T
 
     def pull(self, values: Array) -> Array:
         """Return the transposed block times values (n, K), shape (f, r)."""
+        if self._basis_first:
+            return (self.rows.sums(values) @ self.basis).T
         return self.rows.sums(values @ self.basis).T
+
+    @property
+    def _basis_first(self) -> bool:
+        """Whether coefficients times the basis are fewer products than rows times the basis."""
+        (k, f), r = self.basis.shape, self.rows.size
+        return r * k <= f * (r + k)
 
     def each(self, values: Array) -> Array:
         """Return each row's part of `pull`, shape (n, f, r)."""

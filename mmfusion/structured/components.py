@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-__all__ = ["restricted_variances"]
+__all__ = ["kernels_of", "restricted_variances"]
 
 Array = NDArray[np.float64]
 
@@ -97,6 +97,7 @@ class OverRows:
         self.half = np.sqrt(weight)
         self.z, self.kernels = z, kernels
         self.inner, self.root = _orthonormal(fixed, weight)
+        self.last: tuple[Array, tuple[Array, float]] | None = None
 
     def at(self, tau: Array) -> Moments:
         projected, log_det = self._projected(tau)
@@ -113,6 +114,11 @@ class OverRows:
 
     def _projected(self, tau: Array) -> tuple[Array, float]:
         """Return P, and the log determinant of the moments."""
+        if self.last is None or not np.array_equal(self.last[0], tau):
+            self.last = tau, self._computed(tau)
+        return self.last[1]
+
+    def _computed(self, tau: Array) -> tuple[Array, float]:
         inner = self.half[:, None] * self._total(tau) * self.half
         inner[np.diag_indices(len(inner))] += 1.0
         low, _ = linalg.lapack.dpotrf(inner, lower=True, overwrite_a=True)
@@ -140,6 +146,12 @@ def _orthonormal(fixed: Array, weight: Array) -> tuple[Array, float]:
     return basis[:, kept], float(2 * np.log(sizes[kept]).sum())
 
 
+def kernels_of(blocks: Sequence[Array]) -> list[Array]:
+    """Return ``Z_m Z_m'`` of each block, each of shape (n, n); none where rows are the more."""
+    wide = sum(block.shape[1] for block in blocks) > len(blocks[0])
+    return [block @ block.T for block in blocks] if wide else []
+
+
 def restricted_variances(
     response: Array,
     weight: Array,
@@ -147,6 +159,7 @@ def restricted_variances(
     blocks: Sequence[Array],
     start: Array,
     *,
+    kernels: Sequence[Array] | None = None,
     has_scale: bool = False,
     max_iter: int = 50,
 ) -> tuple[Array, Array]:
@@ -164,6 +177,8 @@ def restricted_variances(
     blocks : sequence of ndarray, each of shape (n, p_m)
         Scaled so that a variance of 1 adds about 1 to that of a row.
     start : ndarray, shape (M,)
+    kernels : sequence of ndarray, optional
+        As `kernels_of` gives them, where they are known.
     has_scale : bool
         Whether errors have a further factor of variance, which the result is relative to.
 
@@ -173,9 +188,8 @@ def restricted_variances(
     fitted : ndarray, shape (n, F)
         ``X b + sum_m Z_m u_m`` at these.
     """
-    n, width = len(response), sum(block.shape[1] for block in blocks)
+    kernels = kernels_of(blocks) if kernels is None else kernels
     spaces: list[Space] = []
-    kernels = [block @ block.T for block in blocks] if width > n else []
     free = 0
     for z, w in zip(response.T, weight.T, strict=True):
         w = np.where(w > TINY * w.max(), w, 0.0)

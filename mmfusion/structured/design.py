@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.structured.blocks import Block, Given, cross_product, levels_product
-from mmfusion.structured.rows import Dense
+from mmfusion.structured.rows import Dense, weighted_products
 from mmfusion.structured.symmetric import Apart, Symmetric
 
 __all__ = ["Design", "as_design"]
@@ -180,6 +180,17 @@ class Design:
                 first[np.ix_(across, down)] += product.T
         result.first[:], result.side[:] = first[:-1, :-1], side[:, :, :-1]
         return result
+
+    def cross_alike(self, weight: Array, curvature: Array) -> Array:
+        """Return ``X'WX`` of rows that have one curvature (K, K), times a weight (n, 1)."""
+        result = np.zeros((self.n_columns + 1,) * 2)
+        for left, right in product(self.blocks, repeat=2):
+            if isinstance(left, Given) or isinstance(right, Given):
+                return np.asarray(self.cross(weight[:, :, None] * curvature))
+            rows = weighted_products(left.rows, right.rows, weight)[0]
+            both = np.kron(left.basis.T @ curvature @ right.basis, rows)
+            result[np.ix_(left.columns.ravel(), right.columns.ravel())] += both
+        return result[:-1, :-1]
 
 
 def as_design(design: Design | ArrayLike, n_predictors: int) -> Design:

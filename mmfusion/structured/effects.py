@@ -62,29 +62,25 @@ def effects_table(
     for term in smooths:
         parametric[term.columns] = False
 
-    rows: dict[int, dict[str, Any]] = {}
-    for j in np.flatnonzero(parametric):
-        df = float(degrees[j])
-        reference = stats.norm() if df == np.inf else stats.t(df)
-        quantile = reference.ppf(0.5 + level / 2)
-        coef, se = float(fit.coef[j]), float(np.sqrt(variance[j]))
-        if fit.names[j] in fit.runaway:
-            coef, se = float(np.copysign(np.inf, coef)), float("nan")
-        elif held[j]:
-            coef = se = float("nan")
-        with np.errstate(divide="ignore", invalid="ignore"):  # a perfect fit has no error
-            z = float(np.divide(coef, se))
-        rows[int(j)] = {
-            "term": fit.names[j],
+    runs = np.isin(fit.names, fit.runaway)
+    coef = np.where(runs, np.copysign(np.inf, fit.coef), np.where(held, np.nan, fit.coef))
+    se = np.where(runs | held, np.nan, np.sqrt(variance))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a perfect fit has no error
+        z = coef / se
+        reach = stats.t.ppf(0.5 + level / 2, degrees) * se  # of endless degrees the normal one
+    by_coefficient = pd.DataFrame(
+        {
+            "term": list(fit.names),
             "coef": coef,
             "se": se,
-            "lower": coef - quantile * se,
-            "upper": coef + quantile * se,
+            "lower": coef - reach,
+            "upper": coef + reach,
             "z": z,
-            "p": 2 * float(reference.sf(abs(z))),
+            "p": 2 * stats.t.sf(np.abs(z), degrees),
+            "df": degrees,
         }
-        if few:
-            rows[int(j)]["df"] = df
+    )
+    rows: dict[Any, dict[Any, Any]] = by_coefficient[parametric].to_dict("index")
     for term in smooths:
         row = {"term": term.label, "edf": float(edf[term.columns].sum())}
         own = term.columns
@@ -107,9 +103,8 @@ def effects_table(
         columns += ["edf", "chi2"]
     if any(not term.tested for term in smooths):
         columns.append("sd")
-    table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns]).set_index(
-        "term"
-    )
+    table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns])
+    table = table.set_index("term")
     if fit.ratio is not None:
         with np.errstate(over="ignore"):  # of a separated column
             for place, name in ((1, "coef"), (5, "lower"), (6, "upper")):

@@ -478,7 +478,7 @@ def _finish(
             pieces.append((term.columns, value * term.penalties[j]))
             sp[term.label][j] = float(value)
     penalty = penalty_matrix(scaled.design.layout, pieces)
-    bread = fit.factor.inverse().mapped(scaled.back.T)
+    bread = fit.factor.inverse().mapped(scaled.back.T, scaled.forward.T)
     scale = 1.0
     if likelihood.has_scale:
         edf = len(names) - float(bread.product_diagonal(penalty).sum())
@@ -488,9 +488,7 @@ def _finish(
         terms=terms,
         coef=scaled.coefficients(fit.coef),
         bread=bread,
-        information=fit.information.mapped(
-            np.asarray(np.linalg.inv(scaled.back), dtype=np.float64)
-        ),
+        information=fit.information.mapped(scaled.forward, scaled.back),
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
         scale=scale,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import chain
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,28 @@ from mmfusion.structured.baseline import effects_of_grid
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.terms import Term, fit_terms, term_from_state, term_state
 from mmfusion.structured.terms.bsplines import warn_outside
-from mmfusion.structured.terms.factors import Coding, Expression, Factor, factor_from_state
+from mmfusion.structured.terms.factors import Coding, Expression, Factor, Number, factor_from_state
 from mmfusion.structured.terms.parametric import ParametricTerm
 
-__all__ = ["Formula"]
+__all__ = ["Formula", "LevelsOfFactor"]
+
+F = TypeVar("F", bound=Factor)
+
+
+class LevelsOfFactor(NamedTuple):
+    """The levels of a factor with their coefficients, None of a reference, and those of some rows.
+
+    Attributes
+    ----------
+    label : str
+    codes : ndarray of int, shape (n,)
+        The place of each row's level.
+    levels : tuple of tuple of level and str or None
+    """
+
+    label: str
+    codes: NDArray[np.intp]
+    levels: tuple[tuple[Hashable, str | None], ...]
 
 
 class Formula:
@@ -195,19 +213,75 @@ class Formula:
     @property
     def references_(self) -> dict[str, Any]:
         """The level that the others are compared with, of each factor that has one."""
-        codings = [
+        return {
+            label: self._known_levels[coding.name][coding.reference]
+            for label, coding in self._codings
+            if coding.reference is not None
+        }
+
+    def factors(self, frame: pd.DataFrame) -> list[LevelsOfFactor]:
+        """Return the levels of each factor, and of each number that is 0 or 1, with their rows.
+
+        Parameters
+        ----------
+        frame : DataFrame of n rows
+
+        Returns
+        -------
+        list of LevelsOfFactor
+            Of factors whose coefficients are a level's each.
+        """
+        rows, found = self.read(frame), []
+        for label, coding in self._codings:
+            if coding.name in rows.codes and np.isin(coding.contrasts, (0, 1)).all():
+                names = [
+                    next((n for n, on in zip(coding.names, row, strict=True) if on), None)
+                    for row in coding.contrasts
+                ]
+                if (coding.contrasts.sum(axis=1) <= 1).all():
+                    known = zip(self._known_levels[coding.name], names, strict=True)
+                    found.append(LevelsOfFactor(label, rows.codes[coding.name], tuple(known)))
+        for label, number in self._single(Number):
+            values = rows.numbers.get(number.column or number.names[0])
+            if values is None or not ((values == 0) | (values == 1)).all():
+                continue
+            if 0 < values.sum() < len(values):
+                levels = ((0, None), (1, number.names[0]))
+                found.append(LevelsOfFactor(label, values.astype(np.intp), levels))
+        return found
+
+    @property
+    def _known_levels(self) -> dict[str, tuple[Hashable, ...]]:
+        return {**self._table.levels, **self._grid.levels}
+
+    @property
+    def _codings(self) -> list[tuple[str, Coding]]:
+        return self._single(Coding)
+
+    def _single(self, kind: type[F]) -> list[tuple[str, F]]:
+        """Return the terms that are one factor of a kind, by their labels."""
+        return [
             (term.label, factor)
             for term in self.terms
             if isinstance(term, ParametricTerm) and len(term.parts) == 1
             for factor in term.parts[0].factors
-            if isinstance(factor, Coding) and len(term.parts[0].factors) == 1
+            if isinstance(factor, kind) and len(term.parts[0].factors) == 1
         ]
-        known = {**self._table.levels, **self._grid.levels}
-        return {
-            label: known[coding.name][coding.reference]
-            for label, coding in codings
-            if coding.reference is not None
-        }
+
+    def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return the mean of each column of numbers that is read, the commonest level of others."""
+        rows = self._table.read(frame)
+        found: dict[str, Any] = {name: float(v.mean()) for name, v in rows.numbers.items()}
+        for name, codes in rows.codes.items():
+            found[name] = self._table.levels[name][int(np.bincount(codes).argmax())]
+        return found
+
+    def offset_columns(self) -> tuple[str, ...]:
+        """Return the columns of the table that the offsets read."""
+        texts = [
+            expression.text for expression in self.offsets if isinstance(expression, Expression)
+        ]
+        return tuple(dict.fromkeys(c for text in texts for c in expression_columns(text)[1]))
 
     def known(self, rows: FormulaRows) -> NDArray[np.float64]:
         """Return the sum of the offsets of some rows, shape (n,)."""

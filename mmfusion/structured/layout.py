@@ -16,7 +16,7 @@ from mmfusion.structured.baseline import with_baseline
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design
-from mmfusion.structured.formula import Formula
+from mmfusion.structured.formula import Formula, LevelsOfFactor
 from mmfusion.structured.rows import Dense
 from mmfusion.structured.terms import Product, Term
 from mmfusion.structured.terms.base import product_of_columns
@@ -172,6 +172,11 @@ class Layout:
         """The level that the others are compared with, of each factor by its label."""
         return {label: level for p in self._parts for label, level in p.formula.references_.items()}
 
+    def factors(self, frame: pd.DataFrame) -> list[LevelsOfFactor]:
+        """Return the levels of each factor with their rows, as `Formula.factors` does."""
+        known = [factor for part in self._parts for factor in part.formula.factors(frame)]
+        return list({factor.label: factor for factor in known}.values())
+
     @property
     def offsets(self) -> tuple[str, ...]:
         """The known parts of the predictors, as they stand in the formulas."""
@@ -201,6 +206,33 @@ class Layout:
         return pd.MultiIndex.from_tuples(
             [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
         )
+
+    @property
+    def smooths(self) -> list[tuple[str, str]]:
+        """The label and the parameter of each smooth term that a figure can show."""
+        return [(t.label, parameter) for t, parameter, _ in self._placed() if 0 < len(t.ranges) < 3]
+
+    def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return a cell for each column that is read: the mean, or the commonest level."""
+        return {k: v for part in self._parts for k, v in part.formula.typical(frame).items()}
+
+    @property
+    def offset_columns(self) -> tuple[str, ...]:
+        """The columns of the table that the known parts of the predictors read."""
+        return tuple(dict.fromkeys(c for p in self._parts for c in p.formula.offset_columns()))
+
+    def ranges(self, label: str) -> dict[str, tuple[float, float]]:
+        """Return where each variable of a smooth term lay in the training rows, by its label.
+
+        Raises
+        ------
+        ValueError
+            For a term that is no smooth.
+        """
+        found = {t.label: dict(t.ranges) for t, _, _ in self._placed() if t.ranges}
+        if label not in found:
+            raise ValueError(f"The term must be a smooth, of {list(found)}. Got {label!r}.")
+        return found[label]
 
     def formula(self, parameter: str) -> Formula:
         """Return the fitted formula of a parameter."""

@@ -39,6 +39,8 @@ class Likelihood:
         n, K.
     n_rows : int
         Rows with a weight above 0.
+    multinomial : bool
+        Whether a row's Hessian is that of the probabilities of more than two classes.
     has_intercept : bool
         Whether a constant in eta changes the likelihood: in a Cox model it does not.
     has_scale : bool
@@ -68,6 +70,7 @@ class Likelihood:
         self._unit = head.dispersion_unit
         self.shape = len(target), len(head.grid)
         self.n_rows = int((target.weight > 0).sum())
+        self.multinomial: bool = head.multinomial
         self.has_intercept = len(head.constants) > 0
         self.has_scale: bool = head.has_dispersion
         self.ratio: str | None = head.ratio
@@ -78,6 +81,11 @@ class Likelihood:
         """Whether rows have no likelihood of their own, so that information needs them all."""
         return bool(self._head.interacts)
 
+    @property
+    def expects(self) -> bool:
+        """Whether the head knows expected second derivatives, of which none is indefinite."""
+        return bool(self._head.knows_expected)
+
     @cached_property
     def initial(self) -> Array:
         """Where the predictors of a model with constants alone start, shape (K,)."""
@@ -85,6 +93,10 @@ class Likelihood:
 
     def _tensor(self, eta: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(eta, dtype=np.float64).reshape(self.shape))
+
+    def take(self, rows: slice) -> Likelihood:
+        """Return the likelihood of some rows, which do not interact."""
+        return Likelihood(self._head, self._target.take(rows))
 
     def value(self, eta: Array) -> float:
         """Return the negative log-likelihood of all rows."""
@@ -97,14 +109,20 @@ class Likelihood:
         gradient = self._head.gradient(self._tensor(eta), self._target)
         return gradient.numpy() * (self._total * self._unit)
 
+    def evaluate(self, eta: Array) -> tuple[float, Array]:
+        """Return `value` and `gradient`."""
+        loss, gradient = self._head.evaluate(self._tensor(eta), self._target)
+        factor = self._total * self._unit
+        return float(loss) * factor, np.multiply(gradient.numpy(), factor, out=gradient.numpy())
+
     def information(
         self, eta: Array, design: Design | Array, *, definite: bool = False
     ) -> Symmetric:
         """Return ``X' H X``, shape (p, p), with the Hessian H in eta.
 
-        Where it is asked to be `definite`, that of a row which is not is replaced by its size: far
-        from the solution a likelihood may not be concave, and says then all the same which
-        coefficients it tells apart.
+        Where it is asked to be `definite`, that of a row which is not is replaced by its size, or
+        by what the head expects: far from the solution a likelihood may not be concave, and says
+        then all the same which coefficients it tells apart.
         """
         design = as_design(design, self.shape[1])
         if not self.interacts:
@@ -119,7 +137,7 @@ class Likelihood:
         """Return `gradient` and `information`, together where one pass over the rows has both."""
         if self.interacts:
             return self.gradient(eta), self.information(eta, design)
-        if self._head.multinomial and design.apart is None:
+        if self.multinomial and design.apart is None:
             return self._multinomial(eta, design)
         gradient, information = np.empty(self.shape), Symmetric.zeros(design.layout)
         n, k = self.shape
@@ -129,13 +147,14 @@ class Likelihood:
             rows = slice(start, min(start + step, n))
             part = self._target
             if rows.stop - rows.start < n:
-                part = part.take(torch.arange(rows.start, rows.stop))
+                part = part.take(rows)
             total = self._head.total(part) * self._unit
             first, second = self._head.derivatives(scaled[rows], part)
             gradient[rows] = first.numpy() * total
             curvature = second.numpy() * total
             if definite:
-                curvature = _size(curvature)
+                expected = self._head.expected(scaled[rows], part)
+                curvature = _size(curvature) if expected is None else expected.numpy() * total
             information = information + design.take(rows).cross(curvature)
             start = rows.stop
             if curvature.ndim == 2:  # there is room for more rows than was known before
@@ -185,9 +204,12 @@ class Likelihood:
         gradient = self.gradient(eta)
         chance = self._head.chances(self._tensor(eta)).numpy()
         weight = self._target.weight.numpy()[:, None] * self._unit
+        if (chance == chance[0]).all():  # the model of constants alone
+            alike = design.cross_alike(weight, np.diag(chance[0]) - np.outer(chance[0], chance[0]))
+            return gradient, Symmetric.of(alike)
         information = np.asarray(design.cross(weight * chance))
         root = np.sqrt(weight) * chance
-        step = max(PIECE // max(design.n_columns, 1), 1)
+        step = max(PIECE // max(design.n_columns, 1), design.n_columns)
         for start in range(0, len(root), step):
             rows = slice(start, start + step)
             pulled = design.take(rows).scores(root[rows])

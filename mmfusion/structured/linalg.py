@@ -25,6 +25,11 @@ class Factor:
     Parameters
     ----------
     matrix : Symmetric or ndarray, shape (p, p)
+
+    Attributes
+    ----------
+    definite : bool
+        Whether it was positive definite, beside what is apart.
     """
 
     def __init__(self, matrix: Symmetric | np.ndarray) -> None:
@@ -34,12 +39,14 @@ class Factor:
         diagonal = np.abs(np.diag(schur))
         self.scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         scaled = schur / np.outer(self.scale, self.scale)
+        self.definite = True
         try:
             self._inverse_root = linalg.solve_triangular(
                 linalg.cholesky(scaled, lower=True), np.eye(len(scaled)), lower=True
             )
             roots = np.diag(self._inverse_root)
         except linalg.LinAlgError:
+            self.definite = False
             sizes, axes = linalg.eigh(scaled)
             sizes = _positive(sizes)
             self._inverse_root = axes.T / np.sqrt(sizes)[:, None]

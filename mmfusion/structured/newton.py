@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmfusion.structured.approach import approach
 from mmfusion.structured.design import Design
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.linalg import Factor
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["NewtonResult", "newton"]
+
+#: A decrement of so many times the tolerance is the last: its step leads below the tolerance.
+LAST = 100
 
 #: Halvings of one step before rounding is taken to be all that is left.
 HALVINGS = 30
@@ -24,6 +28,9 @@ FLAT = 1e-20
 
 #: How far along a step the likelihood is looked at, in units of the predictor.
 FAR = 40.0
+
+#: A step that moves a predictor further, where the Hessian may be of any sign, is shortened.
+LONGEST = 10.0
 
 #: A slope below this, a row and unit of the predictor, is zero.
 ROUNDING = 1e-12
@@ -77,6 +84,9 @@ def newton(
     below its square root and no longer falling, where a heavy penalty's rounding is all that is
     left.
 
+    Where the Hessian is not positive definite the expected one takes its place, of a head that
+    knows it (Fisher's scoring); of others see `Factor`.
+
     A likelihood without a finite maximum (separation, a monotone likelihood) is told by its
     recession direction: far along the step its slope is still not positive. A convex function with
     a minimum rises in every direction there.
@@ -90,8 +100,13 @@ def newton(
         Where to start.
     offset : ndarray, shape (n, K)
     information : Symmetric, shape (p, p), optional
-        At `coef`, if it is known.
+        At `coef`, if it is known. Of more than two classes first derivatives then lead near the
+        minimum, since information costs as much as many of them.
     """
+    if information is not None and likelihood.multinomial:
+        start = coef
+        coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
+        information = information if coef is start else None
     eta = design.predict(coef) + offset
     value = likelihood.value(eta)
     objective = value + 0.5 * coef @ (penalty @ coef)
@@ -111,6 +126,8 @@ def newton(
             slopes, information = likelihood.derivatives(eta, design)
         gradient = design.pull(slopes) + penalty @ coef
         factor = Factor(information + penalty)
+        if not factor.definite and likelihood.expects:
+            factor = Factor(likelihood.information(eta, design, definite=True) + penalty)
         if len(coef) == 0:
             return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
         flat = information.diagonal().max() <= FLAT * largest
@@ -134,8 +151,15 @@ def newton(
         if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
             break
+        if decrement <= LAST * tol:  # it is squared, and the information is as good as the same
+            coef, eta = coef + step, eta + move
+            value, converged = likelihood.value(eta), True
+            break
         if n_iter == max_iter:
             break
+        if likelihood.expects and reach > LONGEST:
+            step = _shortened(design, information + penalty, gradient, step, move)
+            move = design.predict(step)
         size = 1.0
         for _ in range(HALVINGS):
             new_coef, new_eta = coef + size * step, eta + size * move
@@ -151,6 +175,32 @@ def newton(
     return NewtonResult(
         coef, eta, value, information, factor, n_iter, converged and not runaway.any(), runaway
     )
+
+
+def _shortened(
+    design: Design,
+    hessian: Symmetric,
+    gradient: np.ndarray,
+    step: np.ndarray,
+    move: np.ndarray,
+) -> np.ndarray:
+    """Return a step that moves no predictor much further than `LONGEST`.
+
+    Levenberg's: with a multiple of ``X'X``, the square of what the predictors move by, added to the
+    Hessian. A direction of which little is known (degrees of freedom, a dispersion near 0) then
+    waits, and the others take their step.
+    """
+    squares = design.cross(np.ones((design.n_rows, design.n_predictors)))
+    for _ in range(HALVINGS):
+        reach = float(np.abs(move).max())
+        if reach <= 2 * LONGEST:
+            break
+        curvature = max(-float(gradient @ step), 1e-300)
+        damping = curvature * (reach / LONGEST - 1) / float(np.vdot(move, move))
+        hessian = hessian + squares * damping
+        step = -Factor(hessian).solve(gradient)
+        move = design.predict(step)
+    return step
 
 
 def _rises_for_ever(

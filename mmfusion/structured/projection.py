@@ -6,11 +6,15 @@ import numpy as np
 
 from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.linalg import Factor
 
 __all__ = ["project"]
 
 #: Newton steps end when one is shorter than this share of the first.
 TOL = 1e-10
+
+#: No predictor is moved further than this, in units of a logarithm.
+FAR = 100.0
 
 
 def project(
@@ -63,11 +67,16 @@ def project(
     for _ in range(max_iter):
         slope = score - design.pull(likelihood.gradient(at))
         information = likelihood.information(at, design).dense()
+        if likelihood.expects and not Factor(information).definite:
+            information = likelihood.information(at, design, definite=True).dense()
         step = np.linalg.lstsq(information, -slope, rcond=None)[0]
         length = float(np.sqrt(max(-float(slope @ step), 0.0)))
         first = length if first is None else first
         if length <= TOL * first:
             break
+        reach = float(np.abs(design.predict(coef + step)).max(initial=0.0))
+        if reach > FAR and not likelihood.has_scale:
+            break  # beside a perfect fit a scale has no end
         for _ in range(30):
             new_at = eta + deep - design.predict(coef + step)
             new_value = likelihood.value(new_at) + float((coef + step) @ score)

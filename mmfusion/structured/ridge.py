@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
-from mmfusion.structured.components import restricted_variances
+from mmfusion.structured.components import kernels_of, restricted_variances
 from mmfusion.structured.design import Design
 from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.likelihood import Likelihood
@@ -23,9 +23,9 @@ Refit = Callable[[Design, tuple[TermColumns, ...], tuple[str, ...]], StructuredF
 
 #: Where the search for the variances starts: each block adds so much to the predictor's variance.
 START = 0.1
-#: The working weights follow the fit: so many rounds at most, each of so many steps, until the log
+#: The working weights follow the fit: so many rounds at most, each of one step, until the log
 #: variances settle.
-ROUNDS, STEPS, SETTLED = 20, 3, 0.03
+ROUNDS, SETTLED = 20, 0.03
 #: Where a likelihood spends more degrees of freedom than this share of its events, the working
 #: model is far from it: the variances are divided by so much while that predicts left-out rows
 #: better.
@@ -47,7 +47,7 @@ class RidgeFit:
     fit : StructuredFit
         Of the design's coefficients, beside the blocks.
     coef, se : tuple of ndarray, one a block, each of shape (p_m, F)
-        Coefficients and their Bayesian standard errors.
+        Coefficients and their Bayesian standard errors; no errors where they were not asked for.
     variances : ndarray, shape (M,)
         Of a block's coefficients, relative to the residual variance where there is one: 1 over
         the penalty.
@@ -77,6 +77,8 @@ def fit_ridge(
     offset: Array | None = None,
     start: Array | None = None,
     owner: NDArray[np.intp] | None = None,
+    *,
+    with_errors: bool = True,
 ) -> RidgeFit:
     r"""Fit ``eta = X beta + sum_m Z_m U_m C' + offset`` with ridge penalties on the U.
 
@@ -102,6 +104,8 @@ def fit_ridge(
         Variances to start from: those of a fit of almost the same rows.
     owner : ndarray of int, shape (n,), optional
         The subject of each row, numbered from 0; by default each row is its own.
+    with_errors : bool
+        Whether standard errors are asked for: of thousands of columns they take longest.
     """
     owner = np.arange(likelihood.shape[0]) if owner is None else owner
     n, k = likelihood.shape
@@ -115,6 +119,7 @@ def fit_ridge(
         shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta, owner)
         return RidgeFit(found, (), (), none, none, nothing, shift)
     fixed = np.hstack([np.ones((n, 1)), *_row_columns(design)])
+    kernels = kernels_of(scaled)
     tau = np.full(len(blocks), START) if start is None else start * np.square(units)
     p, added = design.n_columns, np.zeros((n, basis.shape[1]))
     found = refit(design, (), ())
@@ -129,25 +134,26 @@ def fit_ridge(
             fixed,
             scaled,
             tau,
+            kernels=kernels,
             has_scale=likelihood.has_scale,
-            max_iter=50 if likelihood.has_scale else STEPS,
+            max_iter=50 if likelihood.has_scale else 1,
         )
         eta = fixed_part + added @ basis.T
         if likelihood.has_scale or np.abs(np.log(tau / before)).max() < SETTLED:
             break
-    at = _Beside(likelihood, design, scaled, basis, refit, offset, owner)
+    at = _Beside(likelihood, design, scaled, kernels, basis, refit, offset, owner)
     fitted = at.fit(tau)
     while not likelihood.has_scale and fitted.edf.sum() > CROWDED * weight.sum():
         smaller = at.fit(fitted.tau / SHRINK)
         if smaller.loss >= fitted.loss:
             break
         fitted = smaller
+    errors = fitted.directions.errors(fitted.own) if with_errors else []
     return RidgeFit(
         fitted.found.leading(p),
         tuple(c / unit for c, unit in zip(fitted.coef, units, strict=True)),
         tuple(
-            np.sqrt(np.maximum(v, 0.0) * fitted.found.scale) / unit
-            for v, unit in zip(fitted.variance, units, strict=True)
+            e * np.sqrt(fitted.found.scale) / unit for e, unit in zip(errors, units, strict=False)
         ),
         fitted.tau / np.square(units),
         fitted.edf,
@@ -157,14 +163,80 @@ def fit_ridge(
 
 
 @dataclass(frozen=True, eq=False)
+class _Directions:
+    """Columns L with ``L L' = sum_m tau_m Z_m Z_m'``, and the way back to the Z_m.
+
+    With ``eta = L theta`` the coefficients of Z_m are ``A_m theta``,
+    ``A_m = tau_m Z_m' L (L'L)^-1``; what A_m does not reach keeps its prior variance.
+    """
+
+    scaled: Sequence[Array]
+    kernels: Sequence[Array]
+    tau: Array
+    columns: Array  #: L, (n, r)
+    inverse: Array  #: where rows are the fewer L (L'L)^-1, (n, r); else the projector on L's rows
+
+    @classmethod
+    def of(cls, scaled: Sequence[Array], kernels: Sequence[Array], tau: Array) -> _Directions:
+        if not kernels:
+            columns = np.hstack([np.sqrt(t) * z for t, z in zip(tau, scaled, strict=True)])
+            root = np.linalg.qr(columns, mode="r")
+            return cls(scaled, kernels, tau, columns, np.linalg.pinv(root, rcond=1e-9) @ root)
+        total = sum(t * kernel for t, kernel in zip(tau, kernels, strict=True))
+        sizes, axes = np.linalg.eigh(total)
+        kept = sizes > RANK_TOL * sizes[-1]
+        root, axes = np.sqrt(sizes[kept]), axes[:, kept]
+        return cls(scaled, kernels, tau, axes * root, axes / root)
+
+    def coef(self, theta: Array) -> list[Array]:
+        """Return the coefficients of each block, (p_m, F), from theta, (F, r)."""
+        if not self.kernels:
+            return [back @ theta.T for back in self._back()]
+        pulled = self.inverse @ theta.T
+        return [t * (z.T @ pulled) for t, z in zip(self.tau, self.scaled, strict=True)]
+
+    def edf(self, own: Array) -> Array:
+        """Return the degrees of freedom of each block; own: inverse information, (f, r, f, r)."""
+        functions = range(len(own))
+        left = sum(np.eye(own.shape[1]) - own[g, :, g] for g in functions)
+        if not self.kernels:
+            return np.array(
+                [np.vdot(b @ left, b) / t for b, t in zip(self._back(), self.tau, strict=True)]
+            )
+        across = self.inverse @ left @ self.inverse.T
+        return np.array(
+            [t * np.vdot(across, k) for t, k in zip(self.tau, self.kernels, strict=True)]
+        )
+
+    def errors(self, own: Array) -> list[Array]:
+        """Return the standard errors of each block's coefficients, (p_m, F), of scale 1."""
+        found = []
+        for t, back in zip(self.tau, self._back(), strict=True):
+            known = np.einsum("jr,jr->j", back, back)
+            each = [np.einsum("jr,jr->j", back @ own[g, :, g], back) for g in range(len(own))]
+            variance = np.stack([t - known + one for one in each], axis=1)
+            found.append(np.sqrt(np.maximum(variance, 0.0)))
+        return found
+
+    def _back(self) -> list[Array]:
+        """Return each A_m, (p_m, r)."""
+        if self.kernels:
+            return [t * (z.T @ self.inverse) for t, z in zip(self.tau, self.scaled, strict=True)]
+        edges = np.cumsum([z.shape[1] for z in self.scaled])[:-1]
+        rows = np.split(self.inverse, edges)
+        return [np.sqrt(t) * part for t, part in zip(self.tau, rows, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
 class _Fitted:
     """The exact fit at some variances, and the loss of predictors that did not see the row."""
 
     tau: Array
     found: StructuredFit
+    directions: _Directions
+    own: Array
     added: Array
     coef: list[Array]
-    variance: list[Array]
     edf: Array
     shift: Array
     loss: float
@@ -177,6 +249,7 @@ class _Beside:
     likelihood: Likelihood
     design: Design
     scaled: Sequence[Array]
+    kernels: Sequence[Array]
     basis: Array
     refit: Refit
     offset: Array
@@ -185,32 +258,23 @@ class _Beside:
     def fit(self, tau: Array) -> _Fitted:
         """Fit the design and all blocks together."""
         p, basis = self.design.n_columns, self.basis
-        directions = _directions(self.scaled, tau)
-        whole, term = _beside(self.design, directions, basis)
+        directions = _Directions.of(self.scaled, self.kernels, tau)
+        whole, term = _beside(self.design, directions.columns, basis)
         names = tuple(f"{LABEL}.{j}" for j in range(whole.n_columns - p))
         found = self.refit(whole, (term,), names)
-        added = directions @ found.coef[p:].reshape(basis.shape[1], -1).T
+        theta = found.coef[p:].reshape(basis.shape[1], -1)
+        added = directions.columns @ theta.T
         eta = self.design.predict(found.coef[:p]) + added @ basis.T + self.offset
-        coef, variance, edf = _of_columns(self.scaled, tau, directions, found, p, basis.shape[1])
         bread = np.asarray(found.bread)
+        own = bread[p:, p:].reshape(*theta.shape, *theta.shape)
         shift = _without_itself(whole, self.likelihood, basis, bread, eta, self.owner)
         loss = self.likelihood.value(eta + shift @ basis.T)
-        return _Fitted(tau, found, added, coef, variance, edf, shift, loss)
+        coef, edf = directions.coef(theta), directions.edf(own)
+        return _Fitted(tau, found, directions, own, added, coef, edf, shift, loss)
 
 
 def _row_columns(design: Design) -> list[Array]:
     return [block.rows.dense() for block in design.blocks if isinstance(block, Block)]
-
-
-def _directions(scaled: Sequence[Array], tau: Array) -> Array:
-    """Return L with ``L L' = sum_m tau_m Z_m Z_m'``, of as few columns as that has directions."""
-    n, width = len(scaled[0]), sum(block.shape[1] for block in scaled)
-    if width <= n:
-        return np.hstack([np.sqrt(t) * z for t, z in zip(tau, scaled, strict=True)])
-    total = sum(t * (z @ z.T) for t, z in zip(tau, scaled, strict=True))
-    sizes, axes = np.linalg.eigh(total)
-    kept = sizes > RANK_TOL * sizes[-1]
-    return np.asarray(axes[:, kept] * np.sqrt(sizes[kept]))
 
 
 def _beside(design: Design, directions: Array, basis: Array) -> tuple[Design, TermColumns]:
@@ -221,33 +285,6 @@ def _beside(design: Design, directions: Array, basis: Array) -> tuple[Design, Te
     whole = replace(design, n_columns=p + f * r, blocks=(*design.blocks, block), apart=None)
     term = TermColumns(LABEL, slice(p, p + f * r), "random", (np.ones(f * r),), sp=(1.0,))
     return whole, term
-
-
-def _own(found: StructuredFit, p: int, f: int, r: int) -> Array:
-    """Return the inverse penalised information of the directions, shape (f, r, f, r)."""
-    return np.asarray(found.bread)[p:, p:].reshape(f, r, f, r)
-
-
-def _of_columns(
-    scaled: Sequence[Array], tau: Array, directions: Array, found: StructuredFit, p: int, f: int
-) -> tuple[list[Array], list[Array], Array]:
-    """Return coefficients and variances of each block's columns, and its degrees of freedom.
-
-    With ``L = directions``, ``u = A theta`` and ``A = D Z' L (L'L)^-1``; what A does not reach has
-    its prior variance still.
-    """
-    r = directions.shape[1]
-    theta, own = found.coef[p:].reshape(f, r), _own(found, p, f, r)
-    inverse = np.linalg.pinv(directions, rcond=1e-9).T
-    coef, variance, edf = [], [], np.zeros(len(scaled))
-    for number, (t, z) in enumerate(zip(tau, scaled, strict=True)):
-        back = t * (z.T @ inverse)  # A
-        coef.append(back @ theta.T)
-        known = np.einsum("jr,jr->j", back, back)
-        each = [np.einsum("jr,jr->j", back @ own[g, :, g], back) for g in range(f)]
-        variance.append(np.stack([t - known + one for one in each], axis=1))
-        edf[number] = sum(float((known - one).sum()) for one in each) / t
-    return coef, variance, edf
 
 
 def _without_itself(

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from mmfusion.inputs.rounding import nothing_but_rounding
 from mmfusion.structured.blocks import Block, Given, row_pieces
@@ -35,8 +36,8 @@ class Scaled:
     ----------
     design : Design
     spread : ndarray, shape (p,)
-    back : ndarray, shape (a, a)
-        Of the coefficients that are not apart.
+    back, forward : csr_array, shape (a, a)
+        Of the coefficients that are not apart; the inverse of it.
     constants : ndarray of int, shape (q,)
         Coefficients that are the same number in every row.
     levels : ndarray, shape (K, q)
@@ -45,7 +46,8 @@ class Scaled:
 
     design: Design
     spread: Array
-    back: Array
+    back: sparse.csr_array
+    forward: sparse.csr_array
     constants: NDArray[np.intp]
     levels: Array
 
@@ -97,6 +99,7 @@ def scale_design(
     CollinearityError
         For a column that is constant, where a constant is not identified.
     """
+    design, unit = _unit_bases(design, penalised)
     moments = [_Moments.of(block) for block in design.blocks]
     constants, levels = _constants(design, moments, names, has_intercept, penalised)
     p = design.n_columns
@@ -114,10 +117,42 @@ def scale_design(
         spread[block.columns] = size
     scaled = replace(design, blocks=tuple(blocks))
     first = scaled.layout.first
-    back = np.diag(1 / spread[first])
-    places = np.searchsorted(first, constants)
-    back[places] -= shift[:, first] / spread[first] / spread[constants][:, None]
-    return Scaled(scaled, spread[:-1], back, constants, levels)
+    # A constant takes up what the columns were centred by: beside a diagonal its row alone.
+    size, (row, column) = spread[first], np.nonzero(shift[:, first])
+    moved, place = shift[row, first[column]], np.searchsorted(first, constants)[row]
+    entries = sparse.csr_array((moved, (place, column)), shape=(len(size),) * 2)
+    scales, spreads = sparse.diags_array(1 / size), sparse.diags_array(size)
+    units = unit[first]
+    back = sparse.diags_array(1 / units) @ (scales - scales @ entries @ scales)
+    forward = (spreads + entries) @ sparse.diags_array(units)
+    whole = spread[:-1] * unit
+    return Scaled(
+        scaled, whole, sparse.csr_array(back), sparse.csr_array(forward), constants, levels
+    )
+
+
+def _unit_bases(design: Design, penalised: NDArray[np.bool_]) -> tuple[Design, Array]:
+    """Return a design whose bases are of size 1, and what coefficients are divided by, (p,).
+
+    Predictors may have units of their own (a location in units of y). A smooth over predictors is
+    taken as one: of columns that are next to nothing the penalty would be next to infinite.
+    """
+    smooth = np.append(penalised, False)
+    unit, uses = np.ones(design.n_columns + 1), np.zeros(design.n_columns + 1, dtype=np.intp)
+    for block in design.blocks:
+        np.add.at(uses, block.columns, 1)
+    blocks: list[Block | Given] = []
+    for block in design.blocks:
+        alone = (uses[block.columns] <= 1) | (block.columns < 0)
+        if isinstance(block, Block) and isinstance(block.rows, Dense) and alone.all():
+            size = np.abs(block.basis).max(0)
+            if smooth[block.columns].any():
+                size = np.full(len(size), size.max())
+            size = np.where(size > 0, size, 1.0)
+            unit[block.columns] = size[:, None]
+            block = replace(block, basis=block.basis / size)
+        blocks.append(block)
+    return replace(design, blocks=tuple(blocks)), unit[:-1]
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def _descend(
         step *= min(1.0, MAX_STEP / np.abs(step).max())
         for _ in range(20):
             new_log_sp = np.clip(log_sp + step, low, high)
-            new_fit = problem.fit(back(new_log_sp), fit.coef)
+            new_fit = problem.fit(back(new_log_sp), fit.coef, fit.information)
             n_iter += new_fit.n_iter
             new_value = problem.criterion(new_fit, back(new_log_sp))
             new_slope, new_update = _direction(problem, new_fit, back(new_log_sp))

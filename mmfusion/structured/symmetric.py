@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["Apart", "Inverse", "Symmetric"]
 
 Array = NDArray[np.float64]
+Matrix = Any  # an array or a sparse one
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,10 +196,10 @@ class Symmetric:
         """
         return np.full(len(contrasts), np.inf)
 
-    def mapped(self, right: Array) -> Symmetric:
-        """Return ``right' M right``, with a matrix (a, a) of what is not apart."""
+    def mapped(self, right: Matrix, back: Matrix) -> Symmetric:
+        """Return ``right' M right``, with a matrix (a, a) of what is not apart, and its inverse."""
         first = right.T @ self.first @ right
-        return Symmetric(self.layout, first, self.side @ right, self.last)
+        return Symmetric(self.layout, first, _sides(self.side, right), self.last)
 
     def padded(self, kept: NDArray[np.intp], size: int) -> Symmetric:
         """Return a larger matrix that has this one at the rows and columns `kept`, 0 elsewhere."""
@@ -253,19 +254,21 @@ class Inverse(Symmetric):
 
     __rmul__ = __mul__
 
-    def mapped(self, right: Array) -> Inverse:
-        return self.from_schur(
-            self.layout,
-            right.T @ self.first @ right,
-            self.slopes @ np.linalg.inv(right).T if self.layout.split else self.slopes,
-            self.own,
-        )
+    def mapped(self, right: Matrix, back: Matrix) -> Inverse:
+        first = right.T @ self.first @ right
+        return self.from_schur(self.layout, first, _sides(self.slopes, back.T), self.own)
 
     def padded(self, kept: NDArray[np.intp], size: int) -> Inverse:
         layout = Apart(size, kept[self.layout.apart])
         places = np.searchsorted(layout.first, kept[self.layout.first])
         slopes = _spread(self.slopes, places, len(layout.first))
         return self.from_schur(layout, self._padded(layout, kept)[0], slopes, self.own)
+
+
+def _sides(side: Array, right: Matrix) -> Array:
+    """Return each level's side (f, a) times a matrix (a, a)."""
+    r, f, a = side.shape
+    return np.asarray(side.reshape(r * f, a) @ right).reshape(side.shape)
 
 
 def _each(blocks: Array, levels: Array) -> Array:

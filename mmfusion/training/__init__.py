@@ -1,7 +1,7 @@
 """The training loop, exact gradients of large risk sets, early stopping, devices."""
 
 from mmfusion.training.batches import MIN_VALIDATION_ROWS, deal, split_validation
-from mmfusion.training.callbacks import Callback, ProgressBar, TrainingState
+from mmfusion.training.callbacks import Callback, ProgressBar, StopAt, TrainingState
 from mmfusion.training.device import make_fabric
 from mmfusion.training.inference import network_outputs
 from mmfusion.training.rows import Rows
@@ -21,6 +21,7 @@ __all__ = [
     "InterruptedWarning",
     "ProgressBar",
     "Rows",
+    "StopAt",
     "Training",
     "TrainingDivergedError",
     "TrainingResult",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["Callback", "EpochPrinter", "ProgressBar", "TrainingState"]
+__all__ = ["Callback", "EpochPrinter", "ProgressBar", "StopAt", "TrainingState"]
 
 
 @dataclass
@@ -51,6 +51,16 @@ class Callback:
 
     def on_fit_end(self, state: TrainingState) -> None:
         """Run once at the end, also after an interruption or an error."""
+
+
+class StopAt(Callback):
+    """Ends the training after an epoch, of a schedule that was made for more."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        state.stop = state.record["epoch"] >= self.epoch
 
 
 def _describe(record: dict[str, Any]) -> str:

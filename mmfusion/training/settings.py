@@ -75,6 +75,8 @@ class TrainingSettings:
         "auto", "cpu", "cuda", "cuda:1", "mps".
     verbose : int
         0 silent, 1 a progress bar, 2 a line an epoch.
+    refit : bool
+        Whether the networks of folds only say how long one network is trained on all rows.
     """
 
     epochs: int
@@ -91,3 +93,4 @@ class TrainingSettings:
     ema: float | None
     precision: str
     callbacks: Sequence[Callback]
+    refit: bool = False

@@ -1,4 +1,4 @@
-"""FusionClassifier and FusionRegressor keep every promise that scikit-learn checks."""
+"""Estimators of classes, numbers and distributions keep every promise that scikit-learn checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mmfusion.estimators import FusionClassifier, FusionRegressor
+from mmfusion.estimators import FusionClassifier, FusionDistribution, FusionRegressor
 
 _WEIGHTS = (
     "case weights weigh the likelihood; the preprocessing and the batches are of rows, and dropout "
@@ -27,7 +27,11 @@ def expected_failed_checks(estimator: BaseEstimator) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @parametrize_with_checks(
-    [FusionClassifier(device="cpu"), FusionRegressor(device="cpu")],
+    [
+        FusionClassifier(device="cpu"),
+        FusionRegressor(device="cpu"),
+        FusionDistribution(device="cpu", n_members=1, epochs=20),
+    ],
     expected_failed_checks=expected_failed_checks,
     # Not strict: whether float32 rounds alike is the machine's affair.
     xfail_strict=False,

@@ -54,6 +54,23 @@ def test_a_survival_recipe_fits_clones_and_predicts(name: str) -> None:
     assert (curves[12.0] >= curves[36.0]).all()
 
 
+def test_recipes_of_distributions() -> None:
+    model = recipes.aft("age + treatment", {"scan": SCAN}, **QUICK).fit(FRAME, Y)
+    assert repr(clone(model)) == repr(model)
+    curves = model.predict_survival_function(FRAME, times=[12.0, 36.0])
+    assert (curves[12.0] > curves[36.0]).all()
+    assert model.effects_.attrs["ratio"] == "time ratio"
+    with pytest.raises(ValueError, match="family parameter"):
+        recipes.aft("age", family="normal")
+    formulas = {"loc": "s(age)", "scale": "treatment"}
+    genes = FRAME["gene_000"].fillna(0.0)
+    deep = recipes.ssddr(formulas, {"scan": SCAN}, deep=("loc", "scale"), **QUICK)
+    assert deep.fit(FRAME, genes).model_.head.deep_basis.names == ("loc", "scale")
+    additive = recipes.sadr(formulas).fit(FRAME, genes)
+    assert additive.predict_parameters(FRAME)["scale"].nunique() == 2
+    assert additive.effects_.equals(deep.effects_)
+
+
 def test_deep_conv_surv_reads_images_alone() -> None:
     present = FRAME["image"].notna().to_numpy()
     model = recipes.deep_conv_surv(SCAN, **QUICK).fit(FRAME[present], Y[present])

@@ -79,8 +79,9 @@ def test_maps_and_padding(r: int, f: int) -> None:
     whole = np.eye(p)
     whole[np.ix_(first, first)] = right
     full, inverse = m.dense(), Factor(m).inverse()
-    assert_allclose(m.mapped(right), whole.T @ full @ whole, **TIGHT)
-    assert_allclose(inverse.mapped(right), whole.T @ np.linalg.inv(full) @ whole, **TIGHT)
+    assert_allclose(m.mapped(right, np.linalg.inv(right)), whole.T @ full @ whole, **TIGHT)
+    mapped = inverse.mapped(right, np.linalg.inv(right))
+    assert_allclose(mapped, whole.T @ np.linalg.inv(full) @ whole, **TIGHT)
     kept = np.delete(np.arange(p + 2), [1, 4])
     for matrix in (m, inverse):
         padded = matrix.padded(kept, p + 2).dense()

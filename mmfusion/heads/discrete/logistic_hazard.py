@@ -35,12 +35,12 @@ class LogisticHazard(DiscreteLikelihood):
         return survived - torch.where(event, eta.gather(1, at)[:, 0], 0.0)
 
     def derivatives(self, eta: Tensor, target: DiscreteTimeTarget) -> tuple[Tensor, Tensor]:
-        survival = torch.sigmoid(-eta)
-        first = target.exposure().mul_(torch.sigmoid(eta))
-        second = first * survival
+        hazard = torch.sigmoid(eta)
+        first = target.exposure().mul_(hazard)
+        second = hazard.neg_().add_(1).mul_(first)
         rows = (target.interval >= 0).nonzero()[:, 0]
         at = rows, target.interval[rows]
-        first[at] = -survival[at]
+        first[at] = -torch.sigmoid(-eta[at])
         return first, second
 
 

@@ -53,8 +53,10 @@ class DiscreteTimeTarget(Target):
         """Return the share of each interval that each row was at risk in, (n, n_intervals)."""
         number = torch.arange(self.n_intervals, device=self.stop.device)
         stop, start = self.stop + self.stop_share, self.start + self.start_share
-        until_stop = (stop[:, None] - number).clamp_(0, 1)
-        return until_stop.sub_((start[:, None] - number).clamp_(0, 1))
+        exposure = (stop[:, None] - number).clamp_(0, 1)
+        if bool((start > 0).any()):
+            exposure -= (start[:, None] - number).clamp_(0, 1)
+        return exposure
 
     def happened(self) -> Tensor:
         """Return whether each row had its event in each interval, shape (n, n_intervals)."""

@@ -1,0 +1,6 @@
+"""``python -m mmfusion``: the command line."""
+
+from mmfusion.cli import main
+
+if __name__ == "__main__":
+    main()

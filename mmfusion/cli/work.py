@@ -1,0 +1,188 @@
+"""What the commands do once their files are read."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import is_classifier
+
+from mmfusion.cli.job import Job
+from mmfusion.cli.tables import check_suffix, read_table, write_table
+from mmfusion.estimators import load
+from mmfusion.evaluation import Comparison, compare, compare_fusion
+from mmfusion.evaluation.candidates import classical_models
+from mmfusion.inputs.messages import shorten
+from mmfusion.metrics import evaluation_times, score_interval
+from mmfusion.metrics.scorers import curves_at
+from mmfusion.modalities import infer_modalities
+
+__all__ = ["evaluate_job", "fit_job", "predict_table", "report_job", "test_job", "tune_job"]
+
+
+def fit_job(job: Job) -> None:
+    """Fit, save, and show the effects."""
+    model = job.estimator()
+    X, y = job.X, job.y
+    _announce(job)
+    with _beside(job.source):
+        model.fit(X, y)
+    _save(model, job.output)
+    if getattr(model, "structured", None) is not None:
+        print(model.summary())
+        write_table(model.effects_, job.output / "effects.csv")
+
+
+def evaluate_job(job: Job) -> None:
+    """Cross-validate beside single modalities and classical models."""
+    model, settings = job.estimator(), {"verbose": 0, "random_state": 0, **job.section("evaluate")}
+    X, y = job.X, job.y
+    _announce(job)
+    with _beside(job.source):
+        found = _compare(model, X, y, job, settings)
+    print(found.summary())
+    write_table(found.scores, job.output / "scores.csv", index=False)
+    (job.output / "comparison.md").write_text(found.summary() + "\n", encoding="utf-8")
+    if len(found.models) > 1:
+        write_table(found.differences(adjust="holm"), job.output / "differences.csv")
+    print(f"Scores of each fold: {job.output / 'scores.csv'}")
+
+
+def test_job(job: Job) -> None:
+    """Score the saved model on rows it has not seen."""
+    model = load(job.output / "model")
+    X, y = job.X, job.y
+    _announce(job)
+    with _beside(job.source):
+        if job.survival:
+            times = evaluation_times(y)
+            tables = [
+                score_interval("harrell", y, model.predict(X), strata=_strata(model, X)),
+                score_interval("ibs", y, np.asarray(curves_at(model, X, times)), times=times),
+            ]
+        elif is_classifier(model):
+            chances = pd.DataFrame(model.predict_proba(X), columns=model.classes_)
+            chances = chances[np.unique(y)]
+            tables = [
+                score_interval("accuracy", y, model.predict(X)),
+                score_interval("log_loss", y, chances.to_numpy()),
+            ]
+        else:
+            tables = [score_interval(name, y, model.predict(X)) for name in ("r2", "rmse")]
+    table = pd.concat(tables).rename_axis("metric")
+    print(table.round(4).to_string())
+    write_table(table, job.output / "test_scores.csv")
+
+
+def predict_table(model: Path, source: Path, output: Path, times: str, index: str) -> None:
+    """Predict the rows of a table."""
+    check_suffix(output)
+    folder = model / "model" if (model / "model").is_dir() else model
+    estimator = load(folder)
+    X = read_table(source)
+    if index:
+        if index not in X.columns:
+            raise ValueError(f"The table has no column {index!r}; it has {shorten(X.columns, 8)}.")
+        X = X.set_index(index)
+    output = output.absolute()
+    with _beside(source.absolute()):
+        predictions = _predictions(estimator, X, _times(times))
+    write_table(predictions, output)
+    print(f"Predictions of {len(X)} rows: {output}")
+
+
+def tune_job(job: Job) -> None:
+    """Search for parameters, save the best model and the trials."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    from mmfusion.tuning import FusionSearchCV
+
+    kinds = (CategoricalDistribution, FloatDistribution, IntDistribution)
+    settings = {"random_state": 0, **job.section("tune", kinds)}
+    storage = str(settings.get("storage") or "search.journal")
+    if "://" not in storage:
+        job.output.mkdir(parents=True, exist_ok=True)
+        storage = str(job.output / storage)
+    search = FusionSearchCV(job.estimator(), **{**settings, "storage": storage})
+    X, y = job.X, job.y
+    _announce(job)
+    with _beside(job.source):
+        search.fit(X, y)
+    trials = pd.DataFrame(search.cv_results_)
+    write_table(trials, job.output / "trials.csv", index=False)
+    print(f"Best of {len(trials)} trials: {search.best_score_:.4f} with")
+    for name, value in search.best_params_.items():
+        print(f"  {name}: {value}")
+    _save(search.best_estimator_, job.output)
+
+
+def report_job(job: Job) -> None:
+    """Write the report of the saved model."""
+    model = load(job.output / "model")
+    X, y = job.X, job.y
+    path = job.output / "report.html"
+    with _beside(job.source):
+        model.report(X, y, path=path, **job.section("report"))
+    print(f"Report: {path}")
+
+
+def _compare(model: Any, X: pd.DataFrame, y: Any, job: Job, settings: dict[str, Any]) -> Comparison:
+    """Return the estimator beside others; of a single modality beside classical models."""
+    modalities = infer_modalities(X) if model.modalities is None else model.modalities
+    if len(modalities) > 1:
+        return compare_fusion(model, X, y, **settings)
+    task = "classification" if is_classifier(model) else "regression"
+    task = "survival" if job.survival else task
+    seed = settings.pop("random_state")
+    if model.random_state is None:
+        model.set_params(random_state=seed)
+    folds = settings.pop("cv", 5)
+    others = classical_models(model, modalities, task, seed)
+    return compare({type(model).__name__: model, **others}, X, y, folds, task=task, **settings)
+
+
+def _predictions(model: Any, X: pd.DataFrame, times: list[float]) -> pd.DataFrame:
+    if hasattr(model, "predict_survival_function"):
+        table = pd.DataFrame({"risk": model.predict(X)}, index=X.index)
+        if times:
+            curves = model.predict_survival_function(X, times=times)
+            table = table.join(curves.rename(columns=lambda time: f"survival at {time:g}"))
+        return table
+    if times:
+        raise ValueError(f"A {type(model).__name__} has no survival: leave --times out.")
+    if is_classifier(model):
+        table = pd.DataFrame({"class": model.predict(X)}, index=X.index)
+        names = [f"probability of {name}" for name in model.classes_]
+        return table.join(pd.DataFrame(model.predict_proba(X), index=X.index, columns=names))
+    return pd.DataFrame({"prediction": model.predict(X)}, index=X.index)
+
+
+def _times(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise ValueError(f"--times must be numbers with commas between. Got {text!r}.") from error
+
+
+def _strata(model: Any, X: pd.DataFrame) -> Any:
+    name = getattr(model, "strata", None)
+    return None if name is None else X[name]
+
+
+def _announce(job: Job) -> None:
+    events = f", {int((job.y['event'] > 0).sum())} events" if job.survival else ""
+    print(f"{job.source.name}: {len(job.X)} rows{events}, {job.X.shape[1]} columns.", flush=True)
+
+
+def _save(model: Any, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    model.save(output / "model")
+    print(f"Saved: {output / 'model'}")
+
+
+def _beside(table: Path) -> contextlib.AbstractContextManager[None]:
+    """Let relative paths, of images in a table, start from the table's folder."""
+    return contextlib.chdir(table.parent)

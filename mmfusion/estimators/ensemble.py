@@ -1,0 +1,233 @@
+"""Several fits of one estimator, averaged: other seeds, other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from mmfusion.inputs.labels import check_order
+from mmfusion.inputs.parameters import check_number
+from mmfusion.metrics import make_survival_scorer
+
+__all__ = ["FusionEnsemble"]
+
+
+def _has(method: str) -> Any:
+    return available_if(lambda self: hasattr(self.estimator, method))
+
+
+class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
+    """The mean of several fits of an estimator, each with a seed, or settings, of its own.
+
+    The estimators average five networks of one setting already (`n_members`); this is for what
+    differs in more: operators, encoders, how modalities are joined. All members see all rows.
+
+    Parameters
+    ----------
+    estimator : estimator of `mmfusion.estimators`
+    n_members : int, default=5
+    settings : sequence of dict, optional
+        Parameters of the members in turn, over those of the estimator:
+        ``[{"fusion": "gated"}, {"fusion": "concat"}]``.
+    random_state : int, RandomState or None, default=None
+        Of the members' seeds.
+    n_jobs : int, optional
+        Fits at once, in processes.
+
+    Attributes
+    ----------
+    estimators_ : list of estimator
+        The members, fitted.
+    classes_ : ndarray
+        Of a classifier.
+
+    Examples
+    --------
+    >>> from mmfusion import Tabular
+    >>> from mmfusion.datasets import load_digits_cohort
+    >>> from mmfusion.estimators import FusionCox, FusionEnsemble
+    >>> cohort = load_digits_cohort(n=120, random_state=0)
+    >>> model = FusionCox({"clinic": Tabular(["age", "sex", "stage"])}, n_members=1, epochs=3)
+    >>> ensemble = FusionEnsemble(model, 2, random_state=0).fit(cohort.frame, cohort.target)
+    >>> ensemble.predict(cohort.frame).shape, ensemble.spread(cohort.frame).shape
+    ((120,), (120,))
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        n_members: int = 5,
+        *,
+        settings: Sequence[Mapping[str, Any]] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.n_members = n_members
+        self.settings = settings
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the members.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+        y : outcome, n rows
+        sample_weight : array-like, shape (n,), optional
+
+        Returns
+        -------
+        self
+        """
+        check_number("n_members", self.n_members, 1, integer=True)
+        check_order(X=X, y=y, sample_weight=sample_weight)
+        settings = list(self.settings) if self.settings else [{}]
+        rng = check_random_state(self.random_state)
+        members = []
+        for number in range(self.n_members):
+            member = clone(self.estimator).set_params(random_state=int(rng.randint(2**31 - 1)))
+            members.append(member.set_params(**settings[number % len(settings)]))
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.estimators_ = Parallel(n_jobs=self.n_jobs)(
+            delayed(member.fit)(X, y, **weights) for member in members
+        )
+        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+            if hasattr(self.estimators_[0], name):
+                setattr(self, name, getattr(self.estimators_[0], name))
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the mean risk or number of each row, or the class with the largest mean chance.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
+        if is_classifier(self.estimator):
+            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return np.mean(self._each("predict", X), axis=0)
+
+    @_has("predict_proba")
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the mean probability of each class.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_classes)
+        """
+        return np.mean(self._each("predict_proba", X), axis=0)
+
+    @_has("predict_survival_function")
+    def predict_survival_function(
+        self, X: Any, times: Any = None, *, extrapolate: bool = False
+    ) -> pd.DataFrame:
+        """Return the mean survival curve of each row: that of the members' mixture.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+        times : array-like, shape (m,), optional
+            By default those of the first member.
+        extrapolate : bool, default=False
+            As of the members.
+
+        Returns
+        -------
+        DataFrame, shape (n, m)
+        """
+        tables = self._curves(X, times, extrapolate)
+        return sum(tables[1:], start=tables[0]) / len(tables)
+
+    def spread(self, X: Any, times: Any = None) -> Any:
+        """Return the standard deviation over the members: how far the fits disagree on a row.
+
+        It tells what another seed or setting would have said, and nothing of what other training
+        rows would have: no interval of the prediction.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+        times : array-like, shape (m,), optional
+            Of survival: of the curves at these times, in place of the risk.
+
+        Returns
+        -------
+        ndarray or DataFrame
+            Shape (n,) of risks and numbers, (n, n_classes) of classes' probabilities, (n, m) of
+            curves; 0 of a single member.
+        """
+        if times is not None:
+            tables = self._curves(X, times, extrapolate=False)
+            return pd.DataFrame(
+                np.std([table.to_numpy() for table in tables], axis=0),
+                index=tables[0].index,
+                columns=tables[0].columns,
+            )
+        each = self._each("predict_proba" if is_classifier(self.estimator) else "predict", X)
+        return np.std(each, axis=0)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return Harrell's C, the accuracy, or R² of the mean prediction.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+        y : outcome, n rows
+        sample_weight : array-like, shape (n,), optional
+            Of classes and numbers.
+
+        Returns
+        -------
+        float
+        """
+        from sklearn.metrics import accuracy_score, r2_score  # slow to import
+
+        check_order(X=X, y=y, sample_weight=sample_weight)
+        if hasattr(self.estimator, "predict_survival_function"):
+            return make_survival_scorer("harrell")(self, X, y)
+        metric = accuracy_score if is_classifier(self.estimator) else r2_score
+        return float(metric(y, self.predict(X), sample_weight=sample_weight))
+
+    @property
+    def strata(self) -> Any:
+        """The members' column of strata: their risks are comparable within one only."""
+        return getattr(self.estimator, "strata", None)
+
+    def _each(self, method: str, X: Any) -> list[np.ndarray]:
+        check_is_fitted(self)
+        return [getattr(member, method)(X) for member in self.estimators_]
+
+    def _curves(self, X: Any, times: Any, extrapolate: bool) -> list[pd.DataFrame]:
+        check_is_fitted(self)
+        first, *others = self.estimators_
+        tables = [first.predict_survival_function(X, times, extrapolate=extrapolate)]
+        times = tables[0].columns.to_numpy()
+        return tables + [
+            member.predict_survival_function(X, times, extrapolate=extrapolate) for member in others
+        ]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.estimator_type = inner.estimator_type
+        tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        return tags

@@ -1,0 +1,175 @@
+"""Counts, with and without more zeros than they should have, and yes or no."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmfusion.heads.families.base import Family
+from mmfusion.heads.families.real import moments
+from mmfusion.heads.families.special import log_add, log_beta_cdf, log_gamma_cdf, stirling_gap
+
+__all__ = [
+    "Bernoulli",
+    "NegativeBinomial",
+    "Poisson",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
+]
+
+
+class Count(Family):
+    """Whole numbers from 0 on; the location is their `rate`."""
+
+    support = (0.0, np.inf)
+    discrete = True
+    ratio = "rate ratio"
+
+
+class Poisson(Count):
+    """Poisson's: mean and variance are the `rate`."""
+
+    parameters: ClassVar[Any] = {"rate": "log"}
+
+    def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return y * theta[0].log() - theta[0] - torch.lgamma(y + 1)
+
+    def _log_tail(self, y: Tensor, rate: Tensor, *, upper: bool) -> Tensor:
+        shape = y.floor() + 1  # P(Y <= y) is that of a gamma variable beyond the rate
+        return log_gamma_cdf(rate.log() - shape.log(), shape.log(), upper=upper)
+
+    def log_cdf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return self._log_tail(y, *theta, upper=True)
+
+    def log_sf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return self._log_tail(y, *theta, upper=False)
+
+    def mean(self, *theta: Tensor) -> Tensor:
+        return theta[0]
+
+    def variance(self, *theta: Tensor) -> Tensor:
+        return theta[0]
+
+    def start(self, y: Tensor, weight: Tensor) -> tuple[Any, ...]:
+        return (max(moments(y, weight)[0], 1e-3),)
+
+
+class NegativeBinomial(Count):
+    """The negative binomial: mean `rate`, variance ``rate + dispersion rate^2``."""
+
+    parameters: ClassVar[Any] = {"rate": "log", "dispersion": "log"}
+
+    def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
+        rate, dispersion = theta
+        size = 1 / dispersion
+        # lgamma(y + size) - lgamma(size), without the difference of two large numbers
+        rising = (size - 0.5) * torch.log1p(y / size) - y
+        rising = rising + stirling_gap(y + size) - stirling_gap(size)
+        moved = y * (rate.log() + torch.log(y + size) - torch.log(rate + size))
+        return rising + moved - size * torch.log1p(rate / size) - torch.lgamma(y + 1)
+
+    def _log_tail(self, y: Tensor, rate: Tensor, dispersion: Tensor, *, upper: bool) -> Tensor:
+        known, extra = rate.detach().numpy(), dispersion.detach().numpy()
+        width = np.minimum(1.0, np.sqrt(1 / known + extra))
+        shape = torch.log(y.floor() + 1)
+        logit = -(rate.log() + dispersion.log())
+        return log_beta_cdf(logit, -dispersion.log(), shape, width, upper=upper)
+
+    def log_cdf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return self._log_tail(y, *theta, upper=False)
+
+    def log_sf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return self._log_tail(y, *theta, upper=True)
+
+    def mean(self, *theta: Tensor) -> Tensor:
+        return theta[0]
+
+    def variance(self, *theta: Tensor) -> Tensor:
+        rate, dispersion = theta
+        return rate + dispersion * rate**2
+
+    def start(self, y: Tensor, weight: Tensor) -> tuple[Any, ...]:
+        mean, spread = moments(y, weight)
+        mean = max(mean, 1e-3)
+        return mean, max((spread**2 - mean) / mean**2, 0.05)
+
+
+class ZeroInflated(Count):
+    """Zeros with chance `zero`; else a count, whose mean is the `rate`."""
+
+    of_counts: ClassVar[Count]
+
+    def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
+        *own, zero = theta
+        count = torch.log1p(-zero) + self.of_counts.log_prob(y, *own)
+        return torch.where(y == 0, log_add(zero.log(), count), count)
+
+    def log_cdf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        *own, zero = theta
+        return log_add(zero.log(), torch.log1p(-zero) + self.of_counts.log_cdf(y, *own))
+
+    def log_sf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        *own, zero = theta
+        return torch.log1p(-zero) + self.of_counts.log_sf(y, *own)
+
+    def mean(self, *theta: Tensor) -> Tensor:
+        *own, zero = theta
+        return (1 - zero) * self.of_counts.mean(*own)
+
+    def variance(self, *theta: Tensor) -> Tensor:
+        *own, zero = theta
+        mean = self.of_counts.mean(*own)
+        return (1 - zero) * (self.of_counts.variance(*own) + zero * mean**2)
+
+    def start(self, y: Tensor, weight: Tensor) -> tuple[Any, ...]:
+        seen = y > 0
+        if not bool(seen.any()):
+            return *self.of_counts.start(y, weight), 0.5
+        none = float((weight * ~seen).sum() / weight.sum())
+        own = self.of_counts.start(y[seen], weight[seen])
+        return *own, min(max(0.5 * none, 0.02), 0.95)
+
+
+class ZeroInflatedPoisson(ZeroInflated):
+    """Poisson's with extra zeros: `rate` of the others, chance `zero` of an extra zero."""
+
+    parameters: ClassVar[Any] = {"rate": "log", "zero": "logit"}
+    of_counts = Poisson()
+
+
+class ZeroInflatedNegativeBinomial(ZeroInflated):
+    """The negative binomial with extra zeros: `rate` and `dispersion` of the others, `zero`."""
+
+    parameters: ClassVar[Any] = {"rate": "log", "dispersion": "log", "zero": "logit"}
+    of_counts = NegativeBinomial()
+
+
+class Bernoulli(Family):
+    """0 or 1: the `probability` of 1."""
+
+    levels = labels = np.array([0.0, 1.0])
+    parameters: ClassVar[Any] = {"probability": "logit"}
+    support = (0.0, 1.0)
+    discrete = True
+    ratio = "odds ratio"
+
+    def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return torch.where(y == 1, theta[0].log(), torch.log1p(-theta[0]))
+
+    def log_cdf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return torch.where(y < 1, torch.log1p(-theta[0]), 0.0)
+
+    def log_sf(self, y: Tensor, *theta: Tensor) -> Tensor:
+        return torch.where(y < 1, theta[0].log(), -torch.inf)
+
+    def mean(self, *theta: Tensor) -> Tensor:
+        return theta[0]
+
+    def variance(self, *theta: Tensor) -> Tensor:
+        return theta[0] * (1 - theta[0])
+
+    def start(self, y: Tensor, weight: Tensor) -> tuple[Any, ...]:
+        return (moments(y, weight)[0],)

@@ -1,0 +1,407 @@
+"""A search of parameters by Optuna, behind scikit-learn's API."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sklearn import get_config
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring as multiple
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metaestimators import available_if
+
+from mmfusion.evaluation.fingerprint import fingerprint
+from mmfusion.evaluation.folds import check_folds
+from mmfusion.evaluation.outcomes import check_outcome, task_of
+from mmfusion.evaluation.roles import check_groups, check_model
+from mmfusion.inputs.labels import check_order
+from mmfusion.inputs.parameters import check_number, is_number
+from mmfusion.tuning.job import Job, job_key, seeded, step_of
+from mmfusion.tuning.place import check_storage, open_place, quiet
+from mmfusion.tuning.processes import work_in_processes
+from mmfusion.tuning.results import results_of
+from mmfusion.tuning.samplers import check_sampler
+from mmfusion.tuning.scoring import TIME, check_objectives, check_scoring
+from mmfusion.tuning.space import check_space
+from mmfusion.tuning.worker import FAILURE, begun, open_study, work
+
+__all__ = ["FusionSearchCV"]
+
+
+def _best_has(name: str) -> Callable[[Any], bool]:
+    def check(search: Any) -> bool:
+        getattr(getattr(search, "best_estimator_", search.estimator), name)
+        return True
+
+    return check
+
+
+class FusionSearchCV(BaseSearchCV):
+    """Search an estimator's parameters by cross-validation, with Optuna; nothing finished is lost.
+
+    Each fold that is finished goes into a ledger on the disk before the next one begins. A search
+    that was interrupted, or killed, goes on by the same call: it repeats no finished fold and ends
+    as it would have ended. Several processes and machines may share one search.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Of `mmfusion.estimators`, or any other of scikit-learn's form.
+    space : "default", dict or callable (trial) -> dict, default="default"
+        "default" is made of the estimator's modalities, fusion and head: learning rate, weight
+        decay, dropout, width, joint operator, modality dropout, most epochs, intervals, and whether
+        there is a linear part, networks, or both; its first trial is the estimator as it is. A dict
+        has for each parameter a distribution of `optuna.distributions`, or a list of values. A
+        function is given Optuna's trial and returns the parameters.
+    n_trials : int, default=50
+        In all: of every worker, and of every call that goes on with the search.
+    cv : int, splitter or iterable of (train, test), default=5
+        An int makes shuffled folds, stratified by the event or class; a splitter is given these.
+    scoring : None, str, scorer, list or dict of these by name, optional
+        None is the estimator's own ``score``. Names for survival are "c", "uno", "antolini", "auc"
+        and "ibs" (the integrated Brier score, negative), else scikit-learn's. Higher is better.
+    objectives : list of str, optional
+        Which of several scores are optimised, and "fit_time", the seconds of a fit, which is to be
+        small. None is the score that `refit` names, else all. Of several, `study_.best_trials` is
+        the front.
+    sampler : {"tpe", "gp", "cmaes", "random"} or sampler of Optuna's, default="tpe"
+        A name is seeded trial by trial. Optuna's object is used as it is: then a search that goes
+        on draws other parameters than an unbroken one.
+    pruning : {"fold", "epoch"}, optional
+        "fold": a trial ends after a fold if Wilcoxon's signed-rank test says at 10 % that it is
+        worse than the best, on the folds that both have; of five folds the fourth is the first that
+        can say so: repeat them. "epoch": the folds train side by side, and a trial ends where the
+        mean of their networks' validation losses is worse than that of half of the earlier trials
+        at the same epoch.
+    storage : path or URL, optional
+        Where the search is kept: the path of a journal file (or of a folder that is there), the URL
+        of a server such as ``postgresql+psycopg://user@host/name``, or of SQLite for one process.
+        It may hold many searches: each is known by its data, estimator, space, folds and scores.
+        None is memory.
+    n_workers : int, default=1
+        Processes on this machine. On others the same call joins the search.
+    timeout : float, optional
+        Seconds after which no trial is begun.
+    random_state : int or None, default=None
+        Of the sampler, of folds from an int, and of each random state of the estimator that is
+        None. With an int a search of one worker can be repeated.
+    refit : bool, str or callable, default=True
+        Whether the best parameters are fitted to all rows; of several scores, by which the best is
+        chosen. A function is given ``cv_results_`` and returns the position.
+    error_score : float or "raise", default=nan
+        Number: a trial that fails is told as failed, with a warning, and the search goes on.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    best_estimator_ : estimator
+    best_params_ : dict
+    best_score_ : float
+    best_index_ : int
+        Position of the best trial in ``cv_results_``, of those that were judged on all folds.
+    cv_results_ : dict
+        scikit-learn's columns, a row a trial, and ``trial`` and ``state``.
+    study_ : optuna.Study
+        Its `best_trial` may be one that was pruned by fold: to Optuna the mean of the folds that
+        ran is a trial's value.
+    n_splits_ : int
+    refit_time_ : float
+    scorer_ : scorer, or dict of scorers by name
+    multimetric_ : bool
+
+    Notes
+    -----
+    Decoded images and features of frozen encoders are kept by each process from trial to trial
+    (`mmfusion.modalities.set_image_cache_limit`); tables are prepared anew in each fold, which
+    costs little beside a training. The score of the best trial is too good, since it was chosen by
+    it: `nested_cross_validate` says what the search is worth.
+
+    Examples
+    --------
+    >>> from mmfusion import Tabular
+    >>> from mmfusion.datasets import load_digits_cohort
+    >>> from mmfusion.estimators import FusionCox
+    >>> from mmfusion.tuning import FusionSearchCV
+    >>> cohort = load_digits_cohort(n=120, random_state=0)
+    >>> model = FusionCox({"clinic": Tabular(["age", "sex", "stage"])}, n_members=1, epochs=5)
+    >>> space = {"learning_rate": [1e-3, 1e-2], "linear": [True, False]}
+    >>> search = FusionSearchCV(model, space, n_trials=3, cv=2, random_state=0)
+    >>> search.fit(cohort.frame, cohort.target).cv_results_["mean_test_score"].shape
+    (3,)
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        space: Any = "default",
+        *,
+        n_trials: int = 50,
+        cv: Any = 5,
+        scoring: Any = None,
+        objectives: Any = None,
+        sampler: Any = "tpe",
+        pruning: str | None = None,
+        storage: str | os.PathLike[str] | None = None,
+        n_workers: int = 1,
+        timeout: float | None = None,
+        random_state: int | None = None,
+        refit: Any = True,
+        error_score: float | str = np.nan,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.space = space
+        self.n_trials = n_trials
+        self.cv = cv
+        self.scoring = scoring
+        self.objectives = objectives
+        self.sampler = sampler
+        self.pruning = pruning
+        self.storage = storage
+        self.n_workers = n_workers
+        self.timeout = timeout
+        self.random_state = random_state
+        self.refit = refit
+        self.error_score = error_score
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None, **params: Any) -> Self:
+        """Search, and fit the best parameters to all rows.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray, n rows
+        y : outcome, n rows
+        groups : column name or array-like, shape (n,), optional
+            Rows of one label stay together in folds; by default those of the estimator's `id`, else
+            of its `cluster`.
+        **params : dict
+            For the estimator's ``fit``, such as ``sample_weight``; with scikit-learn's metadata
+            routing switched on also for the scorers. Arrays with a value a row are cut into folds.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before anything is fitted: a parameter, outcome or folds that are at fault. All trials
+            failed. With ``error_score="raise"`` what a trial raised.
+        """
+        self._check_numbers()
+        storage = check_storage(self.storage, self.n_workers)
+        job, scorers, several = self._job(X, y, groups, params)
+        with _temporary(storage, self.n_workers) as shared, open_place(shared) as place:
+            study, job = open_study(job, place)
+            with self._bar() as tell:
+                if self.n_workers == 1:
+                    work(job, place, tell)
+                else:
+                    work_in_processes(job, str(shared), place, self.n_workers, tell)
+            if shared != storage:  # the journal is about to go
+                study = _in_memory(study)
+        self.study_ = study
+        self.cv_results_: dict[str, Any] = results_of(
+            study, job.space, list(scorers), len(job.folds)
+        )
+        self.n_splits_ = len(job.folds)
+        self.scorer_ = scorers if several else next(iter(scorers.values()))
+        self.multimetric_ = several
+        self._refuse_none_left()
+        if self.refit is not False or not several:
+            self._choose(several)
+        if self.refit is not False:
+            started = time.perf_counter()
+            self.best_estimator_ = job.refit(self.best_params_)
+            self.refit_time_ = time.perf_counter() - started
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        return self
+
+    def _job(
+        self, X: Any, y: Any, groups: Any, params: dict[str, Any]
+    ) -> tuple[Job, dict[str, Any], bool]:
+        check_model("estimator", self.estimator, "estimator")
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        check_order(X=X, y=y)
+        outcome = check_outcome(y, task_of(self.estimator, y), X)
+        scorers, several = check_scoring(self.scoring, outcome)
+        named = isinstance(self.refit, str) and self.refit in scorers
+        if several and not (self.refit is False or callable(self.refit) or named):
+            raise ValueError(
+                f"The refit parameter must be one of {list(scorers)}, a function or False where "
+                f"there are several scores. Got {self.refit!r}."
+            )
+        objectives = check_objectives(self.objectives, self.refit, scorers)
+        check_sampler(self.sampler, self.pruning, len(objectives))
+        labels = check_groups(groups, {"estimator": self.estimator}, X)
+        drawn = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+        folds = check_folds(
+            self.cv,
+            outcome,
+            classes=is_classifier(self.estimator),
+            random_state=0 if self.random_state is None else self.random_state,
+            groups=labels,
+            X=X,
+        )
+        estimator = seeded(self.estimator, self.random_state)
+        space = check_space(self.space, estimator, X)
+        if self.pruning == "epoch" and "training" not in _own_params(estimator):
+            raise ValueError(
+                "The pruning parameter can be 'epoch' for an estimator of mmfusion.estimators, "
+                f"alone or at the end of a Pipeline. Got it for {type(estimator).__name__}."
+            )
+        routed = self._routed(params)
+        key = job_key(X, y, scorers, routed, estimator)
+        name = fingerprint(key, estimator, space, [list(fold) for fold in folds], objectives)
+        job = Job(
+            estimator=estimator,
+            space=space,
+            X=X,
+            y=outcome,
+            given=y if hasattr(y, "iloc") or isinstance(y, np.ndarray) else None,
+            folds=folds,
+            fit_params=routed["fit"],
+            score_params=routed["score"],
+            scorers=scorers,
+            objectives=objectives,
+            directions=["minimize" if each == TIME else "maximize" for each in objectives],
+            pruning=self.pruning,
+            sampler=self.sampler,
+            seed=drawn if self.random_state is None else self.random_state,
+            n_trials=self.n_trials,
+            error_score=self.error_score,
+            name=f"mmfusion-{fingerprint(name, self.pruning, self.random_state)[:16]}",
+            key=key,
+            deadline=float("inf") if self.timeout is None else time.time() + self.timeout,
+        )
+        return job, scorers, several
+
+    def _check_numbers(self) -> None:
+        check_number("n_trials", self.n_trials, 1, integer=True)
+        check_number("n_workers", self.n_workers, 1, integer=True)
+        check_number("timeout", self.timeout, 0, allow_none=True, open_ends="low")
+        check_number("random_state", self.random_state, 0, integer=True, allow_none=True)
+        if self.error_score != "raise" and not is_number(self.error_score):
+            raise ValueError(
+                f"The error_score parameter must be 'raise' or a number. Got {self.error_score!r}."
+            )
+
+    def _routed(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return what goes to the estimator's fit, and to the scorers."""
+        if not get_config()["enable_metadata_routing"]:
+            return {"fit": params, "score": {}}
+        routed = process_routing(self, "fit", **params)
+        return {"fit": dict(routed.estimator.fit), "score": dict(routed.scorer.score)}
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return who asks for which metadata: the estimator's fit, and the scorers."""
+        own = self.scoring is None or isinstance(self.scoring, str)
+        scorer = None if own else multiple(self.estimator, scoring=self.scoring)
+        router = MetadataRouter(owner=self)
+        router.add(
+            estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit")
+        )
+        router.add(
+            scorer=scorer,
+            method_mapping=MethodMapping()
+            .add(caller="score", callee="score")
+            .add(caller="fit", callee="score"),
+        )
+        return router
+
+    def _refuse_none_left(self) -> None:
+        if np.isin(self.cv_results_["state"], ("complete",)).any():
+            return
+        errors = [t.user_attrs[FAILURE] for t in begun(self.study_) if FAILURE in t.user_attrs]
+        raise ValueError(
+            f"No trial was judged on all folds. The first error: {errors[0] if errors else 'none'}."
+        )
+
+    def _choose(self, several: bool) -> None:
+        metric = self.refit if isinstance(self.refit, str) else next(iter(self._names(several)))
+        if callable(self.refit):
+            self.best_index_ = int(self.refit(self.cv_results_))
+        else:
+            self.best_index_ = int(self.cv_results_[f"rank_test_{metric}"].argmin())
+            self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+
+    def _names(self, several: bool) -> list[str]:
+        return list(self.scorer_) if several else ["score"]
+
+    @contextmanager
+    def _bar(self) -> Iterator[Callable[[Any], None]]:
+        """Show how many trials are done, and the best value."""
+        columns = [
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[best]}"),
+        ]
+        with Progress(*columns, disable=not self.verbose) as progress:
+            bar = progress.add_task("", total=self.n_trials, best="")
+
+            def tell(study: Any) -> None:
+                if self.verbose:
+                    done = [t for t in begun(study) if t.state.is_finished()]
+                    values = [t.values for t in done if t.values]
+                    best = f"best {max(v[0] for v in values):.4f}" if values else ""
+                    progress.update(bar, completed=len(done), best=best)
+
+            yield tell
+
+    @available_if(_best_has("predict_survival_function"))
+    def predict_survival_function(self, X: Any, *args: Any, **params: Any) -> Any:
+        """Call ``best_estimator_.predict_survival_function``.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray
+        *args, **params
+            Of that method, such as ``times=``.
+        """
+        return self.best_estimator_.predict_survival_function(X, *args, **params)
+
+
+def _own_params(estimator: Any) -> dict[str, Any]:
+    return step_of(estimator)[1].get_params(deep=False)
+
+
+@contextmanager
+def _temporary(storage: str | None, n_workers: int) -> Iterator[str | None]:
+    """Give several workers of a search that is not kept a journal to share."""
+    if storage is not None or n_workers == 1:
+        yield storage
+        return
+    with tempfile.TemporaryDirectory(prefix="mmfusion-") as folder:
+        yield str(Path(folder) / "study.journal")
+
+
+def _in_memory(study: Any) -> Any:
+    import optuna
+
+    with quiet():
+        copied = optuna.create_study(
+            study_name=study.study_name,
+            directions=study.directions,
+            sampler=study.sampler,
+            pruner=study.pruner,
+        )
+    copied.add_trials(study.get_trials(deepcopy=False))
+    return copied

@@ -1,0 +1,66 @@
+"""The mean of several fits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+
+from mmfusion import Genes, Tabular
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionEnsemble, FusionRegressor
+from mmfusion.metrics import concordance_index
+from tests.helpers import make_cohort
+
+FRAME, Y = make_cohort(90)
+MODALITIES = {"clinic": Tabular(["age", "sex"]), "rna": Genes("gene_*")}
+FEW = {"n_members": 1, "epochs": 2, "linear": False}
+COX = FusionCox(MODALITIES, **FEW)
+
+
+def test_curves_and_risks_are_the_members_means() -> None:
+    settings = [{"fusion": "gated"}, {"fusion": "concat", "epochs": 1}]
+    model = FusionEnsemble(COX, 3, settings=settings, random_state=0).fit(FRAME, Y)
+    members = model.estimators_
+    assert [one.fusion for one in members] == ["gated", "concat", "gated"]
+    assert [one.epochs for one in members] == [2, 1, 2]
+    assert len({one.random_state for one in members}) == 3
+    each = np.array([one.predict(FRAME) for one in members])
+    np.testing.assert_allclose(model.predict(FRAME), each.mean(axis=0))
+    np.testing.assert_allclose(model.spread(FRAME), each.std(axis=0))
+    assert (model.spread(FRAME) > 0).all()
+    curves = [one.predict_survival_function(FRAME, [0.2, 1.0]) for one in members]
+    found = model.predict_survival_function(FRAME, [0.2, 1.0])
+    np.testing.assert_allclose(found, np.mean(curves, axis=0))
+    np.testing.assert_allclose(model.spread(FRAME, [0.2, 1.0]), np.std(curves, axis=0))
+    assert found.index.equals(FRAME.index)
+    assert model.score(FRAME, Y) == concordance_index(Y, model.predict(FRAME))
+    again = clone(model).fit(FRAME, Y)
+    np.testing.assert_array_equal(again.predict(FRAME), model.predict(FRAME))
+
+
+def test_classes_are_those_of_the_mean_probability_and_numbers_the_mean() -> None:
+    stage = FRAME["sex"].to_numpy()
+    X = FRAME.drop(columns="sex")
+    inner = FusionClassifier({"clinic": Tabular(["age"])}, **FEW)
+    model = FusionEnsemble(inner, 2, random_state=0).fit(X, stage)
+    each = np.array([one.predict_proba(X) for one in model.estimators_])
+    np.testing.assert_allclose(model.predict_proba(X), each.mean(axis=0))
+    np.testing.assert_allclose(model.spread(X), each.std(axis=0))
+    assert set(model.predict(X)) <= {"f", "m"}
+    assert model.score(X, stage) == (model.predict(X) == stage).mean()
+    assert not hasattr(model, "predict_survival_function")
+    numbers = FusionEnsemble(FusionRegressor({"rna": MODALITIES["rna"]}, **FEW), 2, random_state=0)
+    numbers.fit(FRAME, FRAME["age"], sample_weight=np.ones(90))
+    each = np.array([one.predict(FRAME) for one in numbers.estimators_])
+    np.testing.assert_allclose(numbers.predict(FRAME), each.mean(axis=0))
+    assert not hasattr(numbers, "predict_proba")
+    scores = cross_val_score(numbers, FRAME, FRAME["age"].to_numpy(), cv=2, error_score="raise")
+    assert np.isfinite(scores).all()
+
+
+def test_wrong_parameters_are_named() -> None:
+    with pytest.raises(ValueError, match="The n_members parameter"):
+        FusionEnsemble(COX, 0).fit(FRAME, Y)
+    with pytest.raises(ValueError, match="Invalid parameter 'fusoin'"):
+        FusionEnsemble(COX, settings=[{"fusoin": "gated"}]).fit(FRAME, Y)

@@ -1,0 +1,126 @@
+"""Noise is at chance, whatever is chosen inside the folds; what is chosen outside is caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
+from sklearn.impute import KNNImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from mmfusion import Genes, Tabular
+from mmfusion.estimators import FusionCox
+from mmfusion.fusion import LateFusion
+from mmfusion.survival import surv
+from mmfusion.tuning import nested_cross_validate
+
+N, GENES = 60, 60
+TWO = {"genes": Genes("x*"), "clinical": Tabular(["age", "dose"])}
+SMALL = {"n_members": 1, "epochs": 5, "validation_fraction": 0.3}
+
+
+def linear(*steps: Any) -> Any:
+    return make_pipeline(*steps, LogisticRegression())
+
+
+#: Of classes the area under the curve, of survival Harrell's C: the same where all are observed.
+CANDIDATES: dict[str, Callable[[], Any]] = {
+    "selection": lambda: (linear(SelectKBest(k=5)), {"selectkbest__k": [3, 8]}),
+    "imputation": lambda: (linear(KNNImputer()), {"knnimputer__n_neighbors": [2, 10]}),
+    "components": lambda: (linear(PCA(3, random_state=0)), {"pca__n_components": [2, 6]}),
+    "stack": lambda: (
+        FusionCox(TWO, LateFusion("stack", folds=2, dim=4, hidden=(4,)), **SMALL),
+        {"learning_rate": [3e-3, 3e-2]},
+    ),
+    "epochs": lambda: (
+        FusionCox(TWO, linear=False, epochs="cv", patience=2),
+        {"learning_rate": [3e-3, 3e-2]},
+    ),
+}
+OF_SURVIVAL = ("stack", "epochs")
+
+
+def noise(seed: int, *, missing: bool = False) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Return columns that say nothing, a survival, and two classes."""
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame(rng.normal(size=(N, GENES))).add_prefix("x")
+    X["age"], X["dose"] = rng.normal(size=(2, N))
+    y = surv(rng.exponential(size=N), rng.random(N) < 0.7)
+    if missing:
+        X = X.mask(rng.random(X.shape) < 0.2)
+    return X, y, rng.permutation(np.arange(N) % 2)
+
+
+def scores(name: str, repeats: int) -> np.ndarray:
+    """Return the nested C of each repeat."""
+    found = []
+    settings = {"outer": 3, "inner": 2, "n_trials": 2}
+    for seed in range(repeats):
+        X, y, classes = noise(seed, missing=name == "imputation")
+        survival = name in OF_SURVIVAL
+        score, outcome = ("c", y) if survival else ("roc_auc", classes)
+        nested = nested_cross_validate(
+            {name: CANDIDATES[name]()}, X, outcome, scoring=score, **settings
+        )
+        found.append(nested.table[score, "mean"][name])
+    return np.array(found)
+
+
+def at_chance(found: np.ndarray, level: float = 0.99) -> bool:
+    """Return whether the interval of the mean holds .5."""
+    low, high = stats.t.interval(
+        level, len(found) - 1, found.mean(), found.std(ddof=1) / np.sqrt(len(found))
+    )
+    return bool(low < 0.5 < high)
+
+
+@pytest.mark.parametrize("name", ["selection", "imputation", "components"])
+def test_noise_is_at_chance(name: str) -> None:
+    found = scores(name, 20)
+    assert at_chance(found), found.round(3).tolist()
+    assert found.std() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", OF_SURVIVAL)
+def test_noise_is_at_chance_for_networks(name: str) -> None:
+    found = scores(name, 6)
+    assert at_chance(found), found.round(3).tolist()
+
+
+def test_a_choice_outside_of_the_folds_is_caught() -> None:
+    found = []
+    for seed in range(20):
+        X, _, classes = noise(seed)
+        leaky = SelectKBest(k=5).fit_transform(X, classes)
+        nested = nested_cross_validate({"leaky": linear()}, leaky, classes, scoring="roc_auc")
+        found.append(nested.table["roc_auc", "mean"]["leaky"])
+    assert not at_chance(np.array(found))
+    assert np.mean(found) > 0.65
+
+
+def test_the_inner_score_of_the_best_is_too_good() -> None:
+    inner, outer = [], []
+    for seed in range(5):
+        X, _, classes = noise(seed)
+        nested = nested_cross_validate(
+            {"k": (linear(SelectKBest(k=5)), {"selectkbest__k": list(range(1, 20))})},
+            X,
+            classes,
+            outer=3,
+            inner=2,
+            n_trials=15,
+            scoring="roc_auc",
+        )
+        inner.append(nested.chosen["inner score"].mean())
+        outer.append(nested.table["roc_auc", "mean"]["k"])
+    assert np.mean(inner) > 0.53
+    assert np.mean(inner) > np.mean(outer) + 0.03
