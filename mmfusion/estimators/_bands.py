@@ -63,6 +63,7 @@ class HazardBands(IntervalPredictions):
         *,
         level: float = 0.95,
         bands: Bands = "pointwise",
+        unconditional: bool = True,
         modalities: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
     ) -> pd.DataFrame:
@@ -83,6 +84,9 @@ class HazardBands(IntervalPredictions):
         level : float, default=0.95
         bands : {"pointwise", "simultaneous"}
             Whether the band holds each point with probability `level`, or the whole curve of a row.
+        unconditional : bool, default=True
+            Whether the errors hold that smoothing parameters are estimates, without which bands of
+            curves cover too little; False takes them as known, as `effects_` does.
         modalities, exclude : list of str, optional
             As in `predict`.
 
@@ -113,6 +117,7 @@ class HazardBands(IntervalPredictions):
             cause,
             level=level,
             bands=bands,
+            unconditional=unconditional,
             exclude=exclude,
         )
 
@@ -125,6 +130,7 @@ class HazardBands(IntervalPredictions):
         *,
         level: float = 0.95,
         bands: Bands = "pointwise",
+        unconditional: bool = True,
     ) -> pd.DataFrame:
         """Compare profiles over time: hazards by the formula over those of a reference.
 
@@ -140,6 +146,7 @@ class HazardBands(IntervalPredictions):
             One of `causes_`, where there are several.
         level : float, default=0.95
         bands : {"pointwise", "simultaneous"}
+        unconditional : bool, default=True
             As in `predict_band`.
 
         Returns
@@ -161,7 +168,16 @@ class HazardBands(IntervalPredictions):
             )
         times = self._ends() if times is None else check_times(times)
         chosen = head.predictors_at(times, cause)
-        return ratio_bands(reported, X, reference, chosen, times, level=level, bands=bands)
+        return ratio_bands(
+            reported,
+            X,
+            reference,
+            chosen,
+            times,
+            level=level,
+            bands=bands,
+            unconditional=unconditional,
+        )
 
     def _ends(self) -> np.ndarray:
         ends: Any = self.cuts_[1:]

@@ -119,6 +119,7 @@ class Effects:
         level: float = 0.95,
         parameter: str | None = None,
         bands: Bands = "pointwise",
+        unconditional: bool = True,
     ) -> pd.DataFrame:
         """Return the effect of a term on the predictor over a grid, with bands.
 
@@ -134,6 +135,9 @@ class Effects:
             Of several predictors (the classes but the first), the one whose effect it is.
         bands : {"pointwise", "simultaneous"}
             Whether the band holds each point with probability `level`, or all of them together.
+        unconditional : bool, default=True
+            Whether the errors hold that smoothing parameters are estimates, without which bands of
+            curves cover too little; False takes them as known, as `effects_` does.
 
         Returns
         -------
@@ -165,7 +169,13 @@ class Effects:
             )
         basis = reported.layout.formula(parameter).transform_term(term, frame)
         table = smooth_effect(
-            reported.fit, label, basis, level=level, covariance=reported.covariance, bands=bands
+            reported.fit,
+            label,
+            basis,
+            level=level,
+            covariance=reported.covariance,
+            bands=bands,
+            unconditional=unconditional,
         )
         one = len(columns) == 1
         table.index = pd.Index(frame[columns[0]], name=columns[0]) if one else frame.index

@@ -12,7 +12,16 @@ from scipy.special import expit
 from mmfusion.model.fit import Model
 from mmfusion.model.inference import Inference
 from mmfusion.model.structured import Structured
-from mmfusion.structured import Bands, Design, band, critical_value, root_of
+from mmfusion.structured import (
+    Bands,
+    Design,
+    StructuredFit,
+    Symmetric,
+    band,
+    critical_value,
+    root_of,
+    smoothing_root,
+)
 
 __all__ = ["curve_bands", "ratio_bands", "value_bands"]
 
@@ -31,6 +40,7 @@ def curve_bands(
     *,
     level: float,
     bands: Bands,
+    unconditional: bool,
     exclude: Sequence[str],
 ) -> pd.DataFrame:
     """Return curves of some rows with their bands, indexed by row and time.
@@ -46,12 +56,15 @@ def curve_bands(
         A hazard's band is that of its logarithm.
     level, bands
         As in `mmfusion.structured.bands.critical_value`; of the curve of each row.
+    unconditional : bool
+        Whether smoothing parameters count as the estimates that they are.
     exclude : sequence of str
         Terms without an effect.
     """
     asked = "log_hazard" if curve == "hazard" else curve
     tables = []
-    for predictor, root in zip(eta, _roots(model, inference, table, exclude), strict=True):
+    roots = _roots(model, inference, table, exclude, unconditional)
+    for predictor, root in zip(eta, roots, strict=True):
         value, slope = model.head.curve_and_derivatives(predictor, times, asked, cause)
         found = band(value, slope @ root, level, bands, curve)
         tables.append(_exponential(found, curve) if curve == "hazard" else _clipped(found, curve))
@@ -67,10 +80,11 @@ def ratio_bands(
     *,
     level: float,
     bands: Bands,
+    unconditional: bool,
 ) -> pd.DataFrame:
     """Return hazard ratios of rows and a reference at the predictors `chosen`, one a time."""
     layout = inference.layout
-    root = root_of(inference.covariance.dense())
+    root = _root(inference.covariance, inference.fit, unconditional)
     designs = _designs(layout.transform(table))
     bases = list(_designs(layout.transform(reference)))
     tables = []
@@ -119,14 +133,18 @@ def value_bands(
 
 
 def _roots(
-    model: Model, inference: Inference, table: pd.DataFrame, exclude: Sequence[str]
+    model: Model,
+    inference: Inference,
+    table: pd.DataFrame,
+    exclude: Sequence[str],
+    unconditional: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield L of each row, of which ``L L'`` is the covariance of its K predictors."""
     part = model.structured
     assert isinstance(part, Structured)
     alone = inference.variances[1] == 0
     covariance = inference.covariance if alone else part.final.covariance
-    root = root_of(covariance.dense())
+    root = _root(covariance, inference.fit if alone else part.final, unconditional)
     if exclude:
         root[part.layout.coefficients_of(exclude)] = 0.0
     new = []
@@ -138,6 +156,12 @@ def _roots(
     for number, design in enumerate(_designs(part.layout.transform(table))):
         more = [columns[:, [number]] for columns in new]
         yield np.hstack([design @ root, *more])
+
+
+def _root(covariance: Symmetric, fit: StructuredFit, unconditional: bool) -> np.ndarray:
+    """Return L with ``L L'`` the covariance of the coefficients, (p, r)."""
+    root = root_of(covariance.dense())
+    return np.hstack([root, smoothing_root(fit)]) if unconditional else root
 
 
 def _designs(design: Design) -> Iterator[np.ndarray]:

@@ -21,6 +21,7 @@ from mmfusion.structured.projection import project
 from mmfusion.structured.ridge import RidgeFit, fit_ridge
 from mmfusion.structured.rows import Dense, Indicator
 from mmfusion.structured.sandwich import FewClusters, small_sample_sandwich
+from mmfusion.structured.smoothing_error import smoothing_root
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = [
@@ -59,5 +60,6 @@ __all__ = [
     "root_of",
     "small_sample_sandwich",
     "smooth_effect",
+    "smoothing_root",
     "without_columns",
 ]

@@ -10,6 +10,7 @@ from scipy import stats
 
 from mmfusion.structured.bands import Bands, band, root_of
 from mmfusion.structured.fit import StructuredFit
+from mmfusion.structured.smoothing_error import smoothing_root
 from mmfusion.structured.symmetric import Symmetric
 from mmfusion.structured.wald import smooth_test
 
@@ -119,6 +120,7 @@ def smooth_effect(
     level: float = 0.95,
     covariance: Symmetric | np.ndarray | None = None,
     bands: Bands = "pointwise",
+    unconditional: bool = False,
 ) -> pd.DataFrame:
     """Return a term's effect on the predictor at some points, with bands.
 
@@ -138,6 +140,8 @@ def smooth_effect(
         By default ``fit.covariance``.
     bands : {"pointwise", "simultaneous"}
         Whether the band is for each point, or for the whole curve: `critical_value`.
+    unconditional : bool, default False
+        Whether the covariance gets what estimated smoothing parameters add (`smoothing_root`).
 
     Returns
     -------
@@ -152,4 +156,7 @@ def smooth_effect(
             f"The basis of {label!r} must have shape (m, {len(coef)}). Got {basis.shape}."
         )
     used = Symmetric.of(fit.covariance if covariance is None else covariance)[own, own]
-    return band(basis @ coef, basis @ root_of(used), level, bands, "effect")
+    root = root_of(used)
+    if unconditional:
+        root = np.hstack([root, smoothing_root(fit)[own]])
+    return band(basis @ coef, basis @ root, level, bands, "effect")

@@ -95,7 +95,7 @@ def test_predictors_and_their_errors(name: str) -> None:
     shape = (3, -1, len(times))
     link, se = (np.reshape(wanted[part], shape) for part in ("link", "link_se"))
     for place, cause in enumerate(model.causes_):
-        found = model.predict_band(profiles, times, "hazard", int(cause))
+        found = model.predict_band(profiles, times, "hazard", int(cause), unconditional=False)
         hazard = found["hazard"].to_numpy().reshape(3, -1)
         assert_allclose(np.log(hazard), link[:, place], atol=1e-4)
         error = (found["se"] / found["hazard"]).to_numpy().reshape(3, -1)
@@ -108,7 +108,7 @@ def test_survival_and_its_bands(name: str) -> None:
     profiles, times = curves(wanted)
     survival = np.array(wanted["survival"])
     assert_allclose(model.predict_survival_function(profiles, times), survival, atol=1e-5)
-    band = model.predict_band(profiles, times)
+    band = model.predict_band(profiles, times, unconditional=False)
     found = band["se"].to_numpy().reshape(3, -1)
     assert_allclose(found, np.array(wanted["survival_se"]), rtol=1e-4)
     lower = (band["survival"] - 1.959964 * band["se"]).clip(0, 1)

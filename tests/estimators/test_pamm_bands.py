@@ -44,7 +44,7 @@ def test_errors_are_those_of_drawn_coefficients(causes: Any, curve: str, cause: 
     """The delta method against the spread of curves whose coefficients move a little."""
     frame, model = causes
     times = [0.3, 0.7, 2.5]
-    band = model.predict_band(frame[:1], times, curve, cause)
+    band = model.predict_band(frame[:1], times, curve, cause, unconditional=False)
     part = model.model_.structured
     spread = 1e-3  # so little that curves are straight in the coefficients
     draws = np.random.default_rng(1).multivariate_normal(
@@ -119,7 +119,7 @@ def test_a_simultaneous_band_holds_whole_curves() -> None:
     frame, y = draw()
     model = FusionPAMM({}, structured="s(z)", cuts=CUTS).fit(frame, y)
     grid = np.linspace(-2, 2, 50)
-    band = model.smooth_effect("s(z)", grid, bands="simultaneous")
+    band = model.smooth_effect("s(z)", grid, bands="simultaneous", unconditional=False)
     reported = model.inference_
     own = reported.fit.term("s(z)").columns
     basis = reported.layout.formula("hazard").transform_term("s(z)", pd.DataFrame({"z": grid}))
