@@ -100,24 +100,13 @@ def test_a_hundred_classes_fit() -> None:
     np.testing.assert_allclose(coef, theirs.coef_[1:] - theirs.coef_[0], rtol=1e-3, atol=1e-3)
 
 
-def processor_time(function: object) -> float:
-    started = time.process_time()
-    function()  # type: ignore[operator]
-    return time.process_time() - started
-
-
-@pytest.mark.slow
-def test_ten_classes_take_no_multiple_of_scikit_learns_time() -> None:
+def test_ten_classes_are_scikit_learns_without_a_large_array() -> None:
     frame, y = draw(20_000, 10, 10)
     model = FusionClassifier(modalities={}, structured=" + ".join(frame.columns))
-    theirs = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000)
-    default = LogisticRegression(C=np.inf)
+    theirs = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(frame, y)
     model.fit(frame, y)  # what is imported at first
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours = min(processor_time(lambda: model.fit(frame, y)) for _ in range(3))
-    other = min(processor_time(lambda: theirs.fit(frame, y)) for _ in range(3))
-    assert ours < 2 * other  # measured: .9 times
-    assert ours < 4 * min(processor_time(lambda: default.fit(frame, y)) for _ in range(3))  # 2.2
+    model.fit(frame, y)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 100
     coef = model.effects_["coef"].to_numpy().reshape(9, 11)[:, 1:]
     np.testing.assert_allclose(coef, theirs.coef_[1:] - theirs.coef_[0], atol=1e-4)

@@ -91,6 +91,8 @@ class Fatal(Ridge):
             file.seek(0)
             number = len(file.readlines())
         if number in self.dies_at:
+            if self.sent == signal.SIGINT:  # whatever handler other tests left in this process
+                raise KeyboardInterrupt
             os.kill(os.getpid(), self.sent)
         return super().fit(X, y, sample_weight)
 
