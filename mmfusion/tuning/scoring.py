@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import get_scorer
 
 from mmfusion.evaluation.outcomes import Outcome, any_event
 from mmfusion.inputs.parameters import check_choice
-from mmfusion.metrics import evaluation_times, make_survival_scorer
+from mmfusion.metrics import evaluation_times, get_scorer, make_survival_scorer
+from mmfusion.metrics.named import OF_DISTRIBUTIONS
 from mmfusion.survival import Survival, check_survival
 
 __all__ = ["TIME", "check_objectives", "check_scoring"]
@@ -88,14 +88,9 @@ def check_scoring(scoring: Any, outcome: Outcome) -> tuple[dict[str, Any], bool]
 def _scorer(chosen: Any, outcome: Outcome) -> Any:
     if callable(chosen):
         return chosen
-    if not isinstance(outcome, Survival):
-        try:
-            return get_scorer(chosen)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"The scoring parameter must name a scorer of scikit-learn's. Got {chosen!r}."
-            ) from error
-    check_choice("scoring", chosen, NAMES)
+    if not isinstance(outcome, Survival) or chosen in OF_DISTRIBUTIONS:
+        return get_scorer(chosen)
+    check_choice("scoring", chosen, (*NAMES, *OF_DISTRIBUTIONS))
     train = any_event(outcome)
     times = evaluation_times(train) if chosen in ("auc", "ibs") else None
     return OfSurvival(NAMES[chosen], times, train)

@@ -17,7 +17,9 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_s
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mmfusion.estimators import FusionDistribution
 from mmfusion.metrics import concordance_index
+from mmfusion.survival import surv
 from mmfusion.tuning import FusionSearchCV
 from tests.tuning.common import SPACE, cohort, cox, numbers, ridge_search
 
@@ -269,7 +271,7 @@ def test_a_bar_is_shown_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
         ({"space": "default"}, "'default' for an estimator of mmfusion.estimators"),
         ({"space": {}}, "at least one parameter"),
         ({"space": {"alpa": [1.0]}}, r"name parameters of Ridge. Got 'alpa'. Did you mean 'alpha'"),
-        ({"scoring": "r3"}, "must name a scorer of scikit-learn's. Got 'r3'"),
+        ({"scoring": "r3"}, "or a scorer of scikit-learn's. Got 'r3'. Did you mean 'r2'"),
         (
             {"scoring": ["r2", "neg_max_error"]},
             r"refit parameter must be one of \['r2', 'neg_max_error'\]",
@@ -318,3 +320,26 @@ def test_cma_es_says_what_it_needs() -> None:
     else:
         again = clone(search).fit(X, y)
         assert search.fit(X, y).cv_results_["params"] == again.cv_results_["params"]
+
+
+@pytest.mark.parametrize("censored", [False, True])
+def test_scores_of_distributions_lead_a_search(censored: bool) -> None:
+    """Of numbers and of censored times, the family that made them has the better log score."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=200)})
+    y: Any = np.exp(X["a"] + 0.5 * rng.normal(size=200))
+    if censored:
+        y = surv(y, rng.random(200) < 0.7)
+    search = FusionSearchCV(
+        FusionDistribution({}, family="weibull", structured="a"),
+        {"family": ["weibull", "log_normal"]},
+        n_trials=2,
+        cv=3,
+        scoring="log_score",
+        random_state=0,
+    ).fit(X, y)
+    found = {p["family"]: s for p, s in zip(
+        search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
+    )}  # fmt: skip
+    assert search.best_params_ == {"family": "log_normal"}
+    assert found["log_normal"] > found["weibull"]
