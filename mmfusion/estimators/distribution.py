@@ -261,6 +261,7 @@ class FusionDistribution(
         level: float = 0.95,
         modalities: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
+        unconditional: bool = True,
     ) -> pd.DataFrame:
         """Return the mean, a quantile or a parameter with standard error and confidence limits.
 
@@ -276,6 +277,8 @@ class FusionDistribution(
         level : float, default=0.95
         modalities, exclude : list of str, optional
             As in `predict`.
+        unconditional : bool, default=True
+            Whether the errors hold that smoothing parameters are estimates; as in `smooth_effect`.
 
         Returns
         -------
@@ -302,7 +305,15 @@ class FusionDistribution(
             raise ValueError(f"The what parameter must be q or one of {known}. Got {what!r}.")
         table, eta = self._predictors(X, modalities, exclude)
         return value_bands(
-            self.model_, reported, table, eta, str(asked), q, level=level, exclude=exclude
+            self.model_,
+            reported,
+            table,
+            eta,
+            str(asked),
+            q,
+            level=level,
+            exclude=exclude,
+            unconditional=unconditional,
         )
 
     def sample(

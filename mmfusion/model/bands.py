@@ -105,6 +105,7 @@ def value_bands(
     *,
     level: float,
     exclude: Sequence[str],
+    unconditional: bool,
 ) -> pd.DataFrame:
     """Return a number of each row's distribution with its band, indexed as the table.
 
@@ -119,9 +120,11 @@ def value_bands(
     level : float
     exclude : sequence of str
         Terms without an effect.
+    unconditional : bool
+        As in `curve_bands`.
     """
     value, slope, link = model.head.value_and_slope(eta, what, q)
-    roots = _roots(model, inference, table, exclude)
+    roots = _roots(model, inference, table, exclude, unconditional)
     se = np.array([np.linalg.norm(own @ root) for own, root in zip(slope, roots, strict=True)])
     reach = critical_value(np.zeros((0, 0)), level, "pointwise") * se
     back = {"identity": np.asarray, "log": np.exp, "logit": expit}[link]
@@ -137,7 +140,7 @@ def _roots(
     inference: Inference,
     table: pd.DataFrame,
     exclude: Sequence[str],
-    unconditional: bool = False,
+    unconditional: bool,
 ) -> Iterator[np.ndarray]:
     """Yield L of each row, of which ``L L'`` is the covariance of its K predictors."""
     part = model.structured

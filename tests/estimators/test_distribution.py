@@ -580,3 +580,17 @@ def test_scorers_of_risk_read_the_median_time() -> None:
     assert score == concordance_index(y, -model.predict_median(X))
     assert score > 0.55
     assert make_survival_scorer("ibs", times=[0.2, 0.6])(model, X, y) < 0
+
+
+def test_bands_hold_that_smoothing_parameters_are_estimates() -> None:
+    """Beside a smooth they are wider than those that take them as known, else the same."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"x": rng.uniform(size=150)})
+    y = np.sin(4 * frame["x"]) + 0.5 * rng.normal(size=150)
+    for formula, wider in (("s(x)", True), ("x", False)):
+        model = FusionDistribution({}, structured=formula).fit(frame, y)
+        honest, known = (
+            model.predict_band(frame, unconditional=each)["se"] for each in (True, False)
+        )
+        assert (honest >= known * (1 - 1e-12)).all()
+        assert bool((honest > 1.001 * known).any()) == wider
