@@ -28,8 +28,11 @@ START = 0.1
 ROUNDS, SETTLED = 20, 0.03
 #: Where a likelihood spends more degrees of freedom than this share of its events, the working
 #: model is far from it: the variances are divided by so much while that predicts left-out rows
-#: better.
-CROWDED, SHRINK = 0.25, 2.0
+#: better. Where columns outnumber rows and events are fewer than this, it finds variances that are
+#: too small (Breslow & Lin 1995, Biometrika 82:81-91): they are multiplied by as much, likewise.
+CROWDED, FEW, FACTOR, STEPS = 0.25, 400, 2.0, 8
+#: Blocks of fewer degrees of freedom than this say nothing that a larger variance would bring out.
+SOMETHING = 0.5
 #: Directions of the rows with less than this share of the largest one's variance are none.
 RANK_TOL = 1e-12
 #: A row that counts for more than this share of its own prediction is taken as one of this share.
@@ -84,8 +87,9 @@ def fit_ridge(
 
     The penalised likelihood subtracts ``sum_m |U_m|^2 / (2 tau_m)``. The tau maximise the
     restricted likelihood of the working linear model at the fit (Breslow & Clayton 1993, JASA
-    88:9-25; `mmfusion.structured.components`). Where columns are many and events few that may run
-    away: the tau are then shrunk as long as rows left out are predicted better. At these the
+    88:9-25; `mmfusion.structured.components`). Where columns are many and events few the tau may
+    run away, or stay too small: they are then divided, or multiplied, as long as rows left out are
+    predicted better. At these the
     coefficients are exact: all blocks together have as many directions as rows or columns,
     whichever are fewer, and Newton's method finds their coefficients with those of the design.
 
@@ -143,11 +147,11 @@ def fit_ridge(
             break
     at = _Beside(likelihood, design, scaled, kernels, basis, refit, offset, owner)
     fitted = at.fit(tau)
-    while not likelihood.has_scale and fitted.edf.sum() > CROWDED * weight.sum():
-        smaller = at.fit(fitted.tau / SHRINK)
-        if smaller.loss >= fitted.loss:
-            break
-        fitted = smaller
+    if not likelihood.has_scale:
+        first, events = fitted, weight.sum()
+        fitted = at.better(first, 1 / FACTOR, CROWDED * events)
+        if fitted is first and kernels and events < FEW:
+            fitted = at.better(first, FACTOR, SOMETHING)
     errors = fitted.directions.errors(fitted.own) if with_errors else []
     return RidgeFit(
         fitted.found.leading(p),
@@ -271,6 +275,17 @@ class _Beside:
         loss = self.likelihood.value(eta + shift @ basis.T)
         coef, edf = directions.coef(theta), directions.edf(own)
         return _Fitted(tau, found, directions, own, added, coef, edf, shift, loss)
+
+    def better(self, fitted: _Fitted, factor: float, more_than: float) -> _Fitted:
+        """Multiply the variances while rows left out are predicted better, of so many freedoms."""
+        for _ in range(STEPS):
+            if fitted.edf.sum() <= more_than:
+                break
+            other = self.fit(fitted.tau * factor)
+            if other.loss >= fitted.loss:
+                break
+            fitted = other
+        return fitted
 
 
 def _row_columns(design: Design) -> list[Array]:

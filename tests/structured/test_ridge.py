@@ -158,3 +158,32 @@ def test_a_block_of_noise_is_left_out() -> None:
     found = fit_ridge(likelihood, design, blocks, np.ones((1, 1)), refit)
     assert found.edf[0] > 2.8
     assert found.edf[1] < 20  # of 300 rows: half of the time chance makes it a little
+
+
+def test_variances_that_few_events_make_too_small_are_raised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many patients without the event, more columns than patients (Breslow & Lin 1995)."""
+    module = "mmfusion.structured.ridge"
+    found: dict[bool, tuple[float, float]] = {}
+    for looks in (False, True):
+        monkeypatch.setattr(f"{module}.FEW", 400 if looks else 0)
+        variances, losses = [], []
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            block = rng.normal(size=(N, 300))
+            eta = block @ rng.normal(size=300) * 0.1
+            head, target = outcome("binary", rng, eta - 3.0)
+            likelihood, design = Likelihood(head, target), Design.dense_of(np.ones((N, 1)))
+
+            def refit(whole: Design, terms: Any, more: Any, likelihood: Any = likelihood) -> Any:
+                return fit_structured(likelihood, whole, terms, names=("a", *more))
+
+            fit = fit_ridge(likelihood, design, [block], np.ones((1, 1)), refit)
+            variances.append(float(fit.variances[0]))
+            eta_hat = fit.fit.coef[0] + fit.predictor + fit.shift
+            losses.append(likelihood.value(eta_hat))
+        found[looks] = float(np.mean(variances)), float(np.mean(losses))
+    assert found[False][0] < 0.01 / 3  # the coefficients' variance is 0.01
+    assert 0.005 < found[True][0] < 0.02
+    assert found[True][1] < found[False][1]
