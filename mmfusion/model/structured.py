@@ -402,6 +402,9 @@ def fit_formulas(
 
 def _variance(eta: np.ndarray, head: Head) -> float:
     """Return the variance over rows, summed over predictors."""
+    if not eta.any():
+        return 0.0
+    eta = eta - eta.mean(axis=0)
     if head.shift_invariant:  # a number added to all logits says nothing
-        eta = eta - eta.mean(axis=1, keepdims=True)
-    return float(eta.var(axis=0).sum())
+        eta -= eta @ np.full((eta.shape[1], 1), 1 / eta.shape[1])
+    return float(np.vdot(eta, eta)) / len(eta)

@@ -32,6 +32,7 @@ class _Placed(NamedTuple):
     term: Term
     parameter: str
     start: int
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +150,7 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         return (
             *self.constants,
-            *(self.name(own, p) for term, p, _ in self._placed() for own in term.names),
+            *(self.name(own, p) for _, p, _, names in self._placed() for own in names),
         )
 
     @property
@@ -157,14 +158,14 @@ class Layout:
         return tuple(
             TermColumns(
                 self.name(term.label, parameter),
-                slice(start, start + len(term.names)),
+                slice(start, start + len(names)),
                 "parametric" if term.by_coefficient else "smooth" if term.tested else "random",
                 term.penalties,
                 term.sp,
                 term.df,
                 term.variables,
             )
-            for term, parameter, start in self._placed()
+            for term, parameter, start, names in self._placed()
         )
 
     @property
@@ -200,8 +201,8 @@ class Layout:
             return pd.Index(shown, name="term")
         pairs = {name: (name, "") for name in self.constants} | {
             self.name(label, parameter): (label, parameter)
-            for term, parameter, _ in self._placed()
-            for label in (*term.names, term.label)
+            for term, parameter, _, names in self._placed()
+            for label in (*names, term.label)
         }
         return pd.MultiIndex.from_tuples(
             [pairs.get(name, (name, "")) for name in shown], names=["term", "parameter"]
@@ -210,7 +211,9 @@ class Layout:
     @property
     def smooths(self) -> list[tuple[str, str]]:
         """The label and the parameter of each smooth term that a figure can show."""
-        return [(t.label, parameter) for t, parameter, _ in self._placed() if 0 < len(t.ranges) < 3]
+        return [
+            (t.label, parameter) for t, parameter, _, _ in self._placed() if 0 < len(t.ranges) < 3
+        ]
 
     def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Return a cell for each column that is read: the mean, or the commonest level."""
@@ -229,7 +232,7 @@ class Layout:
         ValueError
             For a term that is no smooth.
         """
-        found = {t.label: dict(t.ranges) for t, _, _ in self._placed() if t.ranges}
+        found = {t.label: dict(t.ranges) for t, *_ in self._placed() if t.ranges}
         if label not in found:
             raise ValueError(f"The term must be a smooth, of {list(found)}. Got {label!r}.")
         return found[label]
@@ -269,7 +272,7 @@ class Layout:
         ValueError
             If a term reads the grid: its effect is another one at each predictor.
         """
-        for term, _, _ in self._placed():
+        for term, *_ in self._placed():
             if term.coordinates:
                 raise ValueError(
                     f"The term {term.label!r} has another effect at each predictor, since it reads "
@@ -303,8 +306,9 @@ class Layout:
         start = len(self.constants)
         for parameter in self.parameters if self._parts else ():
             for term in self.formula(parameter).terms:
-                yield _Placed(term, parameter, start)
-                start += len(term.names)
+                names = term.names
+                yield _Placed(term, parameter, start, names)
+                start += len(names)
 
     def coefficients_of(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         """Return which coefficients belong to some terms, shape (p,).
@@ -320,12 +324,12 @@ class Layout:
             For an unknown term.
         """
         found = np.zeros(len(self.names), dtype=bool)
-        known = list(dict.fromkeys(term.label for term, _, _ in self._placed()))
+        known = list(dict.fromkeys(term.label for term, *_ in self._placed()))
         for label in labels:
             if label not in known:
                 raise ValueError(f"No term {label!r}. The terms are {known}.")
-        for term, _, start in self._placed():
-            found[start : start + len(term.names)] |= term.label in labels
+        for term, _, start, names in self._placed():
+            found[start : start + len(names)] |= term.label in labels
         return found
 
     def unseen(self, frame: pd.DataFrame) -> Iterator[tuple[str, NDArray[np.bool_], Array]]:

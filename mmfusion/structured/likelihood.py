@@ -112,8 +112,10 @@ class Likelihood:
     def evaluate(self, eta: Array) -> tuple[float, Array]:
         """Return `value` and `gradient`."""
         loss, gradient = self._head.evaluate(self._tensor(eta), self._target)
-        factor = self._total * self._unit
-        return float(loss) * factor, np.multiply(gradient.numpy(), factor, out=gradient.numpy())
+        factor, found = self._total * self._unit, gradient.numpy()
+        if factor != 1.0:
+            found *= factor
+        return float(loss) * factor, found
 
     def information(
         self, eta: Array, design: Design | Array, *, definite: bool = False
@@ -201,9 +203,10 @@ class Likelihood:
         With ``z_i = sqrt(w_i) X_i' p_i``, ``X'HX`` is ``X' diag(w p) X - Z'Z``: one product of
         matrices in the place of one for each pair of classes.
         """
-        gradient = self.gradient(eta)
         chance = self._head.chances(self._tensor(eta)).numpy()
         weight = self._target.weight.numpy()[:, None] * self._unit
+        gradient = weight * chance
+        gradient[np.arange(len(gradient)), self._target.code.numpy()] -= weight[:, 0]
         if (chance == chance[0]).all():  # the model of constants alone
             alike = design.cross_alike(weight, np.diag(chance[0]) - np.outer(chance[0], chance[0]))
             return gradient, Symmetric.of(alike)

@@ -13,6 +13,9 @@ __all__ = ["Dense", "Indicator", "RowFactor", "weighted_products"]
 
 Array = NDArray[np.float64]
 
+#: Matrices of at most so many columns are multiplied in pieces of so many rows.
+NARROW, PIECE = 64, 512
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -39,7 +42,15 @@ class Dense:
 
     def sums(self, right: Array) -> Array:
         """Return the transposed columns times a matrix (n, t), shape (r, t)."""
-        return self.values.T @ right
+        (n, r), t = self.values.shape, right.shape[1]
+        if max(r, t) > NARROW or n < 2 * PIECE:
+            return self.values.T @ right
+        # Of two narrow matrices one long product takes twice as long as many short ones.
+        pieces = n // PIECE
+        whole = pieces * PIECE
+        left = self.values[:whole].reshape(pieces, PIECE, r).transpose(0, 2, 1)
+        found = (left @ right[:whole].reshape(pieces, PIECE, t)).sum(axis=0)
+        return found + self.values[whole:].T @ right[whole:]
 
     def take(self, rows: slice | NDArray[np.intp]) -> Dense:
         """Return some rows; of a slice no copy is made."""
