@@ -50,7 +50,7 @@ inference : {"model", "robust", "sandwich", "cross_fit", "double_ml"}, default="
     not adjusted for the modalities, and the information of its likelihood (with
     ``orthogonalization=None``: beside the networks, taken as known). "robust": the same
     coefficients, and the sandwich, corrected where it is too small: HC3 of fewer than 250 rows,
-    CR2 with Satterthwaite's degrees of freedom of fewer than 40 clusters. "sandwich": the plain
+    CR2 with Satterthwaite's degrees of freedom of fewer than 50 clusters. "sandwich": the plain
     one (HC0, CR0). "cross_fit": adjusted, beside the predictor, with a
     coefficient of its own, of networks that did not see the row, averaged over three splits
     into five folds, at fifteen more fits. "double_ml", of `FusionRegressor` and
@@ -69,7 +69,7 @@ id : column name, optional
 cluster : column name, optional
     Rows that share a value of this column of `X` count as one in a robust covariance, which
     is then used whatever `inference` says (corrected, unless that is "sandwich"), and stay
-    together in folds and in the validation part. Of fewer than 40 clusters each coefficient has
+    together in folds and in the validation part. Of fewer than 50 clusters each coefficient has
     degrees of freedom of its own, the column ``df`` of ``effects_``; tests of a
     `FusionRegressor` have at most as many as there are clusters, less one.
 auxiliary : sequence of objectives, optional

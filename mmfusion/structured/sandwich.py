@@ -19,8 +19,9 @@ __all__ = ["FewClusters", "small_sample_sandwich"]
 
 Array = NDArray[np.float64]
 
-#: From so many rows, or clusters, on the plain sandwich holds its level.
-ENOUGH_ROWS, ENOUGH_CLUSTERS = 250, 40
+#: From so many rows, or clusters, on the plain sandwich holds its level (clusters: Cameron & Miller
+#: 2015, J. Human Resources 50:317-372, whose upper end of "few" this is).
+ENOUGH_ROWS, ENOUGH_CLUSTERS = 250, 50
 #: Numbers in the rows' or clusters' own matrices at most; beyond, the sandwich stays plain.
 MOST = 4_000_000
 #: A cluster that alone determines a direction has a residual of 0 along it: 0 / 0 is read as 0.
@@ -95,7 +96,7 @@ def small_sample_sandwich(
 
     - of fewer than 250 rows without clusters ``A = (1 - I V)^-1``: HC3 (MacKinnon & White 1985, J.
       Econometrics 29:305-325), the jackknife's one-step approximation;
-    - of fewer than 40 clusters ``A = (1 - I V)^{-1/2}``: CR2 (Bell & McCaffrey 2002), whose
+    - of fewer than 50 clusters ``A = (1 - I V)^{-1/2}``: CR2 (Bell & McCaffrey 2002), whose
       `FewClusters.degrees` stand for the normal distribution;
     - else, and where all the shares would take more than 32 MB, ``A = 1``, as `robust_covariance`.
 
@@ -113,7 +114,7 @@ def small_sample_sandwich(
     Returns
     -------
     Symmetric
-        `FewClusters` of fewer than 40 clusters.
+        `FewClusters` of fewer than 50 clusters.
 
     Raises
     ------
