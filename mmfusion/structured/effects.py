@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from mmfusion.structured.bands import Bands, band, root_of
-from mmfusion.structured.fit import StructuredFit
+from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.smoothing_error import smoothing_root
 from mmfusion.structured.symmetric import Symmetric
 from mmfusion.structured.wald import smooth_test

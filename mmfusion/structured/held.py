@@ -10,8 +10,9 @@ import numpy as np
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError
-from mmfusion.structured.fit import StructuredFit, fit_structured
+from mmfusion.structured.fit import fit_structured
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.result import StructuredFit
 
 __all__ = ["fit_identified"]
 
