@@ -91,7 +91,8 @@ def gbsg2() -> Cohort:
     data = load_gbsg2()
     target = surv(data["time"], data["cens"] == 1)
     frame = data.drop(columns=["time", "cens"]).assign(
-        horTh=(data["horTh"] == "yes").astype(int), menostat=(data["menostat"] == "Post").astype(int)
+        horTh=(data["horTh"] == "yes").astype(int),
+        menostat=(data["menostat"] == "Post").astype(int),
     )
     counts = ["pnodes", "progrec", "estrec"]
     frame[counts] = np.log1p(frame[counts])
@@ -111,7 +112,8 @@ def tumour() -> Cohort:
     data = pd.DataFrame(json.loads(TUMOUR.read_text(encoding="utf-8"))["data"]["tumor"])
     target = surv(data["time"], data["event"] == 1)
     frame = data.drop(columns=["time", "event"]).assign(
-        metastases=(data["metastases"] == "yes").astype(int), sex=(data["sex"] == "male").astype(int)
+        metastases=(data["metastases"] == "yes").astype(int),
+        sex=(data["sex"] == "male").astype(int),
     )
     return Cohort(
         "Tumour data of pammtools: five clinical columns",
@@ -171,9 +173,6 @@ def models(cohort: Cohort) -> dict[str, Any]:
         "PAMM, effects vary over time": FusionPAMM({}, structured=varies),
         "Cox, additive + networks": FusionCox(inputs, structured=formula, **seed),
         "PAMM, additive + networks": deep_pamm(formula, inputs, **seed),
-        "PAMM, all varies over time + networks": deep_pamm(
-            varies, inputs, deep_time_varying=True, **seed
-        ),
         "DeepSurv": deep_surv(inputs, **seed),
         "DeepHit": FusionDiscreteTime(
             inputs, EarlyFusion(hidden=(32, 32), dropout=0.1), loss="deephit", **seed

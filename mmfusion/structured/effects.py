@@ -16,6 +16,9 @@ from mmfusion.structured.wald import smooth_test
 
 __all__ = ["effects_table", "smooth_effect"]
 
+#: A smooth of fewer degrees of freedom than this is nothing.
+NOTHING = 1e-8
+
 
 def effects_table(
     fit: StructuredFit,
@@ -58,6 +61,7 @@ def effects_table(
     if few:
         degrees = np.minimum(degrees, used.degrees(np.eye(len(fit.coef))))
     smooths = [term for term in fit.terms if not term.by_coefficient]
+    face = fit.face
     parametric = np.ones(len(fit.coef), dtype=bool)
     for term in smooths:
         parametric[term.columns] = False
@@ -82,12 +86,14 @@ def effects_table(
     )
     rows: dict[Any, dict[Any, Any]] = by_coefficient[parametric].to_dict("index")
     for term in smooths:
-        row = {"term": term.label, "edf": float(edf[term.columns].sum())}
+        row = {"term": term.label, "edf": max(float(edf[term.columns].sum()), 0.0)}
         own = term.columns
-        if term.tested and not held[own].all():
+        if term.tested and row["edf"] < NOTHING:
+            row |= {"chi2": 0.0, "p": 1.0}  # its inequalities leave nothing of it
+        elif term.tested and not held[own].all():
             test = smooth_test(
                 fit.coef[own],
-                used[own, own],
+                used[own, own] if face is None else face.block(used, own),
                 fit.information[own, own],
                 float(fit.edf_alternative_of(own).sum()),
                 float(degrees[own].min()),

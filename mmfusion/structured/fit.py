@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from mmfusion.structured.blocks import Block
+from mmfusion.structured.bounds import bounded_step, inequalities
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
@@ -47,8 +48,9 @@ def fit_structured(
     Minimises ``-log L(eta) + sum_j sp_j beta' S_j beta / 2`` by Newton's method, for a residual
     variance of 1 where there is one (so that `sp` is mgcv's). Smoothing parameters that a term
     does not fix (``sp``, ``df``) maximise the Laplace-approximate restricted likelihood: see
-    `mmfusion.structured.smoothing.fit_reml`. Nothing is added to the information: what the data
-    do not determine is an error.
+    `mmfusion.structured.smoothing.fit_reml`. Where a term has inequalities (``bounds``) the
+    coefficients are fitted under them at the smoothing parameters found without. Nothing is added
+    to the information: what the data do not determine is an error.
 
     Parameters
     ----------
@@ -138,7 +140,13 @@ def fit_structured(
             "or use penalised terms, s() or re()."
         )
     smoothed = _smooth(problem, active, balance, start, information)
-    return _finish(problem, scaled, terms, names, active, smoothed)
+    bounds = inequalities(
+        p, [(term.columns, term.bounds) for term in terms if term.bounds is not None]
+    )
+    if bounds is None:
+        return _finish(problem, scaled, terms, names, active, smoothed)
+    smoothed = _within(problem, smoothed, bounds / scaled.spread)
+    return _finish(problem, scaled, terms, names, active, smoothed, bounds[smoothed.fit.active])
 
 
 def _check(likelihood: Likelihood, design: Design, offset: np.ndarray | None) -> np.ndarray:
@@ -292,6 +300,21 @@ def _smooth(
     return Smoothed(result.sp, result.fit, False, result.n_iter)
 
 
+def _within(problem: Problem, smoothed: Smoothed, bounds: np.ndarray) -> Smoothed:
+    """Return the fit of the same smoothing parameters under inequalities.
+
+    It starts at the point that they allow next to the one without them, in the metric of the
+    penalised likelihood: of a quadratic that is the solution.
+    """
+    free = smoothed.fit
+    step, held = bounded_step(free.factor, bounds, free.coef, np.zeros(len(free.coef)))
+    if not held.any():
+        return replace(smoothed, fit=replace(free, active=held))
+    fit = problem.fit(smoothed.sp, free.coef + step, bounds=bounds)
+    converged = smoothed.converged and fit.converged
+    return Smoothed(smoothed.sp, fit, converged, smoothed.n_iter + fit.n_iter)
+
+
 def _finish(
     problem: Problem,
     scaled: Scaled,
@@ -299,7 +322,9 @@ def _finish(
     names: tuple[str, ...],
     active: list[tuple[TermColumns, list[int]]],
     smoothed: Smoothed,
+    level: np.ndarray | None = None,
 ) -> StructuredFit:
+    """Return the fit in the units of the columns; `level` are its active inequalities."""
     fit, likelihood = smoothed.fit, problem.likelihood
     # In units of the columns' spread; the intercept as it is for columns that are not centred.
     speed = np.abs(scaled.coefficients(fit.runaway) * scaled.spread)
@@ -328,11 +353,7 @@ def _finish(
             sp[term.label][j] = float(value)
     penalty = penalty_matrix(scaled.design.layout, pieces)
     bread = fit.factor.inverse().mapped(scaled.back.T, scaled.forward.T)
-    scale = 1.0
-    if likelihood.has_scale:
-        edf = len(names) - float(bread.product_diagonal(penalty).sum())
-        scale = 2 * fit.value / max(likelihood.n_rows - edf, 1e-300)
-    return StructuredFit(
+    found = StructuredFit(
         names=names,
         terms=terms,
         coef=scaled.coefficients(fit.coef),
@@ -340,7 +361,7 @@ def _finish(
         information=fit.information.mapped(scaled.forward, scaled.back),
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
-        scale=scale,
+        scale=1.0,
         log_likelihood=likelihood.log_likelihood(fit.eta),
         has_scale=likelihood.has_scale,
         ratio=likelihood.ratio,
@@ -348,4 +369,9 @@ def _finish(
         n_iter=smoothed.n_iter,
         converged=smoothed.converged,
         runaway=runaway,
+        active=level if level is not None and len(level) else None,
     )
+    if not likelihood.has_scale:
+        return found
+    edf = float(found.edf.sum())
+    return replace(found, scale=2 * fit.value / max(likelihood.n_rows - edf, 1e-300))

@@ -63,6 +63,14 @@ class Formula:
         Numeric `z`: the effect of `z` varies smoothly with `x`; its basis holds `z` itself, so
         leave that out of the formula. Factor `z` (text or categories): a smooth for each level;
         put `z` into the formula too, for the level's mean.
+    ``s(x, monotone="up")``, ``s(x, monotone="down")``
+        An effect that does not fall, or does not rise, also beyond the training range: the
+        coefficients of the B-splines are fitted under these inequalities, which is the one optimum
+        of a concave likelihood. Its smoothing parameter is that of the smooth without them, and so
+        are its bands, so that they do not vanish where the effect is level; degrees of freedom and
+        test are those of the coefficients that are left (Wollan & Dykstra 1986: given how many,
+        the statistic is chi-square). Also of ``by=`` and ``tv(x)``, whose effect is then monotone
+        in time.
     ``te(x, z, k=5, bs="cr", ...)``
         Tensor product of marginal splines with a penalty a direction (Wood 2017, section 5.6).
         It holds the smooth main effects.
@@ -364,6 +372,7 @@ class Formula:
                 term.sp,
                 term.df,
                 term.variables,
+                term.bounds,
             )
             for start, term in zip(starts[:-1], self.terms, strict=True)
         )

@@ -90,5 +90,15 @@ def fit_identified(
         bread=fit.bread.padded(kept, p),
         information=fit.information.padded(kept, p),
         penalty=fit.penalty.padded(kept, p),
+        active=_padded(fit.active, kept, p),
     )
     return fit, held
+
+
+def _padded(rows: np.ndarray | None, kept: np.ndarray, p: int) -> np.ndarray | None:
+    """Return inequalities of the coefficients `kept` as ones of all p."""
+    if rows is None:
+        return None
+    result = np.zeros((len(rows), p))
+    result[:, kept] = rows
+    return result

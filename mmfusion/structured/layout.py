@@ -164,6 +164,7 @@ class Layout:
                 term.sp,
                 term.df,
                 term.variables,
+                term.bounds,
             )
             for term, parameter, start in self._placed()
         )

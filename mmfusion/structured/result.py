@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from mmfusion.structured.bounds import Face
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.symmetric import Symmetric
 
@@ -52,6 +53,10 @@ class StructuredFit:
     n_beside : int
         Coefficients that were fitted with these and are left out here; they cost degrees of
         freedom.
+    active : ndarray of shape (a, p), or None
+        The inequalities that hold as equalities (a monotone smooth where it is level). Degrees of
+        freedom are those of coefficients that move along them; covariances are as if there were
+        none, so that a band is not a line where a smooth is level.
     """
 
     names: tuple[str, ...]
@@ -71,6 +76,7 @@ class StructuredFit:
     runaway: tuple[str, ...]
     n_beside: int = 0
     n_clusters: int | None = None
+    active: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in MATRICES:
@@ -104,7 +110,17 @@ class StructuredFit:
     def edf(self) -> np.ndarray:
         """Effective degrees of freedom of each coefficient, shape (p,): ``diag(V X'HX)``."""
         free = self.bread.diagonal() != 0.0  # what is held has no degree of freedom
-        return free - self.bread.product_diagonal(self.penalty)
+        edf = free - self.bread.product_diagonal(self.penalty)
+        face = self.face
+        if face is not None:
+            rows = face.rows.T
+            edf -= (face.across * (rows - self.penalty @ (self.bread @ rows))).sum(1)
+        return edf
+
+    @property
+    def face(self) -> Face | None:
+        """Along which inequalities the coefficients move; None where none is active."""
+        return None if self.active is None else Face.of(self.active, self.bread)
 
     @property
     def edf_alternative(self) -> np.ndarray:
@@ -118,7 +134,10 @@ class StructuredFit:
         unit = np.zeros((len(free), len(own)))
         unit[own, np.arange(len(own))] = free[own]
         down = unit - self.bread @ (self.penalty @ unit)  # F's columns
-        across = unit - self.penalty @ (self.bread @ unit)  # and its rows, transposed
+        face, left = self.face, unit
+        if face is not None:
+            down, left = face.along(down), face.against(unit)
+        across = left - self.penalty @ (self.bread @ left)  # and its rows, transposed
         return 2 * down[own, np.arange(len(own))] - (down * across).sum(0)
 
     @property
@@ -144,7 +163,12 @@ class StructuredFit:
         parts = {name: getattr(self, name)[own, own] for name in MATRICES}
         beside = len(self.coef) - count
         return replace(
-            self, names=self.names[:count], coef=self.coef[:count], n_beside=beside, **parts
+            self,
+            names=self.names[:count],
+            coef=self.coef[:count],
+            n_beside=beside,
+            active=None if self.active is None else self.active[:, own],
+            **parts,
         )
 
     def term_edf(self, label: str) -> float:

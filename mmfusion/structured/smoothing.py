@@ -50,7 +50,11 @@ class Problem:
     tol: float
 
     def fit(
-        self, sp: np.ndarray, coef: np.ndarray, information: Symmetric | None = None
+        self,
+        sp: np.ndarray,
+        coef: np.ndarray,
+        information: Symmetric | None = None,
+        bounds: np.ndarray | None = None,
     ) -> NewtonResult:
         """Return the coefficients that these smoothing parameters lead to, from `coef`."""
         return newton(
@@ -60,6 +64,7 @@ class Problem:
             coef,
             self.offset,
             information=information,
+            bounds=bounds,
             max_iter=self.max_iter,
             tol=self.tol,
         )
