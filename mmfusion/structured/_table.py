@@ -122,7 +122,9 @@ class FormulaColumns:
         wanted = {*self.numbers, *self.levels} if names is None else set(names)
         numeric = [name for name in self.numbers if name in wanted]
         factors = [name for name in self.levels if name in wanted]
-        columns = _cells(frame, list(dict.fromkeys([*numeric, *factors])))
+        check_table(frame)
+        column_positions(frame, list(dict.fromkeys([*numeric, *factors])))
+        columns = _cells(frame, factors)
         _check_missing({name: columns[name] for name in factors})
         matrix = numeric_matrix(frame, numeric) if numeric else np.empty((len(frame), 0))
         holes = np.flatnonzero(np.isnan(matrix).any(axis=0))

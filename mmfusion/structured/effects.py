@@ -84,7 +84,7 @@ def effects_table(
             "df": degrees,
         }
     )
-    rows: dict[Any, dict[Any, Any]] = by_coefficient[parametric].to_dict("index")
+    rows: dict[Any, dict[Any, Any]] = {}
     for term in smooths:
         row = {"term": term.label, "edf": max(float(edf[term.columns].sum()), 0.0)}
         own = term.columns
@@ -109,8 +109,11 @@ def effects_table(
         columns += ["edf", "chi2"]
     if any(not term.tested for term in smooths):
         columns.append("sd")
-    table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns])
-    table = table.set_index("term")
+    places = np.concatenate([np.flatnonzero(parametric), np.array(list(rows), dtype=np.intp)])
+    table = by_coefficient[parametric]
+    if rows:
+        table = pd.concat([table, pd.DataFrame(list(rows.values()))], ignore_index=True)
+    table = table.set_index("term")[columns].iloc[np.argsort(places)]
     if fit.ratio is not None:
         with np.errstate(over="ignore"):  # of a separated column
             for place, name in ((1, "coef"), (5, "lower"), (6, "upper")):

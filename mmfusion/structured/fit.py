@@ -20,6 +20,7 @@ from mmfusion.structured.penalty import Penalties, penalty_matrix
 from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.rows import Indicator
 from mmfusion.structured.scaling import Scaled, scale_design
+from mmfusion.structured.separated import separated
 from mmfusion.structured.smoothing import Problem, Smoothed, fit_df, fit_reml
 from mmfusion.structured.symmetric import Symmetric
 
@@ -128,8 +129,10 @@ def fit_structured(
         design, names, has_intercept=likelihood.has_intercept, penalised=penalised
     )
     penalties, active = _penalties(terms, scaled)
-    problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
     start = scaled.start(likelihood.initial, offset, shift_invariant=likelihood.shift_invariant)
+    whole = likelihood, scaled.design, offset
+    solved, columns, shift = separated(*whole) or whole
+    problem = Problem(solved, columns, penalties, shift, max_iter, tol)
     information = _identified(problem, start, labels, _open(p, terms))
     balance = penalties.balance(information)
     n_free = p - penalties.rank

@@ -91,6 +91,10 @@ class Likelihood:
         """Where the predictors of a model with constants alone start, shape (K,)."""
         return self._head.initial(self._target).double().numpy()
 
+    def parts_of_sums(self) -> Any:
+        """Return the likelihood of predictors ``a_i + b_k`` in a and b, where the head knows it."""
+        return self._head.separable(self._target)
+
     def _tensor(self, eta: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(eta, dtype=np.float64).reshape(self.shape))
 
