@@ -196,9 +196,10 @@ class Head(ABC, Generic[T]):
     def separable(self, target: T) -> Any:
         """Return the likelihood of predictors ``a_i + b_k`` in the numbers a (n,) and b (K,).
 
-        Its ``value(a, b)``, ``derivatives(a, b)`` (both gradients, both curvatures) and ``across(a,
-        b, columns)`` are of the sum over the case weights. None, by default, where nothing is
-        gained: the predictors of all rows are then written out.
+        Its ``value(a, b)``, ``derivatives(a, b)`` (both gradients, both curvatures), ``across(a, b,
+        columns)`` (curvatures summed over the rows) and ``along(a, b, move)`` (over the predictors)
+        are of the sum over the case weights, whose curvatures are those of counts. None, by
+        default, where nothing is gained: the predictors of all rows are then written out.
         """
         return None
 

@@ -6,6 +6,7 @@ numbers a and b. Design and likelihood then stand for these: a column of n + K p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,8 @@ class SeparatedLikelihood(Likelihood):
     ----------
     whole : Likelihood
     parts : object
-        What the head gives: its ``value``, ``derivatives`` and ``across``.
+        What the head gives: its ``value``, ``derivatives``, ``across`` and ``along``. Curvatures
+        are those of counts: they grow by themselves times what a predictor does.
     """
 
     def __init__(self, whole: Likelihood, parts: Any) -> None:
@@ -110,6 +112,36 @@ class SeparatedLikelihood(Likelihood):
         result[np.ix_(design.of_table, design.of_grid)] = across
         result[np.ix_(design.of_grid, design.of_table)] = across.T
         return np.concatenate([slope_a, slope_b])[:, None], Symmetric.of(result)
+
+    def trace_slopes(
+        self, eta: Array, moves: Sequence[Array], design: Design, matrix: Symmetric
+    ) -> Array:
+        """Return the slopes in closed form: the curvature changes by itself times the move.
+
+        With W the curvature of the n x K predictors and h = diag(X M X'), a slope is the sum of
+        ``W h`` times the move.
+        """
+        assert isinstance(design, SeparatedDesign)
+        a, b = self._split(eta)
+        table, grid, inverse = design.table, design.grid, matrix.dense()
+        (aa, ab), (_, bb) = [
+            [inverse[np.ix_(one, other)] for other in (design.of_table, design.of_grid)]
+            for one in (design.of_table, design.of_grid)
+        ]
+        of_rows = ((table @ aa) * table).sum(1)
+        of_grid = ((grid @ bb) * grid).sum(1)
+        crossed = 2 * grid @ ab.T  # h is of_rows + of_grid + table @ crossed'
+        _, _, curve_a, curve_b = self.parts.derivatives(a, b)
+        across = self.parts.across(a, b, table)
+        slopes = np.zeros(len(moves))
+        for j, move in enumerate(moves):
+            da, db = self._split(move)
+            rows = curve_a * da + self.parts.along(a, b, db)
+            moved = self.parts.across(a, b, np.column_stack([da, da[:, None] * table]))
+            grids = moved[:, 0] + curve_b * db
+            both = moved[:, 1:] + across * db[:, None]
+            slopes[j] = of_rows @ rows + of_grid @ grids + np.vdot(crossed, both)
+        return slopes
 
 
 def separated(

@@ -60,6 +60,10 @@ class ProportionalHazards:
         """Return the curvature between columns over the rows (n, p) and each interval, (J, p)."""
         return _exp(b)[:, None] * self._at_risk(self._rates(a)[:, None] * columns)
 
+    def along(self, a: Array, b: Array, move: Array) -> Array:
+        """Return the curvatures of each row times what its intervals move by, (n,)."""
+        return self._rates(a) * self._cumulative(_exp(b) * move)
+
     def _rates(self, a: Array) -> Array:
         return self.weight * _exp(a)
 
