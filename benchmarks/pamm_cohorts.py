@@ -157,8 +157,8 @@ def glioma() -> Cohort:
 COHORTS: dict[str, Callable[[], Cohort]] = {
     "gbsg2": gbsg2,
     "tumour": tumour,
-    "metabric": metabric,
     "glioma": glioma,
+    "metabric": metabric,
 }
 
 
