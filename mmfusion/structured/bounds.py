@@ -80,7 +80,8 @@ class Face(NamedTuple):
     def of(cls, rows: Array, bread: Symmetric) -> Face:
         """Return the face of coefficients of which V (p, p) is the inverse Hessian."""
         moved = bread @ rows.T
-        return cls(rows, np.linalg.solve(rows @ moved, moved.T).T)
+        across = np.linalg.solve(rows @ moved, moved.T).T
+        return cls(rows, np.asarray(across, dtype=np.float64))
 
     def along(self, vectors: Array) -> Array:
         """Return what is left of moves (p, r): ``(I - Q A)`` of them."""

@@ -86,9 +86,10 @@ def effects_table(
     )
     rows: dict[Any, dict[Any, Any]] = {}
     for term in smooths:
-        row = {"term": term.label, "edf": max(float(edf[term.columns].sum()), 0.0)}
         own = term.columns
-        if term.tested and row["edf"] < NOTHING:
+        spent = max(float(edf[own].sum()), 0.0)
+        row: dict[str, Any] = {"term": term.label, "edf": spent}
+        if term.tested and spent < NOTHING and not held[own].all():
             row |= {"chi2": 0.0, "p": 1.0}  # its inequalities leave nothing of it
         elif term.tested and not held[own].all():
             test = smooth_test(
