@@ -149,6 +149,7 @@ def bam(n: int, j: int) -> dict[str, Any] | None:
 
 def epochs() -> dict[int, float]:
     """Return the seconds of an epoch of a small CNN, one network, by the number of intervals."""
+    warnings.filterwarnings("ignore", message="No rows judge")
     rng = np.random.default_rng(0)
     n, size = 512, 32
     frame = pd.DataFrame({"image": list(rng.integers(0, 256, (n, size, size), dtype=np.uint8))})
