@@ -114,7 +114,7 @@ def effects_table(
     table = by_coefficient[parametric]
     if rows:
         table = pd.concat([table, pd.DataFrame(list(rows.values()))], ignore_index=True)
-    table = table.set_index("term")[columns].iloc[np.argsort(places)]
+    table = table.set_index("term").reindex(columns=columns).iloc[np.argsort(places)]
     if fit.ratio is not None:
         with np.errstate(over="ignore"):  # of a separated column
             for place, name in ((1, "coef"), (5, "lower"), (6, "upper")):

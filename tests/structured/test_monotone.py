@@ -12,6 +12,7 @@ from scipy import optimize
 from scipy.interpolate import BSpline
 
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionPAMM, FusionRegressor
+from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
 
 GRID = np.linspace(0.01, 0.99, 99)
@@ -173,7 +174,7 @@ def test_degrees_of_freedom_are_those_of_the_columns_that_are_left() -> None:
     )
 
 
-def test_it_stands_beside_weights_levels_time_networks_and_bands(tmp_path: Any) -> None:
+def test_it_stands_beside_weights_levels_time_and_bands(tmp_path: Any) -> None:
     frame, rises, rng = draw(160)
     y = outcome("hazards", rises, rng)
     weight = rng.integers(1, 3, len(frame))
@@ -195,6 +196,27 @@ def test_it_stands_beside_weights_levels_time_networks_and_bands(tmp_path: Any) 
         found = [m.smooth_effect("s(x):g[a]", GRID, bands=bands) for m in (model, loaded)]
         pd.testing.assert_frame_equal(*found)
         assert (found[0]["se"] > 0).all()
+
+
+@pytest.mark.parametrize("inference", ["robust", "cross_fit"])
+def test_it_stands_beside_networks(inference: str) -> None:
+    frame, rises, rng = draw(150)
+    y = outcome("hazards", rises, rng)
+    model = FusionCox(
+        {"table": Tabular(["x", "z"], hidden=(4,))},
+        structured="C(g) + s(x, monotone='down')",
+        inference=inference,
+        epochs=2,
+        n_members=1,
+        device="cpu",
+        random_state=0,
+    ).fit(frame, y)
+    for part in (model.model_.structured.final, model.inference_.fit):
+        assert part.active is not None
+    effect = model.smooth_effect("s(x)", GRID)
+    assert np.diff(effect["effect"]).max() < 1e-10
+    assert (effect["se"] > 0).all()
+    assert model.effects_.loc["s(x)", "p"] > 0.05
 
 
 def test_an_effect_may_rise_over_time() -> None:
