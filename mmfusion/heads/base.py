@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ class Target:
     """
 
     weight: Tensor
+
+    #: Fields that follow from others.
+    derived: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -189,6 +192,16 @@ class Head(ABC, Generic[T]):
         with torch.no_grad():
             loss = self.loss(eta, target)
         return loss, self.gradient(eta, target)
+
+    def separable(self, target: T) -> Any:
+        """Return the likelihood of predictors ``a_i + b_k`` in the numbers a (n,) and b (K,).
+
+        Its ``value(a, b)``, ``derivatives(a, b)`` (both gradients, both curvatures), ``across(a, b,
+        columns)`` (curvatures summed over the rows) and ``along(a, b, move)`` (over the predictors)
+        are of the sum over the case weights, whose curvatures are those of counts. None, by
+        default, where nothing is gained: the predictors of all rows are then written out.
+        """
+        return None
 
     def total(self, target: T) -> float:
         """Return what the mean loss is a mean over: the sum of the weights."""

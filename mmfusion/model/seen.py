@@ -121,7 +121,7 @@ def hashes_of(table: pd.DataFrame, target: Target, columns: Sequence[Any]) -> np
     outcome = {
         f"outcome {name}": value.numpy()
         for name, value in vars(target).items()
-        if isinstance(value, torch.Tensor) and name != "weight"
+        if isinstance(value, torch.Tensor) and name not in ("weight", *target.derived)
     }
     known = {f"column {name}": table[name] for name in dict.fromkeys(columns)}
     known |= {

@@ -222,8 +222,8 @@ class Structured:
             beside = deep - design.linear.predict(self.projection)
             self.final = fit_formulas(self.layout, *whole, offset=beside, may_hold=self.of_part)
         self.reported = self.final if self.orthogonalization is None else classical
-        of_formula = design.predict(self.reported.coef)
-        parts = (of_formula, design.predict(self.final.coef - self.projection) + deep - of_formula)
+        beside = self.final.coef - self.projection - self.reported.coef
+        parts = design.predict(self.reported.coef), design.linear.predict(beside) + deep
         variance = np.array([_variance(part, head) for part in parts])
         self.variances = variance / max(variance.sum(), np.finfo(float).tiny)
         return self.beside_reported(deep)

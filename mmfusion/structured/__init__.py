@@ -12,12 +12,13 @@ from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.double_ml import PartialEffect, partially_linear, partially_logistic
 from mmfusion.structured.effects import effects_table, smooth_effect
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
-from mmfusion.structured.fit import StructuredFit, fit_structured
+from mmfusion.structured.fit import fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.held import fit_identified
 from mmfusion.structured.layout import Layout
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
+from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.ridge import RidgeFit, fit_ridge
 from mmfusion.structured.rows import Dense, Indicator
 from mmfusion.structured.sandwich import FewClusters, small_sample_sandwich

@@ -16,10 +16,10 @@ __all__ = ["TIME", "SmoothSpec", "smooth_spec"]
 TIME = "t"
 
 _OPTIONS = {
-    "s": ("k", "bs", "m", "by", "sp", "df"),
+    "s": ("k", "bs", "m", "by", "sp", "df", "monotone"),
     "te": ("k", "bs", "m", "by", "sp", "df"),
     "ti": ("k", "bs", "m", "by", "sp", "df"),
-    "tv": ("k", "bs", "m", "sp", "df"),
+    "tv": ("k", "bs", "m", "sp", "df", "monotone"),
     "re": ("sp", "df"),
 }
 
@@ -42,6 +42,7 @@ class SmoothSpec:
     by : str or None
     sp : tuple of float or None
     df : float or None
+    monotone : {"up", "down"} or None
     """
 
     function: Literal["s", "te", "ti", "tv", "re"]
@@ -53,6 +54,7 @@ class SmoothSpec:
     by: str | None = None
     sp: tuple[float, ...] | None = None
     df: float | None = None
+    monotone: Literal["up", "down"] | None = None
 
 
 def smooth_spec(call: ast.Call, text: str, columns: Sequence[str]) -> SmoothSpec:
@@ -87,6 +89,11 @@ def smooth_spec(call: ast.Call, text: str, columns: Sequence[str]) -> SmoothSpec
     options: dict[str, Any] = {}
     for keyword in call.keywords:
         if keyword.arg not in _OPTIONS[function]:
+            if keyword.arg == "monotone":
+                raise ValueError(
+                    f"The term {text!r} has the option 'monotone', which s() and tv() of one "
+                    f"variable take; {function}() has none."
+                )
             raise ValueError(
                 f"The term {text!r} has the unknown option {keyword.arg!r}. "
                 f"{function}() takes {', '.join(_OPTIONS[function])}."
@@ -124,7 +131,27 @@ def smooth_spec(call: ast.Call, text: str, columns: Sequence[str]) -> SmoothSpec
         by=options.get("by"),
         sp=_sp(options, len(variables), text),
         df=_df(options, text),
+        monotone=_monotone(options, bs, tensor, text),
     )
+
+
+def _monotone(
+    options: Mapping[str, Any], bs: str, tensor: bool, text: str
+) -> Literal["up", "down"] | None:
+    direction = options.get("monotone")
+    if direction is None:
+        return None
+    if direction not in ("up", "down"):
+        raise ValueError(
+            f"The monotone option of {text!r} must be 'up' or 'down'. Got {direction!r}."
+        )
+    if tensor or bs != "ps":
+        found = "runs over several variables" if tensor else f"has bs={bs!r}"
+        raise ValueError(
+            f"The term {text!r} {found}: the monotone option is for P-splines (bs='ps') of one "
+            "variable, s(x) and tv(x)."
+        )
+    return direction
 
 
 def _column(node: ast.expr, text: str, columns: Sequence[str]) -> str:

@@ -34,6 +34,8 @@ class TermColumns:
         Effective degrees of freedom that the formula fixes (``df=``).
     variables : tuple of str
         The columns of the table it reads.
+    bounds : ndarray of float64 of shape (m, k), or None
+        Rows whose products with the `k` coefficients are not negative: of a monotone smooth.
     """
 
     label: str
@@ -43,6 +45,7 @@ class TermColumns:
     sp: tuple[float, ...] | None = None
     df: float | None = None
     variables: tuple[str, ...] = ()
+    bounds: NDArray[np.float64] | None = None
 
     @property
     def by_coefficient(self) -> bool:

@@ -12,8 +12,9 @@ from scipy import stats
 
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design, as_design
-from mmfusion.structured.fit import StructuredFit, fit_structured
+from mmfusion.structured.fit import fit_structured
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.symmetric import Symmetric
 from mmfusion.structured.wald import contrast_test
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mmfusion.structured.design import Design, as_design
-from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.result import StructuredFit
 
 __all__ = ["robust_covariance", "sum_by_cluster"]
 

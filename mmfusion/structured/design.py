@@ -74,15 +74,14 @@ class Design:
 
     def predict(self, coef: Array) -> Array:
         """Return the predictors of coefficients (p,), shape (n, K)."""
-        result = np.zeros((self.n_rows, self.n_predictors))
-        if self.known is not None:
-            result += self.known
+        result = None if self.known is None else self.known.copy()
         padded = np.append(coef, 0.0)  # -1, a coefficient left out, is its last
         for block in self.blocks:
             own = padded[block.columns]
             if own.any():  # where a fit starts most are 0
-                result += block.predict(own)
-        return result
+                part = block.predict(own)
+                result = part if result is None else np.add(result, part, out=result)
+        return np.zeros((self.n_rows, self.n_predictors)) if result is None else result
 
     def pull(self, values: Array) -> Array:
         """Return ``X'v`` of values (n, K), shape (p,)."""

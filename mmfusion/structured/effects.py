@@ -9,12 +9,15 @@ import pandas as pd
 from scipy import stats
 
 from mmfusion.structured.bands import Bands, band, root_of
-from mmfusion.structured.fit import StructuredFit
+from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.smoothing_error import smoothing_root
 from mmfusion.structured.symmetric import Symmetric
 from mmfusion.structured.wald import smooth_test
 
 __all__ = ["effects_table", "smooth_effect"]
+
+#: A smooth of fewer degrees of freedom than this is nothing.
+NOTHING = 1e-8
 
 
 def effects_table(
@@ -58,6 +61,7 @@ def effects_table(
     if few:
         degrees = np.minimum(degrees, used.degrees(np.eye(len(fit.coef))))
     smooths = [term for term in fit.terms if not term.by_coefficient]
+    face = fit.face
     parametric = np.ones(len(fit.coef), dtype=bool)
     for term in smooths:
         parametric[term.columns] = False
@@ -80,14 +84,17 @@ def effects_table(
             "df": degrees,
         }
     )
-    rows: dict[Any, dict[Any, Any]] = by_coefficient[parametric].to_dict("index")
+    rows: dict[Any, dict[Any, Any]] = {}
     for term in smooths:
-        row = {"term": term.label, "edf": float(edf[term.columns].sum())}
         own = term.columns
-        if term.tested and not held[own].all():
+        spent = max(float(edf[own].sum()), 0.0)
+        row: dict[str, Any] = {"term": term.label, "edf": spent}
+        if term.tested and spent < NOTHING and not held[own].all():
+            row |= {"chi2": 0.0, "p": 1.0}  # its inequalities leave nothing of it
+        elif term.tested and not held[own].all():
             test = smooth_test(
                 fit.coef[own],
-                used[own, own],
+                used[own, own] if face is None else face.block(used, own),
                 fit.information[own, own],
                 float(fit.edf_alternative_of(own).sum()),
                 float(degrees[own].min()),
@@ -103,8 +110,11 @@ def effects_table(
         columns += ["edf", "chi2"]
     if any(not term.tested for term in smooths):
         columns.append("sd")
-    table = pd.DataFrame([rows[j] for j in sorted(rows)], columns=["term", *columns])
-    table = table.set_index("term")
+    places = np.concatenate([np.flatnonzero(parametric), np.array(list(rows), dtype=np.intp)])
+    table = by_coefficient[parametric]
+    if rows:
+        table = pd.concat([table, pd.DataFrame(list(rows.values()))], ignore_index=True)
+    table = table.set_index("term").reindex(columns=columns).iloc[np.argsort(places)]
     if fit.ratio is not None:
         with np.errstate(over="ignore"):  # of a separated column
             for place, name in ((1, "coef"), (5, "lower"), (6, "upper")):

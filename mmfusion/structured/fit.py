@@ -4,182 +4,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from mmfusion.structured.blocks import Block
+from mmfusion.structured.bounds import bounded_step, inequalities
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.penalty import Penalties, penalty_matrix
+from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.rows import Indicator
 from mmfusion.structured.scaling import Scaled, scale_design
+from mmfusion.structured.separated import separated
 from mmfusion.structured.smoothing import Problem, Smoothed, fit_df, fit_reml
 from mmfusion.structured.symmetric import Symmetric
 
-__all__ = ["StructuredFit", "fit_structured"]
+__all__ = ["fit_structured"]
 
 #: Coefficients that move at least this share of the fastest run to infinity with it.
 RUNS = 0.05
 
-#: Which attributes of a fit are matrices over all coefficients.
-MATRICES = ("bread", "information", "penalty")
-
 #: Rounds between terms with fixed degrees of freedom and those with REML.
 MAX_ROUNDS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class StructuredFit:
-    """A fitted structured part.
-
-    Attributes
-    ----------
-    names : tuple of str, length p
-        The coefficients.
-    terms : tuple of TermColumns
-    coef : ndarray, shape (p,)
-    bread : Symmetric, shape (p, p)
-        ``V = (X'HX + S)^-1``.
-    information : Symmetric, shape (p, p)
-        ``X'HX`` at the fitted predictor, for a residual variance of 1.
-    penalty : Symmetric, shape (p, p)
-        ``S``, with the smoothing parameters.
-    sp : dict of str to tuple of float
-        Smoothing parameters of each penalised term, one a penalty.
-    scale : float
-        Residual variance: the sum of squares over `df_residual`, which at smoothing parameters
-        found by REML is the REML estimate. 1 where the outcome has none.
-    log_likelihood : float
-        Without penalty, at its largest over the scale.
-    has_scale : bool
-    ratio : str or None
-        What exp(coefficient) is called.
-    n_rows : int
-    n_iter : int
-        Newton steps in all.
-    converged : bool
-    runaway : tuple of str
-        Coefficients that run to infinity: their values are where the iteration stopped.
-    n_beside : int
-        Coefficients that were fitted with these and are left out here; they cost degrees of
-        freedom.
-    """
-
-    names: tuple[str, ...]
-    terms: tuple[TermColumns, ...]
-    coef: np.ndarray
-    bread: Symmetric
-    information: Symmetric
-    penalty: Symmetric
-    sp: dict[str, tuple[float, ...]]
-    scale: float
-    log_likelihood: float
-    has_scale: bool
-    ratio: str | None
-    n_rows: int
-    n_iter: int
-    converged: bool
-    runaway: tuple[str, ...]
-    n_beside: int = 0
-    n_clusters: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in MATRICES:
-            object.__setattr__(self, name, Symmetric.of(getattr(self, name)))
-
-    def state(self) -> dict[str, Any]:
-        """Return what saving writes, all but the terms: plain Python and arrays."""
-        state = {name: value for name, value in vars(self).items() if name != "terms"}
-        return state | {name: state[name].state() for name in MATRICES}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any], terms: Sequence[TermColumns]) -> Self:
-        """Return the fit of these terms that `state` described."""
-        matrices = {name: Symmetric.from_state(state[name]) for name in MATRICES}
-        return cls(**state | matrices, terms=tuple(terms))
-
-    @property
-    def covariance(self) -> Symmetric:
-        """Bayesian covariance ``V scale`` (Wood 2006): the inverse information without penalty.
-
-        With penalties its intervals cover across the function (Nychka 1988), bias included.
-        """
-        return self.bread * self.scale
-
-    @property
-    def frequentist_covariance(self) -> np.ndarray:
-        """``V X'HX V scale``: the sampling covariance, without the bias of smoothing."""
-        return self.bread @ (self.information @ self.bread.dense()) * self.scale
-
-    @property
-    def edf(self) -> np.ndarray:
-        """Effective degrees of freedom of each coefficient, shape (p,): ``diag(V X'HX)``."""
-        free = self.bread.diagonal() != 0.0  # what is held has no degree of freedom
-        return free - self.bread.product_diagonal(self.penalty)
-
-    @property
-    def edf_alternative(self) -> np.ndarray:
-        """``diag(2 F - F F)``, F = V X'HX: reference degrees of freedom of tests (Wood 2013)."""
-        return self.edf_alternative_of(slice(None))
-
-    def edf_alternative_of(self, columns: slice) -> np.ndarray:
-        """Return `edf_alternative` of some coefficients."""
-        free = self.bread.diagonal() != 0.0
-        own = np.arange(len(free))[columns]
-        unit = np.zeros((len(free), len(own)))
-        unit[own, np.arange(len(own))] = free[own]
-        down = unit - self.bread @ (self.penalty @ unit)  # F's columns
-        across = unit - self.penalty @ (self.bread @ unit)  # and its rows, transposed
-        return 2 * down[own, np.arange(len(own))] - (down * across).sum(0)
-
-    @property
-    def df_residual(self) -> float:
-        """Rows less effective degrees of freedom; infinite where no scale is estimated.
-
-        With clusters not more than their number less one, which few of them leave of the sandwich.
-        """
-        if not self.has_scale:
-            return np.inf
-        rest = self.n_rows - float(self.edf.sum()) - self.n_beside
-        return rest if self.n_clusters is None else min(rest, self.n_clusters - 1.0)
-
-    @property
-    def aic(self) -> float:
-        """``2 (edf - log L)``, a scale counting as a parameter; conditional with smooth terms."""
-        n_parameters = float(self.edf.sum()) + self.n_beside + self.has_scale
-        return 2 * (n_parameters - self.log_likelihood)
-
-    def leading(self, count: int) -> StructuredFit:
-        """Return the fit of the first coefficients, beside the others, which are left out."""
-        own = slice(0, count)
-        parts = {name: getattr(self, name)[own, own] for name in MATRICES}
-        beside = len(self.coef) - count
-        return replace(
-            self, names=self.names[:count], coef=self.coef[:count], n_beside=beside, **parts
-        )
-
-    def term_edf(self, label: str) -> float:
-        """Return the effective degrees of freedom of a term."""
-        return float(self.edf[self.term(label).columns].sum())
-
-    def term(self, label: str) -> TermColumns:
-        """Return a term by its label.
-
-        Raises
-        ------
-        ValueError
-            For an unknown label.
-        """
-        for term in self.terms:
-            if term.label == label:
-                return term
-        raise ValueError(f"No term {label!r}. The terms are {[t.label for t in self.terms]}.")
 
 
 def fit_structured(
@@ -198,8 +49,9 @@ def fit_structured(
     Minimises ``-log L(eta) + sum_j sp_j beta' S_j beta / 2`` by Newton's method, for a residual
     variance of 1 where there is one (so that `sp` is mgcv's). Smoothing parameters that a term
     does not fix (``sp``, ``df``) maximise the Laplace-approximate restricted likelihood: see
-    `mmfusion.structured.smoothing.fit_reml`. Nothing is added to the information: what the data
-    do not determine is an error.
+    `mmfusion.structured.smoothing.fit_reml`. Where a term has inequalities (``bounds``) the
+    coefficients are fitted under them at the smoothing parameters found without. Nothing is added
+    to the information: what the data do not determine is an error.
 
     Parameters
     ----------
@@ -277,8 +129,10 @@ def fit_structured(
         design, names, has_intercept=likelihood.has_intercept, penalised=penalised
     )
     penalties, active = _penalties(terms, scaled)
-    problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
     start = scaled.start(likelihood.initial, offset, shift_invariant=likelihood.shift_invariant)
+    whole = likelihood, scaled.design, offset
+    solved, columns, shift = separated(*whole) or whole
+    problem = Problem(solved, columns, penalties, shift, max_iter, tol)
     information = _identified(problem, start, labels, _open(p, terms))
     balance = penalties.balance(information)
     n_free = p - penalties.rank
@@ -289,7 +143,13 @@ def fit_structured(
             "or use penalised terms, s() or re()."
         )
     smoothed = _smooth(problem, active, balance, start, information)
-    return _finish(problem, scaled, terms, names, active, smoothed)
+    bounds = inequalities(
+        p, [(term.columns, term.bounds) for term in terms if term.bounds is not None]
+    )
+    if bounds is None:
+        return _finish(problem, scaled, terms, names, active, smoothed)
+    smoothed = _within(problem, smoothed, bounds / scaled.spread)
+    return _finish(problem, scaled, terms, names, active, smoothed, bounds[smoothed.fit.active])
 
 
 def _check(likelihood: Likelihood, design: Design, offset: np.ndarray | None) -> np.ndarray:
@@ -443,6 +303,21 @@ def _smooth(
     return Smoothed(result.sp, result.fit, False, result.n_iter)
 
 
+def _within(problem: Problem, smoothed: Smoothed, bounds: np.ndarray) -> Smoothed:
+    """Return the fit of the same smoothing parameters under inequalities.
+
+    It starts at the point that they allow next to the one without them, in the metric of the
+    penalised likelihood: of a quadratic that is the solution.
+    """
+    free = smoothed.fit
+    step, held = bounded_step(free.factor, bounds, free.coef, np.zeros(len(free.coef)))
+    if not held.any():
+        return replace(smoothed, fit=replace(free, active=held))
+    fit = problem.fit(smoothed.sp, free.coef + step, bounds=bounds)
+    converged = smoothed.converged and fit.converged
+    return Smoothed(smoothed.sp, fit, converged, smoothed.n_iter + fit.n_iter)
+
+
 def _finish(
     problem: Problem,
     scaled: Scaled,
@@ -450,7 +325,9 @@ def _finish(
     names: tuple[str, ...],
     active: list[tuple[TermColumns, list[int]]],
     smoothed: Smoothed,
+    level: np.ndarray | None = None,
 ) -> StructuredFit:
+    """Return the fit in the units of the columns; `level` are its active inequalities."""
     fit, likelihood = smoothed.fit, problem.likelihood
     # In units of the columns' spread; the intercept as it is for columns that are not centred.
     speed = np.abs(scaled.coefficients(fit.runaway) * scaled.spread)
@@ -479,11 +356,7 @@ def _finish(
             sp[term.label][j] = float(value)
     penalty = penalty_matrix(scaled.design.layout, pieces)
     bread = fit.factor.inverse().mapped(scaled.back.T, scaled.forward.T)
-    scale = 1.0
-    if likelihood.has_scale:
-        edf = len(names) - float(bread.product_diagonal(penalty).sum())
-        scale = 2 * fit.value / max(likelihood.n_rows - edf, 1e-300)
-    return StructuredFit(
+    found = StructuredFit(
         names=names,
         terms=terms,
         coef=scaled.coefficients(fit.coef),
@@ -491,7 +364,7 @@ def _finish(
         information=fit.information.mapped(scaled.forward, scaled.back),
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
-        scale=scale,
+        scale=1.0,
         log_likelihood=likelihood.log_likelihood(fit.eta),
         has_scale=likelihood.has_scale,
         ratio=likelihood.ratio,
@@ -499,4 +372,9 @@ def _finish(
         n_iter=smoothed.n_iter,
         converged=smoothed.converged,
         runaway=runaway,
+        active=level if level is not None and len(level) else None,
     )
+    if not likelihood.has_scale:
+        return found
+    edf = float(found.edf.sum())
+    return replace(found, scale=2 * fit.value / max(likelihood.n_rows - edf, 1e-300))

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import chain
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.inputs.columns import refuse_overflow
-from mmfusion.structured._options import TIME
 from mmfusion.structured._overlap import check_overlap
 from mmfusion.structured._parse import (
-    ParsedFormula,
-    columns_read,
     expression_columns,
     parse_formula,
 )
-from mmfusion.structured._table import FormulaColumns, FormulaRows, Side, Training, check_table
-from mmfusion.structured.baseline import effects_of_grid
+from mmfusion.structured._reading import check_beside_baseline, check_names, read_side, warn_beyond
+from mmfusion.structured._table import FormulaColumns, FormulaRows, Training, check_table
 from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.levels import LevelsOfFactor, levels_of, single
 from mmfusion.structured.terms import Term, fit_terms, term_from_state, term_state
-from mmfusion.structured.terms.bsplines import warn_outside
-from mmfusion.structured.terms.factors import Coding, Expression, Factor, Number, factor_from_state
-from mmfusion.structured.terms.parametric import ParametricTerm
+from mmfusion.structured.terms.factors import Coding, Expression, Factor, factor_from_state
 
-__all__ = ["Formula", "LevelsOfFactor"]
-
-F = TypeVar("F", bound=Factor)
-
-
-class LevelsOfFactor(NamedTuple):
-    """The levels of a factor with their coefficients, None of a reference, and those of some rows.
-
-    Attributes
-    ----------
-    label : str
-    codes : ndarray of int, shape (n,)
-        The place of each row's level.
-    levels : tuple of tuple of level and str or None
-    """
-
-    label: str
-    codes: NDArray[np.intp]
-    levels: tuple[tuple[Hashable, str | None], ...]
+__all__ = ["Formula"]
 
 
 class Formula:
@@ -86,6 +63,14 @@ class Formula:
         Numeric `z`: the effect of `z` varies smoothly with `x`; its basis holds `z` itself, so
         leave that out of the formula. Factor `z` (text or categories): a smooth for each level;
         put `z` into the formula too, for the level's mean.
+    ``s(x, monotone="up")``, ``s(x, monotone="down")``
+        An effect that does not fall, or does not rise, also beyond the training range: the
+        coefficients of the B-splines are fitted under these inequalities, which is the one optimum
+        of a concave likelihood. Its smoothing parameter is that of the smooth without them, and so
+        are its bands, so that they do not vanish where the effect is level; degrees of freedom and
+        test are those of the coefficients that are left (Wollan & Dykstra 1986: given how many,
+        the statistic is chi-square). Also of ``by=`` and ``tv(x)``, whose effect is then monotone
+        in time.
     ``te(x, z, k=5, bs="cr", ...)``
         Tensor product of marginal splines with a penalty a direction (Wood 2017, section 5.6).
         It holds the smooth main effects.
@@ -185,11 +170,11 @@ class Formula:
         parsed = parse_formula(self.formula)
         names = [""] if grid is None else list(grid.names)
         points = pd.DataFrame({} if grid is None else dict(grid.coordinates), index=names)
-        _check_names(parsed, self.formula, frame, points)
+        check_names(parsed, self.formula, frame, points)
         if baseline:
-            _check_beside_baseline(parsed, points)
-        table = _read_side(parsed, frame, lambda name: name not in points)
-        on_grid = _read_side(parsed, points, lambda name: name in points)
+            check_beside_baseline(parsed, points)
+        table = read_side(parsed, frame, lambda name: name not in points)
+        on_grid = read_side(parsed, points, lambda name: name in points)
         self.points = replace(on_grid.rows, unit="predictor")
         training = Training(table, replace(on_grid, rows=self.points), baseline)
         smooths = [spec for spec in parsed.smooths if spec.function != "re"]
@@ -215,7 +200,7 @@ class Formula:
         """The level that the others are compared with, of each factor that has one."""
         return {
             label: self._known_levels[coding.name][coding.reference]
-            for label, coding in self._codings
+            for label, coding in single(self.terms, Coding)
             if coding.reference is not None
         }
 
@@ -231,42 +216,11 @@ class Formula:
         list of LevelsOfFactor
             Of factors whose coefficients are a level's each.
         """
-        rows, found = self.read(frame), []
-        for label, coding in self._codings:
-            if coding.name in rows.codes and np.isin(coding.contrasts, (0, 1)).all():
-                names = [
-                    next((n for n, on in zip(coding.names, row, strict=True) if on), None)
-                    for row in coding.contrasts
-                ]
-                if (coding.contrasts.sum(axis=1) <= 1).all():
-                    known = zip(self._known_levels[coding.name], names, strict=True)
-                    found.append(LevelsOfFactor(label, rows.codes[coding.name], tuple(known)))
-        for label, number in self._single(Number):
-            values = rows.numbers.get(number.column or number.names[0])
-            if values is None or not ((values == 0) | (values == 1)).all():
-                continue
-            if 0 < values.sum() < len(values):
-                levels = ((0, None), (1, number.names[0]))
-                found.append(LevelsOfFactor(label, values.astype(np.intp), levels))
-        return found
+        return levels_of(self.terms, self.read(frame), self._known_levels)
 
     @property
     def _known_levels(self) -> dict[str, tuple[Hashable, ...]]:
         return {**self._table.levels, **self._grid.levels}
-
-    @property
-    def _codings(self) -> list[tuple[str, Coding]]:
-        return self._single(Coding)
-
-    def _single(self, kind: type[F]) -> list[tuple[str, F]]:
-        """Return the terms that are one factor of a kind, by their labels."""
-        return [
-            (term.label, factor)
-            for term in self.terms
-            if isinstance(term, ParametricTerm) and len(term.parts) == 1
-            for factor in term.parts[0].factors
-            if isinstance(factor, kind) and len(term.parts[0].factors) == 1
-        ]
 
     def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Return the mean of each column of numbers that is read, the commonest level of others."""
@@ -306,7 +260,7 @@ class Formula:
         """
         self._check_fitted()
         rows = self._table.read(frame)
-        _warn_outside(self.terms, rows)
+        warn_beyond(self.terms, rows)
         return rows
 
     def transform(self, frame: pd.DataFrame) -> NDArray[np.float64]:
@@ -356,8 +310,8 @@ class Formula:
             side.read(frame, [name for name in names if name in side])
             for side in (self._table, self._grid)
         )
-        _warn_outside([term], rows)
-        _warn_outside([term], points)
+        warn_beyond([term], rows)
+        warn_beyond([term], points)
         return term.evaluate(rows, points)
 
     def term(self, label: str) -> Term:
@@ -418,6 +372,7 @@ class Formula:
                 term.sp,
                 term.df,
                 term.variables,
+                term.bounds,
             )
             for start, term in zip(starts[:-1], self.terms, strict=True)
         )
@@ -425,95 +380,3 @@ class Formula:
     def fit_transform(self, frame: pd.DataFrame, *, intercept: bool = True) -> NDArray[np.float64]:
         """Fit, and return the design of the training rows."""
         return self.fit(frame, intercept=intercept).transform(frame)
-
-
-def _check_names(
-    parsed: ParsedFormula, text: str, frame: pd.DataFrame, points: pd.DataFrame
-) -> None:
-    """Raise ValueError unless each factor reads the table or the grid, and it is clear which."""
-    for expression in parsed.offsets:
-        shared = [name for name in expression_columns(expression)[1] if name in points]
-        if shared:
-            raise ValueError(
-                f"offset({expression}) in the formula {text!r} reads the coordinate {shared[0]!r} "
-                "of the predictors: an offset reads columns of the table alone."
-            )
-    for term in parsed.parametric:
-        for factor in term.factors:
-            names = factor.columns
-            on_grid = [name for name in names if name in points]
-            if 0 < len(on_grid) < len(names):
-                (column, *_), (coordinate, *_) = sorted(set(names) - set(on_grid)), on_grid
-                raise ValueError(
-                    f"{factor.text!r} in the formula {text!r} reads the column {column!r} and the "
-                    f"coordinate {coordinate!r} of the predictors together. Multiply a function of "
-                    f"each, as in {column}:{coordinate} or {column}:log({coordinate}), or write "
-                    f"te({column}, {coordinate})."
-                )
-    for name in columns_read(text):
-        if len(points.columns) and name not in points and name not in frame:
-            known = [*points.columns, *frame.columns]
-            nearest = get_close_matches(name, map(str, known), 1, cutoff=0.0)
-            raise ValueError(
-                f"The formula {text!r} reads {name!r}, which is neither a column of the table nor "
-                f"one of the coordinates {list(points.columns)} of the outcome's predictors. "
-                f"Nearest to {name!r}: {nearest[0]!r}."
-            )
-        if name in points and name in frame:
-            raise ValueError(
-                f"The formula {text!r} reads {name!r}: a column of the table, but also a "
-                "coordinate of the outcome's predictors, whose name it is. Give the column "
-                "another name, or leave it out of the table."
-            )
-    for spec in parsed.smooths:
-        if spec.function == "tv" and TIME not in points and TIME not in frame:
-            raise ValueError(
-                f"The term {spec.label} is an effect that varies over the time {TIME!r}, which "
-                "neither the predictors of the outcome have (those of hazards in intervals do) "
-                "nor the table."
-            )
-        apart = not any(name in points for name in spec.variables)
-        if spec.function == "s" and len(spec.variables) > 1 and apart:
-            raise ValueError(
-                f"The term {spec.label} must name one column before its options, or one and a "
-                "coordinate of the predictors. A smooth surface is te(x, z)."
-            )
-
-
-def _check_beside_baseline(parsed: ParsedFormula, points: pd.DataFrame) -> None:
-    """Raise ValueError if a term holds a function of the grid alone."""
-    alone = effects_of_grid(parsed, points.columns.tolist())
-    if alone:
-        raise ValueError(
-            f"The term {alone[0]} holds an effect of the predictors' coordinates alone, which the "
-            "baseline has: a constant for each of them. Leave it out, or leave the interaction "
-            "alone: x:t, C(g):t, ti(x, t), tv(x)."
-        )
-
-
-def _read_side(parsed: ParsedFormula, frame: pd.DataFrame, mine: Callable[[str], bool]) -> Side:
-    """Return what a formula reads of the table or of the grid, and the cells there."""
-    smooths = [spec for spec in parsed.smooths if spec.function != "re"]
-    random = [spec.variables[0] for spec in parsed.smooths if spec.function == "re"]
-    variables = chain.from_iterable(spec.variables for spec in smooths)
-    by = [spec.by for spec in smooths if spec.by is not None]
-    columns = FormulaColumns.fit(
-        frame,
-        numbers=list(filter(mine, [*sorted(parsed.numbers), *variables])),
-        factors=list(filter(mine, sorted(parsed.factors))),
-        random=list(filter(mine, random)),
-        either=list(filter(mine, [*sorted(parsed.bare), *by])),
-    )
-    return Side(columns, columns.read(frame))
-
-
-def _warn_outside(terms: Sequence[Term], rows: FormulaRows) -> None:
-    """Warn once a variable of values beyond the range of its smooths."""
-    ranges: dict[str, tuple[float, float]] = {}
-    for term in terms:
-        for name, (lower, upper) in term.ranges.items():
-            low, high = ranges.get(name, (-np.inf, np.inf))
-            ranges[name] = max(low, lower), min(high, upper)
-    for name, (low, high) in ranges.items():
-        x = rows.numbers.get(name, np.empty(0))
-        warn_outside(name, low, high, int(((x < low) | (x > high)).sum()))

@@ -10,8 +10,9 @@ import numpy as np
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError
-from mmfusion.structured.fit import StructuredFit, fit_structured
+from mmfusion.structured.fit import fit_structured
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.result import StructuredFit
 
 __all__ = ["fit_identified"]
 
@@ -89,5 +90,15 @@ def fit_identified(
         bread=fit.bread.padded(kept, p),
         information=fit.information.padded(kept, p),
         penalty=fit.penalty.padded(kept, p),
+        active=_padded(fit.active, kept, p),
     )
     return fit, held
+
+
+def _padded(rows: np.ndarray | None, kept: np.ndarray, p: int) -> np.ndarray | None:
+    """Return inequalities of the coefficients `kept` as ones of all p."""
+    if rows is None:
+        return None
+    result = np.zeros((len(rows), p))
+    result[:, kept] = rows
+    return result

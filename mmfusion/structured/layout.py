@@ -16,7 +16,8 @@ from mmfusion.structured.baseline import with_baseline
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design
-from mmfusion.structured.formula import Formula, LevelsOfFactor
+from mmfusion.structured.formula import Formula
+from mmfusion.structured.levels import LevelsOfFactor
 from mmfusion.structured.rows import Dense
 from mmfusion.structured.terms import Product, Term
 from mmfusion.structured.terms.base import product_of_columns
@@ -164,6 +165,7 @@ class Layout:
                 term.sp,
                 term.df,
                 term.variables,
+                term.bounds,
             )
             for term, parameter, start, names in self._placed()
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -91,6 +92,10 @@ class Likelihood:
         """Where the predictors of a model with constants alone start, shape (K,)."""
         return self._head.initial(self._target).double().numpy()
 
+    def parts_of_sums(self) -> Any:
+        """Return the likelihood of predictors ``a_i + b_k`` in a and b, where the head knows it."""
+        return self._head.separable(self._target)
+
     def _tensor(self, eta: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(eta, dtype=np.float64).reshape(self.shape))
 
@@ -162,6 +167,24 @@ class Likelihood:
             if curvature.ndim == 2:  # there is room for more rows than was known before
                 step = max(PIECE // k, 1)
         return gradient, information
+
+    def trace_slopes(
+        self, eta: Array, moves: Sequence[Array], design: Design, matrix: Symmetric
+    ) -> Array:
+        """Return the slope along each move (n, K) of the trace of a matrix times the information.
+
+        By a difference of two informations.
+        """
+        slopes = np.zeros(len(moves))
+        for j, move in enumerate(moves):
+            reach = float(np.abs(move).max())
+            if reach < 1e-12:
+                continue
+            size = 1e-4 / reach
+            ahead = self.information(eta + size * move, design)
+            behind = self.information(eta - size * move, design)
+            slopes[j] = matrix.product_diagonal(ahead - behind).sum() / (2 * size)
+        return slopes
 
     def working(self, eta: Array, basis: Array) -> tuple[Array, Array]:
         """Return gradient and curvature along a basis (K, F) of the predictors, each (n, F).

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmfusion.structured.approach import approach
+from mmfusion.structured.bounds import bounded_step
 from mmfusion.structured.design import Design
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.linalg import Factor
@@ -54,6 +55,8 @@ class NewtonResult:
     converged : bool
     runaway : ndarray, shape (p,)
         A direction along which the likelihood rises for ever; zero if none was met.
+    active : ndarray of bool, shape (m,)
+        Which of the inequalities hold as equalities.
     """
 
     coef: np.ndarray
@@ -64,6 +67,7 @@ class NewtonResult:
     n_iter: int
     converged: bool
     runaway: np.ndarray
+    active: np.ndarray
 
 
 def newton(
@@ -74,10 +78,11 @@ def newton(
     offset: np.ndarray,
     *,
     information: Symmetric | None = None,
+    bounds: np.ndarray | None = None,
     max_iter: int = 50,
     tol: float = 1e-9,
 ) -> NewtonResult:
-    """Minimise ``value(X beta + offset) + beta' S beta / 2``.
+    """Minimise ``value(X beta + offset) + beta' S beta / 2``, perhaps under inequalities.
 
     Steps are halved until the penalised value does not rise. The iteration stops when the Newton
     decrement, the length of the step in standard errors of the coefficients, is below `tol`; or
@@ -102,8 +107,10 @@ def newton(
     information : Symmetric, shape (p, p), optional
         At `coef`, if it is known. Of more than two classes first derivatives then lead near the
         minimum, since information costs as much as many of them.
+    bounds : ndarray, shape (m, p), optional
+        Rows whose products with the coefficients are not negative, at `coef` either.
     """
-    if information is not None and likelihood.multinomial:
+    if information is not None and likelihood.multinomial and bounds is None:
         start = coef
         coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
         information = information if coef is start else None
@@ -119,7 +126,7 @@ def newton(
         slopes = likelihood.gradient(eta)
     largest = float(information.diagonal().max(initial=0.0))
     before = information
-    step = np.zeros(len(coef))
+    step, active = np.zeros(len(coef)), np.zeros(0 if bounds is None else len(bounds), dtype=bool)
     for n_iter in range(max_iter + 1):
         if n_iter > 0:
             before = information
@@ -129,15 +136,19 @@ def newton(
         if not factor.definite and likelihood.expects:
             factor = Factor(likelihood.information(eta, design, definite=True) + penalty)
         if len(coef) == 0:
-            return NewtonResult(coef, eta, value, information, factor, 0, True, runaway)
+            return NewtonResult(coef, eta, value, information, factor, 0, True, runaway, active)
         flat = information.diagonal().max() <= FLAT * largest
         if flat and not penalty.diagonal().any():
             # The last step went so far that nothing tells where to go on.
             runaway, factor = step, Factor(before)
             break
         step = -factor.solve(gradient)
+        fall = -float(gradient @ step)
+        if bounds is not None:
+            step, active = bounded_step(factor, bounds, coef, step)
+            fall = float(step @ (information @ step + penalty @ step))
         unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
-        decrement = float(np.sqrt(max(-float(gradient @ step), 0.0) / max(unit, 1e-300)))
+        decrement = float(np.sqrt(max(fall, 0.0) / max(unit, 1e-300)))
         move = design.predict(step)
         reach = float(np.abs(move).max(initial=0.0))
         slow = not likelihood.has_scale and reach > 0.5 and decrement < 0.1
@@ -158,7 +169,9 @@ def newton(
         if n_iter == max_iter:
             break
         if likelihood.expects and reach > LONGEST:
-            step = _shortened(design, information + penalty, gradient, step, move)
+            step, factor_of_step = _shortened(design, information + penalty, gradient, step, move)
+            if bounds is not None:
+                step, active = bounded_step(factor_of_step, bounds, coef, step)
             move = design.predict(step)
         size = 1.0
         for _ in range(HALVINGS):
@@ -173,7 +186,10 @@ def newton(
             break
         coef, eta, value, objective = new_coef, new_eta, new_value, new_objective
     return NewtonResult(
-        coef, eta, value, information, factor, n_iter, converged and not runaway.any(), runaway
+        *(coef, eta, value, information, factor, n_iter),
+        converged and not runaway.any(),
+        runaway,
+        active,
     )
 
 
@@ -183,14 +199,15 @@ def _shortened(
     gradient: np.ndarray,
     step: np.ndarray,
     move: np.ndarray,
-) -> np.ndarray:
-    """Return a step that moves no predictor much further than `LONGEST`.
+) -> tuple[np.ndarray, Factor]:
+    """Return a step that moves no predictor much further than `LONGEST`, and its matrix.
 
     Levenberg's: with a multiple of ``X'X``, the square of what the predictors move by, added to the
     Hessian. A direction of which little is known (degrees of freedom, a dispersion near 0) then
     waits, and the others take their step.
     """
     squares = design.cross(np.ones((design.n_rows, design.n_predictors)))
+    factor = Factor(hessian)
     for _ in range(HALVINGS):
         reach = float(np.abs(move).max())
         if reach <= 2 * LONGEST:
@@ -198,9 +215,10 @@ def _shortened(
         curvature = max(-float(gradient @ step), 1e-300)
         damping = curvature * (reach / LONGEST - 1) / float(np.vdot(move, move))
         hessian = hessian + squares * damping
-        step = -Factor(hessian).solve(gradient)
+        factor = Factor(hessian)
+        step = -factor.solve(gradient)
         move = design.predict(step)
-    return step
+    return step, factor
 
 
 def _rises_for_ever(

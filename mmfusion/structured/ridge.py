@@ -12,8 +12,8 @@ from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.components import kernels_of, restricted_variances
 from mmfusion.structured.design import Design
-from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.rows import Dense
 
 __all__ = ["RidgeFit", "fit_ridge"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mmfusion.structured.covariance import robust_covariance, sum_by_cluster
 from mmfusion.structured.design import Design, as_design
-from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["FewClusters", "small_sample_sandwich"]

@@ -201,21 +201,26 @@ def _constants(
 ) -> tuple[NDArray[np.intp], Array]:
     """Return the coefficients of the constants, and what they move the predictors by, (K, q)."""
     columns: list[int] = []
-    levels = np.empty((design.n_predictors, 0))
+    levels: list[Array] = []
+    axes = np.empty((design.n_predictors, 0))  # orthonormal, of the same span
     wrong: dict[int, float] = {}
     for block, found in zip(design.blocks, moments, strict=True):
         if not (isinstance(block, Block) and isinstance(block.rows, Dense)):
             continue
         for b, a in np.argwhere(found.constant & (block.columns >= 0)):
-            column, basis = int(block.columns[b, a]), block.basis[:, [b]]
+            column, basis = int(block.columns[b, a]), block.basis[:, b]
             if penalised[column]:
                 continue
-            known = not has_intercept or not found.largest[a] or _spanned(levels, basis) is not None
-            if known:
+            rest = basis - axes @ (basis @ axes)
+            rest -= axes @ (rest @ axes)
+            size = float(np.linalg.norm(rest))
+            spanned = size <= SPANNED * np.linalg.norm(basis)
+            if not has_intercept or not found.largest[a] or spanned:
                 wrong[column] = found.mean[a]
             else:
                 columns.append(column)
-                levels = np.hstack([levels, basis])
+                levels.append(basis)
+                axes = np.column_stack([axes, rest / size])
     if wrong:
         reason = (
             "the likelihood does not see a constant (in a Cox model the baseline hazard has it)"
@@ -227,7 +232,7 @@ def _constants(
             f"The structured part has constant columns: {what}; {reason}.",
             tuple(names[j] for j in sorted(wrong)),
         )
-    return np.array(columns, dtype=np.intp), levels
+    return np.array(columns, dtype=np.intp), np.array(levels).reshape(-1, design.n_predictors).T
 
 
 def _multiples(block: Block | Given, levels: Array, has_intercept: bool) -> Array | None:

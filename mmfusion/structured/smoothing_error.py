@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from mmfusion.structured.fit import StructuredFit
 from mmfusion.structured.linalg import eliminate
 from mmfusion.structured.penalty import RANK_TOL, Penalties, penalty_matrix
+from mmfusion.structured.result import StructuredFit
 
 __all__ = ["smoothing_root"]
 

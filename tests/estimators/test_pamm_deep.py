@@ -52,18 +52,29 @@ def slopes(model: FusionPAMM, frame: pd.DataFrame, hidden: np.ndarray) -> np.nda
     return centred @ rest / (centred @ centred)
 
 
+def pictures(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with an image in the place of two columns: the shades of its halves."""
+    shades = np.repeat(np.clip(128 + 40 * frame[["a", "b"]].to_numpy(), 0, 255), 4, axis=1)
+    noise = np.random.default_rng(1).normal(scale=8, size=(len(frame), 8, 8))
+    images = np.clip(shades[:, None] + noise, 0, 255).astype(np.uint8)
+    return frame[["x"]].assign(image=list(images))
+
+
 @pytest.mark.slow
-def test_an_effect_that_fades_is_found_where_it_may() -> None:
+def test_an_image_whose_effect_fades_is_found_where_it_may() -> None:
     frame, y, hidden = draw()
-    given = {"structured": "x", "n_intervals": 20, "epochs": 60, **QUICK}
-    constant = FusionPAMM(DEEP, **given).fit(frame, y)
-    varying = FusionPAMM(DEEP, deep_time_varying=True, **given).fit(frame, y)
+    frame = pictures(frame)
+    scan = {"scan": Image("image", size=8, channels="L", encoder="cnn")}
+    given = {"structured": "x", "n_intervals": 20, "n_members": 1, "epochs": 40, **QUICK}
+    constant = FusionPAMM(scan, **given).fit(frame, y)
+    varying = FusionPAMM(scan, deep_time_varying=True, **given).fit(frame, y)
     assert len(constant._head.deep_basis) == 1
     assert len(varying._head.deep_basis) == 4
     assert np.ptp(slopes(constant, frame, hidden)) < 1e-6
     found = slopes(varying, frame, hidden)
     truth = 1.5 * np.exp(-2 * varying._head.grid.coordinates["t"])
-    assert np.abs(found - truth).mean() < 0.2
+    errors = [np.abs(one - truth).mean() for one in (found, slopes(constant, frame, hidden))]
+    assert errors[0] < 0.2 < 0.4 < errors[1]
     assert found[0] > 1.0 > 0.4 > found[-3]
     # The formula's effects are those of the classical model, whatever the networks do.
     alone = FusionPAMM({}, structured="x", n_intervals=20).fit(frame, y)

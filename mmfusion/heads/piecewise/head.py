@@ -20,6 +20,7 @@ from mmfusion.heads.piecewise.likelihood import (
     PiecewiseExponentialTarget,
     overlap,
 )
+from mmfusion.heads.piecewise.proportional import ProportionalHazards
 from mmfusion.inputs.messages import name_rows
 from mmfusion.inputs.times import as_times
 from mmfusion.survival import Survival
@@ -224,6 +225,12 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         known = exposure.cpu() > 0
         rate = torch.where(known, events.clamp_min(least) / exposure.cpu(), 1.0)
         return rate.clamp_min(1e-300).log()
+
+    def separable(self, target: Any) -> ProportionalHazards | None:
+        """Return the likelihood of proportional hazards, of one cause and known event times."""
+        if self.n_causes > 1 or target.between.shape[1]:
+            return None
+        return ProportionalHazards(target, self.cuts_)
 
     def hazards(self, eta: Any) -> np.ndarray:
         """Return the hazards, shape (..., n_causes, n_intervals)."""

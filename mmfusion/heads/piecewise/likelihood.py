@@ -35,6 +35,8 @@ class PiecewiseExponentialTarget(DiscreteTimeTarget):
     at_risk: Tensor
     between: Tensor
 
+    derived = ("at_risk",)
+
     def exposure(self) -> Tensor:
         """Return the time at risk of each row in each interval, shape (n, n_intervals)."""
         return self.at_risk

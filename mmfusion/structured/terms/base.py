@@ -64,6 +64,8 @@ class Term(ABC):
         Smoothing parameters that the formula fixes, one a penalty.
     df : float or None
         Effective degrees of freedom that the formula fixes.
+    bounds : ndarray of float64 of shape (m, k), or None
+        Rows whose products with the coefficients are not negative: of a monotone smooth.
     by_coefficient : bool
         Whether the effects table has a row for each coefficient; a smooth has one in all.
     tested : bool
@@ -84,6 +86,10 @@ class Term(ABC):
     @abstractmethod
     def names(self) -> tuple[str, ...]:
         """Names of the coefficients."""
+
+    @property
+    def bounds(self) -> Array | None:
+        return None
 
     @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:

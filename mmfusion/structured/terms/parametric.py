@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate, chain, product
 from typing import Any, Self
 
@@ -200,27 +201,12 @@ class _Fitter:
         """
         if not terms:
             return
-        cells = {
-            name: pd.Categorical(["a", "b"]) if factor in self._with_levels else [0.0, 1.0]
-            for factor, name in self._stand_ins.items()
-        }
-        asked = {
-            frozenset(self._stand_ins[factor] for factor in term.factors): term for term in terms
-        }
-        stand_ins = [
-            parsed.Term(
-                parsed.Factor(self._stand_ins[factor], eval_method="lookup")
-                for factor in term.factors
-            )
-            if term.factors
-            else CONSTANT
-            for term in terms
-        ]
-        spec = ModelSpec(formula=SimpleFormula(stand_ins), output="numpy")
-        made = spec.get_model_matrix(pd.DataFrame(cells, index=range(2)))
-        for encoded in made.model_spec.structure:
-            names = (f.expr for f in encoded.term.factors) if encoded.term.degree else ()
-            yield asked[frozenset(names)], encoded.scoped_terms
+        names = [tuple(self._stand_ins[factor] for factor in term.factors) for term in terms]
+        asked = {frozenset(own): term for own, term in zip(names, terms, strict=True)}
+        with_levels = {self._stand_ins[factor] for factor in self._with_levels}
+        leveled = tuple((name, name in with_levels) for name in self._factors)
+        for found, scoped in _structure(tuple(names), leveled):
+            yield asked[found], scoped
 
     def fit(
         self, term: ParsedTerm, products: Sequence[ScopedTerm], *, quote: bool
@@ -247,6 +233,29 @@ class _Fitter:
         if factor.sort == "column":
             return Number((text,), factor.columns[0] if quote else None)
         return Expression.fit(text, side.rows)
+
+
+@lru_cache(maxsize=64)
+def _structure(
+    terms: tuple[tuple[str, ...], ...], leveled: tuple[tuple[str, bool], ...]
+) -> list[tuple[frozenset[str], Sequence[ScopedTerm]]]:
+    """Return the products of each term, of factors of some names that have levels or have none."""
+    cells = {name: pd.Categorical(["a", "b"]) if has else [0.0, 1.0] for name, has in leveled}
+    made_of = [
+        parsed.Term(parsed.Factor(name, eval_method="lookup") for name in term)
+        if term
+        else CONSTANT
+        for term in terms
+    ]
+    spec = ModelSpec(formula=SimpleFormula(made_of), output="numpy")
+    made = spec.get_model_matrix(pd.DataFrame(cells, index=range(2)))
+    return [
+        (
+            frozenset(f.expr for f in encoded.term.factors) if encoded.term.degree else frozenset(),
+            encoded.scoped_terms,
+        )
+        for encoded in made.model_spec.structure
+    ]
 
 
 def _joined(names: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -93,6 +93,8 @@ class Smooth(Term):
         The level of the factor `by` this smooth is for; None for a numeric `by`.
     code : int
         The level's place in the factor's levels.
+    monotone : {"up", "down"} or None
+        Of one variable's B-splines: whether the effect may fall, or rise.
     corner : int
         1 where the product of the two sides' first columns has no coefficient, else 0.
     """
@@ -109,6 +111,7 @@ class Smooth(Term):
     corner: int = 0
     sp: tuple[float, ...] | None = None
     df: float | None = None
+    monotone: str | None = None
 
     by_coefficient = False
     tested = True
@@ -149,6 +152,7 @@ class Smooth(Term):
                 corner=shape.corner,
                 sp=spec.sp,
                 df=spec.df,
+                monotone=spec.monotone,
             )
             for code, level in enumerate(levels)
         ]
@@ -161,6 +165,20 @@ class Smooth(Term):
     def names(self) -> tuple[str, ...]:
         size = len(self.penalties[0])
         return tuple(f"{self.label}.{number}" for number in range(1, size + 1))
+
+    @property
+    def bounds(self) -> Array | None:
+        """Differences of neighbouring B-splines' coefficients, up or down.
+
+        A spline whose coefficients do not fall does not fall, beyond its range either (Pya & Wood
+        2015, Stat. Comput. 25:543-559, section 2.1).
+        """
+        if self.monotone is None:
+            return None
+        (side,) = (side for side in (self.table, self.grid) if side.variables)
+        differences = np.diff(np.eye(side.bases[0].size), axis=0)
+        rises = differences if side.turn is None else differences @ side.turn
+        return rises if self.monotone == "up" else -rises
 
     @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:
