@@ -377,12 +377,7 @@ class Head(ABC, Generic[T]):
     def check_subjects(self, target: T, owner: np.ndarray, index: Any) -> None:
         """Raise ValueError if the rows of a subject cannot be its rows; nothing by default.
 
-        Parameters
-        ----------
-        owner : ndarray of int, shape (n,)
-            The subject of each row.
-        index : sequence of row labels
-            For messages.
+        `owner` is the subject of each row, shape (n,), and `index` has labels for messages.
         """
 
     def has_entry(self, target: T) -> bool:
@@ -440,6 +435,10 @@ class Head(ABC, Generic[T]):
 
     def finish(self, eta: Tensor, target: T) -> None:
         """Learn what only the fitted predictors of the training rows tell; nothing by default."""
+
+    def widening(self, eta: Tensor, target: T) -> Tensor:
+        """Return what predictors of rows that were not fitted lack, (K,), to spread as outcomes."""
+        return torch.zeros(len(self.grid), dtype=torch.float64)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything learned, as arrays: what saving writes and `load_state` reads."""

@@ -20,7 +20,7 @@ from mmfusion.estimators import (
 )
 from mmfusion.heads.families import FAMILIES
 from mmfusion.metrics import concordance_index, make_survival_scorer
-from mmfusion.modalities import Image
+from mmfusion.modalities import Image, Tabular
 from mmfusion.structured import SeparationWarning
 from mmfusion.survival import surv
 from tests.heads.test_families import Secant
@@ -594,3 +594,23 @@ def test_bands_hold_that_smoothing_parameters_are_estimates() -> None:
         )
         assert (honest >= known * (1 - 1e-12)).all()
         assert bool((honest > 1.001 * known).any()) == wider
+
+
+def test_a_scale_is_that_of_rows_that_were_not_fitted() -> None:
+    features = [f"f{j}" for j in range(80)]
+    squares = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X = pd.DataFrame(rng.normal(size=(4400, 80)), columns=features)
+        y = X.to_numpy() @ np.full(80, 0.1) + rng.normal(size=4400)
+        model = FusionDistribution({"facts": Tabular(features)}, structured="1", n_members=0)
+        model.fit(X[:400], y[:400])
+        squares.append(np.mean(norm_residuals(model, X[400:], y[400:]) ** 2))
+        fitted = np.mean(norm_residuals(model, X[:400], y[:400]) ** 2)
+        assert fitted < 0.85  # 80 coefficients took their part of the noise
+    assert np.mean(squares) == pytest.approx(1.0, abs=0.03)
+
+
+def norm_residuals(model: FusionDistribution, X: pd.DataFrame, y: np.ndarray) -> np.ndarray:
+    found = model.predict_parameters(X)
+    return (y - found["loc"].to_numpy()) / found["scale"].to_numpy()

@@ -38,6 +38,8 @@ SOME = 5000
 FEW = 10
 #: The constant model is not looked for further from a first guess, in predictors.
 REACH = 8.0
+#: Standard deviation of what `widening` is expected to be, in predictors: a factor of 1.6.
+WIDENS = 0.5
 #: Times of curves for which no times are asked.
 N_TIMES = 100
 #: Values of a row over which its expected information is a mean.
@@ -224,6 +226,31 @@ class DistributionHead(Head[DistributionTarget]):
     def loss(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         theta = self.family.theta(eta.double(), self.unit_)
         return target.mean(-log_likelihood(self.family, theta, target))
+
+    def widening(self, eta: Tensor, target: DistributionTarget) -> Tensor:
+        """Return constants of all parameters but the location (a scale, a dispersion), (K,).
+
+        Those of the highest likelihood of rows that were not fitted, with a prior around 0 that
+        counts where rows are few.
+        """
+        target, eta = target.to(torch.device("cpu")), eta.detach().double().cpu()
+        k = eta.shape[1]
+        found = torch.zeros(k, dtype=torch.float64)
+        if k == 1 or len(self.parameters) < k:
+            return found
+        prior = 1.0 / (self.total(target) * WIDENS**2)  # the loss is a mean
+
+        def derivatives(at: Tensor) -> tuple[float, Tensor, Tensor]:
+            there = eta.clone()
+            there[:, 1:] += at
+            gradient, curvature = self.derivatives(there, target)
+            with torch.no_grad():
+                loss = float(self.loss(there, target)) + 0.5 * prior * float(at @ at)
+            hessian = curvature.sum(0)[1:, 1:] + prior * torch.eye(k - 1, dtype=torch.float64)
+            return loss, gradient.sum(0)[1:] + prior * at, hessian
+
+        found[1:] = constant_model(derivatives, found[1:].clone())
+        return found
 
     def expected(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         """Return the expected outer products of the score, (n, K, K), at values known exactly.
