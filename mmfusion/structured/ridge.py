@@ -143,11 +143,15 @@ def fit_ridge(
             break
     at = _Beside(likelihood, design, scaled, kernels, basis, refit, offset, owner)
     fitted = at.fit(tau)
-    while not likelihood.has_scale and fitted.edf.sum() > CROWDED * weight.sum():
+    crowded = not likelihood.has_scale and fitted.edf.sum() > CROWDED * weight.sum()
+    # One variance of the coefficients of several functions fits neither, and serves the larger one.
+    shared = not likelihood.has_scale and basis.shape[1] > 1 and not likelihood.multinomial
+    while shared or crowded:
         smaller = at.fit(fitted.tau / SHRINK)
         if smaller.loss >= fitted.loss:
             break
         fitted = smaller
+        crowded = fitted.edf.sum() > CROWDED * weight.sum()
     errors = fitted.directions.errors(fitted.own) if with_errors else []
     return RidgeFit(
         fitted.found.leading(p),

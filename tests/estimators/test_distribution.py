@@ -287,6 +287,39 @@ def test_maximum_likelihood_is_that_of_statsmodels() -> None:
     assert_allclose(ours.score(X, y) * N, theirs.llf, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("family", "fitter", "sign"),
+    [
+        ("weibull", "WeibullAFTFitter", -1),
+        ("log_normal", "LogNormalAFTFitter", 1),
+        ("log_logistic", "LogLogisticAFTFitter", -1),
+    ],
+)
+def test_accelerated_failure_times_are_those_of_lifelines(
+    family: str, fitter: str, sign: int
+) -> None:
+    import lifelines
+
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame(rng.normal(size=(400, 2)), columns=["x", "w"])
+    died = np.exp(
+        1 + 0.5 * table["x"] + np.exp(0.3 * table["w"]) * np.log(rng.exponential(size=400))
+    )
+    end = rng.exponential(8.0, 400)
+    y = surv(np.minimum(died, end), died <= end)
+    theirs = getattr(lifelines, fitter)()
+    whole = table.assign(time=y["time"], event=y["event"])
+    theirs.fit(whole, "time", "event", formula="x", ancillary="w", fit_options={"ftol": 1e-14})
+    ours = FusionDistribution({}, family=family, structured={"loc": "x", "scale": "w"})
+    effects = ours.fit(table, y).effects_
+    # Their second parameter is our scale, or 1 over it.
+    side = np.array([1, 1, sign, sign])
+    found = theirs.summary
+    assert_allclose(effects["coef"], side * found["coef"], atol=1e-5)
+    assert_allclose(effects["se"], found["se(coef)"], rtol=1e-4)
+    assert_allclose(ours.score(table, y) * 400, theirs.log_likelihood_, atol=1e-7)
+
+
 # --- censoring and truncation ---------------------------------------------------------------------
 
 

@@ -12,7 +12,11 @@ from scipy.special import logit
 from torch import Tensor
 
 from mmfusion.heads.base import Head
-from mmfusion.heads.distribution.likelihood import constant_model, log_likelihood
+from mmfusion.heads.distribution.likelihood import (
+    closed_derivatives,
+    constant_model,
+    log_likelihood,
+)
 from mmfusion.heads.distribution.target import (
     EXACT,
     NOTHING,
@@ -226,6 +230,22 @@ class DistributionHead(Head[DistributionTarget]):
     def loss(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         theta = self.family.theta(eta.double(), self.unit_)
         return target.mean(-log_likelihood(self.family, theta, target))
+
+    def derivatives(self, eta: Tensor, target: DistributionTarget) -> tuple[Tensor, Tensor]:
+        eta = eta.detach().double()
+        found = closed_derivatives(self.family, eta, self.unit_, target)
+        if found is None:
+            return super().derivatives(eta, target)
+        first, second = found
+        shares = -target.shares
+        first, second = first.mul_(shares[:, None]), second.mul_(shares[:, None, None])
+        return first, second[:, 0] if len(self.grid) == 1 else second
+
+    def gradient(self, eta: Tensor, target: DistributionTarget) -> Tensor:
+        found = closed_derivatives(self.family, eta.detach().double(), self.unit_, target)
+        if found is None:
+            return super().gradient(eta, target)
+        return -target.shares[:, None] * found[0]
 
     def widening(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         """Return constants of all parameters but the location (a scale, a dispersion), (K,).
