@@ -168,6 +168,7 @@ def test_text_has_no_order() -> None:
     [
         ({"family": "gauss"}, "family parameter must be one of"),
         ({"deep": "size"}, "deep parameter must name parameters.*'size'"),
+        ({"deep": {"size": None}}, "deep parameter must name parameters.*'size'"),
         ({"structured": {"mean": "x"}}, "must be of one of the parameters.*'mean'"),
     ],
 )
@@ -648,3 +649,31 @@ def test_a_scale_is_that_of_rows_that_were_not_fitted() -> None:
 def norm_residuals(model: FusionDistribution, X: pd.DataFrame, y: np.ndarray) -> np.ndarray:
     found = model.predict_parameters(X)
     return (y - found["loc"].to_numpy()) / found["scale"].to_numpy()
+
+
+def test_each_parameter_reads_its_own_modalities(tmp_path: Any) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(300, 2)), columns=["a", "b"])
+    y = np.sin(2 * table["a"]) + np.exp(table["b"] - 1) * rng.normal(size=300)
+    model = FusionDistribution(
+        {"one": Tabular(["a"]), "two": Tabular(["b"])},
+        deep={"scale": ["two"], "loc": ["one"]},
+        epochs=8,
+        learning_rate=0.02,
+        random_state=0,
+    ).fit(table, y)
+    found = model.predict_parameters(table)
+    for column, same, moved in (("b", "loc", "scale"), ("a", "scale", "loc")):
+        other = model.predict_parameters(table.assign(**{column: table[column].to_numpy()[::-1]}))
+        assert_allclose(other[same], found[same], rtol=1e-6)
+        assert np.abs(other[moved] / found[moved] - 1).max() > 0.1
+    # What a parameter reads is absent: nothing of the networks moves it.
+    alone = model.predict_parameters(table, modalities=["two"])
+    assert alone["loc"].nunique() == 1
+    model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(
+        FusionDistribution.load(tmp_path / "model").predict_parameters(table), found
+    )
+    shared = clone(model).set_params(deep={"loc": None, "scale": None}).fit(table, y)
+    assert shared.model_.deep.linear is not None
+    assert model.model_.deep.linear is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -34,7 +34,7 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.survival import episode_share, median_follow_up
 
-__all__ = ["DistributionHead", "restricted_mean"]
+__all__ = ["DistributionHead"]
 
 #: Rows, evenly spread, that say where the constant model is about.
 SOME = 5000
@@ -48,8 +48,6 @@ WIDENS = 0.5
 N_TIMES = 100
 #: Values of a row over which its expected information is a mean.
 QUANTILES = 24
-#: Of the rule for areas under curves, on each side of the median.
-NODES = 60
 
 
 class DistributionHead(Head[DistributionTarget]):
@@ -63,8 +61,9 @@ class DistributionHead(Head[DistributionTarget]):
     Parameters
     ----------
     family : Family
-    deep : sequence of str, optional
-        The parameters that networks and features move; by default the location alone.
+    deep : sequence of str, or mapping of str to sequence of str or None, optional
+        The parameters that networks and features move; by default the location alone. A mapping
+        has the modalities that each reads, None of all.
 
     Attributes
     ----------
@@ -89,7 +88,11 @@ class DistributionHead(Head[DistributionTarget]):
 
     knows_expected = True
 
-    def __init__(self, family: Family, deep: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        family: Family,
+        deep: Sequence[str] | Mapping[str, Sequence[str] | None] | None = None,
+    ) -> None:
         self.family = family
         self.deep = deep
         self.ratio = family.ratio
@@ -118,6 +121,18 @@ class DistributionHead(Head[DistributionTarget]):
     def deep_basis(self) -> Basis:
         """An output of a network for each of the parameters that it moves."""
         return self.family.formulas(1.0).take(self._deep_places())
+
+    @property
+    def has_linear(self) -> bool:  # type: ignore[override]
+        """Whether all outputs read the same, so that features can have one linear part."""
+        return all(own is None for own in self.deep_reads or ())
+
+    @property
+    def deep_reads(self) -> Sequence[Sequence[str] | None] | None:
+        if not isinstance(self.deep, Mapping):
+            return None
+        names = self.parameters.names
+        return [self.deep[names[place]] for place in self._deep_places()]
 
     @property
     def deep_groups(self) -> tuple[int, ...]:
@@ -423,17 +438,3 @@ class DistributionHead(Head[DistributionTarget]):
         prefix = "family_"
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.family = self.family.load_state(own)
-
-
-def restricted_mean(distribution: Any, horizon: float) -> np.ndarray:
-    """Return the mean time up to `horizon`, shape (n,): the area under the survival curve.
-
-    By Gauss and Legendre's rule below and above the median.
-    """
-    middle = np.clip(distribution.median, 0.0, horizon)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    area = np.zeros(len(middle))
-    for start, end in ((np.zeros_like(middle), middle), (middle, np.full(len(middle), horizon))):
-        half = 0.5 * (end - start)[:, None]
-        area += (half * weights * distribution.sf(start[:, None] + half * (nodes + 1))).sum(1)
-    return area
