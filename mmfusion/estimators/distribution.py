@@ -89,9 +89,8 @@ class FusionDistribution(
     ``predict_survival_function`` and its like. A survival time that is left censored at t is an
     event in ``(0, t]``: ``surv(0, True, upper=t)``.
 
-    Coefficients are in units of y, and fits of y and 1,000,000 y the same model. ``cross_fit``
-    gives the networks one coefficient for all parameters together. "double_ml", marginal effects
-    and late fusion of curves are not there.
+    Coefficients are in units of y, and fits of y and 1,000,000 y the same model. "double_ml",
+    marginal effects and late fusion of curves are not there.
 
     Examples
     --------
