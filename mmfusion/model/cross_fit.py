@@ -112,9 +112,10 @@ def beside_unseen(
     narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
     one again (Frisch-Waugh), beside a standard error that claims the adjustment.
 
-    Each has a coefficient of its own, the last, one a parameter that it moves: networks that claim too much of rows they did not
-    see are believed only so far as they are right, which keeps the model-based standard errors
-    honest. It is 1 where they are right as they are, and 0 where they add nothing.
+    Each has a coefficient of its own, the last, a parameter that it moves: networks that claim too
+    much of rows they did not see are believed only so far as they are right, which keeps the
+    model-based standard errors honest. It is 1 where they are right as they are, and 0 where they
+    add nothing.
 
     Returns
     -------
