@@ -371,7 +371,6 @@ def run_simulated(done: set[Any], cache: Path | None) -> Iterator[Row]:
                 structured={"loc": "x"},
                 deep=("loc", "scale"),
                 fusion=JointFusion("concat", dim=16, hidden=(16,), dropout=0.0),
-                n_members=1,
                 epochs=30,
                 patience=8,
                 learning_rate=0.01,

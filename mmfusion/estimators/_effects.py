@@ -59,9 +59,9 @@ class Effects:
         edf and chi2 of smooth terms; sd, the standard deviation, of random effects.
 
         With ``inference="cross_fit"`` the row "(deep)", of late fusion a row "(deep: rna)" a
-        modality, has the coefficient of what the modalities say of rows that the networks did not
-        see, beside the formula: 1 where they are right as they are, 0 where they add nothing. Its
-        test asks whether they add anything.
+        modality, of several parameters a row "(deep, loc)" each, has the coefficient of what the
+        modalities say of rows that the networks did not see, beside the formula: 1 where they are
+        right as they are, 0 where they add nothing. Its test asks whether they add anything.
         """
         reported = self._reported()
         table = reported.effects.copy()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.metaestimators import available_if
 
-from mmfusion.heads.distribution.head import restricted_mean
+from mmfusion.heads.distribution.restricted import restricted_mean
 from mmfusion.inputs.parameters import check_number
 from mmfusion.inputs.times import check_clock
 

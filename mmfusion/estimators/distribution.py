@@ -62,9 +62,13 @@ class FusionDistribution(
     structured : str or dict of str to str, optional
         The location's formula, or a formula a parameter, ``{"loc": "x + s(z)", "scale": "x"}``; a
         parameter that has none is constant.
-    deep : str or sequence of str, optional
+    deep : str, sequence of str, or dict of str to list of str or None, optional
         The parameters that networks, and the linear part, move: ``("loc", "scale")``. By default
-        the location. They share their encoders; each has a share of its own that is kept.
+        the location. They share the network up to its last layer; each has a share of its own that
+        is kept. A dict gives each parameter fusion and hidden layers of its own behind shared
+        encoders, and says which modalities it reads, None of all:
+        ``{"loc": ["scan", "ehr"], "scale": ["ehr"]}``. Where some do not read all there is no
+        linear part.
     {linear, n_members, head, orthogonalization, inference, id, cluster, auxiliary,
     pretrained, pretrained_lr_scale, modality_dropout, epochs, batch_size,
     learning_rate, patience, validation_fraction, training, device, verbose, random_state}
@@ -85,9 +89,8 @@ class FusionDistribution(
     ``predict_survival_function`` and its like. A survival time that is left censored at t is an
     event in ``(0, t]``: ``surv(0, True, upper=t)``.
 
-    Coefficients are in units of y, and fits of y and 1,000,000 y the same model. ``cross_fit``
-    gives the networks one coefficient for all parameters together. "double_ml", marginal effects
-    and late fusion of curves are not there.
+    Coefficients are in units of y, and fits of y and 1,000,000 y the same model. "double_ml",
+    marginal effects and late fusion of curves are not there.
 
     Examples
     --------
@@ -103,7 +106,7 @@ class FusionDistribution(
     """
 
     family: str | Family = "normal"
-    deep: str | Sequence[str] | None = None
+    deep: str | Sequence[str] | Mapping[str, Sequence[str] | None] | None = None
 
     def _make_head(self) -> DistributionHead:
         deep = (self.deep,) if isinstance(self.deep, str) else self.deep

@@ -4,6 +4,7 @@ from mmfusion.fusion.base import OPERATORS, FusionOperator, register
 from mmfusion.fusion.dropout import drop_modalities
 from mmfusion.fusion.network import FusionNetwork
 from mmfusion.fusion.operators import Concat, Gated, Sum
+from mmfusion.fusion.split import build_network
 from mmfusion.fusion.strategy import (
     EarlyFusion,
     JointFusion,
@@ -23,6 +24,7 @@ __all__ = [
     "JointFusion",
     "LateFusion",
     "Sum",
+    "build_network",
     "build_operator",
     "check_fusion",
     "drop_modalities",

@@ -162,10 +162,15 @@ class FusionNetwork(nn.Module):
         row without the modality means nothing.
         """
         parts = self._encode(inputs, present)
+        return self._vectors(parts), self._predictors(parts, inputs, present)
+
+    def _predictors(
+        self, parts: list[Part], inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None
+    ) -> Tensor:
         hidden = self._latent(self._fuse(parts, present), inputs)
         if self.cell is not None:
             hidden = self.cell(hidden, inputs[DESIGN][0])
-        return self._vectors(parts), self._predict(hidden)
+        return self._predict(hidden)
 
     def _predict(self, hidden: Tensor) -> Tensor:
         if hidden.dtype != self.head.weight.dtype:
@@ -185,10 +190,12 @@ class FusionNetwork(nn.Module):
         """
         return self._latent(self._fuse(self._encode(inputs, present), present), inputs)
 
-    def _latent(self, fused: Tensor, inputs: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
+    def _latent(
+        self, fused: Tensor, inputs: Mapping[str, tuple[Tensor, ...]], hidden: Any = None
+    ) -> Tensor:
         if self.joins_design:
             fused = torch.cat([fused, inputs[DESIGN][0].to(fused.dtype)], dim=1)
-        return self.hidden(fused)
+        return (self.hidden if hidden is None else hidden)(fused)
 
     def embed(
         self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None = None
@@ -216,10 +223,10 @@ class FusionNetwork(nn.Module):
             for encoder, part in zip(self.encoders.values(), parts, strict=True)
         ]
 
-    def _fuse(self, parts: list[Part], present: Tensor | None) -> Tensor:
+    def _fuse(self, parts: list[Part], present: Tensor | None, operator: Any = None) -> Tensor:
         if self.at == "hidden":
             parts = [layers(part) for layers, part in zip(self.branches, parts, strict=True)]
-        return self.operator(parts, present)
+        return (self.operator if operator is None else operator)(parts, present)
 
     def _encode(
         self, inputs: Mapping[str, tuple[Tensor, ...]], present: Tensor | None

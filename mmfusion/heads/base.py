@@ -138,6 +138,11 @@ class Head(ABC, Generic[T]):
         """What each output of a network moves: the predictors are offset plus outputs times it."""
 
     @property
+    def deep_reads(self) -> Sequence[Sequence[str] | None] | None:
+        """What modalities each output reads (None: all), by a trunk of its own; None: one trunk."""
+        return None
+
+    @property
     def deep_groups(self) -> tuple[int, ...]:
         """Which predictors share one kept share of the networks: a number each, equal if so."""
         return (0,) * len(self.grid)
@@ -390,25 +395,17 @@ class Head(ABC, Generic[T]):
     def check_subjects(self, target: T, owner: np.ndarray, index: Any) -> None:
         """Raise ValueError if the rows of a subject cannot be its rows; nothing by default.
 
-        Parameters
-        ----------
-        owner : ndarray of int, shape (n,)
-            The subject of each row.
-        index : sequence of row labels
-            For messages.
+        `owner` is the subject of each row, shape (n,), and `index` has labels for messages.
         """
 
     def has_entry(self, target: T) -> bool:
-        """Return whether some row is observed only from a time after 0 (delayed entry)."""
+        """Return whether some row is observed only from a time after 0."""
         return False
 
     def required(self, target: T) -> dict[str, np.ndarray]:
-        """Return what no training rows of a fold may be without, by name.
+        """Return rows of which a fold must train on one, by name: of each class, cause, of events.
 
-        Returns
-        -------
-        dict of str to ndarray of bool, shape (n,)
-            The rows of each class, of each cause, of events: one of them must be in.
+        Each is an ndarray of bool, shape (n,).
         """
         events = self.events(target)
         if events is None:
@@ -453,6 +450,10 @@ class Head(ABC, Generic[T]):
 
     def finish(self, eta: Tensor, target: T) -> None:
         """Learn what only the fitted predictors of the training rows tell; nothing by default."""
+
+    def widening(self, eta: Tensor, target: T) -> Tensor:
+        """Return what predictors of rows that were not fitted lack, (K,), to spread as outcomes."""
+        return torch.zeros(len(self.grid), dtype=torch.float64)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything learned, as arrays: what saving writes and `load_state` reads."""

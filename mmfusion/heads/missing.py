@@ -31,6 +31,8 @@ def refuse_missing(y: Any, index: Any = None) -> None:
     dtype = getattr(y, "dtype", None)
     if isinstance(dtype, np.dtype) and dtype.kind in "iub":
         return  # none can be missing
+    if isinstance(dtype, np.dtype) and dtype.kind == "f" and np.isfinite(np.asarray(y)).all():
+        return
     values = np.asarray(y, dtype=object)
     if values.ndim == 0:
         return

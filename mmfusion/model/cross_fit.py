@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mmfusion.heads.base import Head
 from mmfusion.model.dealing import deal_taught
 from mmfusion.model.fit import Ready
 from mmfusion.model.folds import Part, deal_study, parts
@@ -111,9 +112,10 @@ def beside_unseen(
     narrows the interval. Taken off the design, a Gaussian coefficient would be the unadjusted
     one again (Frisch-Waugh), beside a standard error that claims the adjustment.
 
-    Each has a coefficient of its own, the last: networks that claim too much of rows they did not
-    see are believed only so far as they are right, which keeps the model-based standard errors
-    honest. It is 1 where they are right as they are, and 0 where they add nothing.
+    Each has a coefficient of its own, the last, a parameter that it moves: networks that claim too
+    much of rows they did not see are believed only so far as they are right, which keeps the
+    model-based standard errors honest. It is 1 where they are right as they are, and 0 where they
+    add nothing.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def beside_unseen(
     """
     study = ready.study
     more: list[str] = []
-    for name, values in deep.items():
+    for name, values in _by_parameter(study.head, deep).items():
         if _adds(design, values):
             design = with_given(design, values)
             more.append(name)
@@ -133,6 +135,20 @@ def beside_unseen(
         layout, study.head, study.all.target, design, more=tuple(more), may_hold=of_part
     )
     return fit, design
+
+
+def _by_parameter(head: Head, deep: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what moves each group of predictors that are kept by a share of their own."""
+    groups = np.asarray(head.deep_groups)
+    moved = [group for group in np.unique(groups) if head.deep_basis.matrix[groups == group].any()]
+    if len(moved) == 1:
+        return dict(deep)
+    names = {group: head.grid.names[int(np.argmax(groups == group))] for group in moved}
+    return {
+        f"{name[:-1]}, {names[group]})": np.where(groups == group, values, 0.0)
+        for name, values in deep.items()
+        for group in moved
+    }
 
 
 def averaged(

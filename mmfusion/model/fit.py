@@ -208,7 +208,29 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
         model.alone = copy.copy(head)
         model.alone.finish(torch.from_numpy(structured.predictor_alone(design)), target)
     model.head = pool.finish(head, torch.from_numpy(eta), target)
+    structured.widening = _widening(ready, model, eta)
     return model, offset_of_reported
+
+
+def _widening(ready: Ready, model: Model, eta: np.ndarray) -> np.ndarray:
+    """Return what the head adds to predictors, (K,), by rows that networks did not see.
+
+    Parameters
+    ----------
+    eta : ndarray, shape (n, K)
+        Of all rows, as much as is known as if each had not been fitted.
+    """
+    study, head, trained = ready.study, ready.study.head, bool(model.deep.share.any())
+    if not (model.deep.networks and trained) and model.deep.linear is None:
+        return np.zeros(len(head.grid))
+    rows = np.arange(len(eta))
+    if trained and not study.folds and study.judges is not None:
+        if study.judging is None:
+            judged = model.predictor(study.judges.table, subjects=study.judges.subjects)
+            return head.widening(torch.from_numpy(judged), study.judges.target).numpy()
+        rows = study.judging
+    chosen = torch.from_numpy(rows)
+    return head.widening(torch.from_numpy(eta)[chosen], study.all.target.take(chosen)).numpy()
 
 
 def _final_linear(ready: Ready) -> LinearStart | None:

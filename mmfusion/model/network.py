@@ -21,7 +21,7 @@ from mmfusion.encoders import (
     build_reduced_encoder,
     tames,
 )
-from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_operator
+from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_network
 from mmfusion.heads.base import Head
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
 from mmfusion.model.checks import refuse_no_numbers
@@ -213,7 +213,7 @@ class Network:
         data = look() if self.strategy.reduces else None
         constant = len(head.constants) > 0 and not beside.complete
         bias = constant or self.strategy.linear
-        self.members = [self._assemble(len(head.deep_basis), bias)]
+        self.members = [self._assemble(head, bias)]
         if start is not None:
             self._take_encoders(start)
         return look() if data is None else data
@@ -255,19 +255,16 @@ class Network:
             encoders[name] = _build_encoder(source, self.strategy)
         return encoders
 
-    def _assemble(self, n_outputs: int, bias: bool) -> FusionNetwork:
-        operator = build_operator(self.strategy, [e.width for e in self.encoders.values()])
-        return FusionNetwork(
+    def _assemble(self, head: Head, bias: bool) -> FusionNetwork:
+        return build_network(
+            self.strategy,
             self.encoders,
-            operator,
-            hidden=self.strategy.hidden or (),
-            dropout=self.strategy.dropout,
-            n_predictors=n_outputs,
+            len(head.deep_basis),
+            head.deep_reads,
             bias=bias,
             n_design=self.design_use.n_columns,
             joins_design=self.design_use.joins,
             orthogonal=self.design_use.orthogonal,
-            at=self.strategy.level,
         )
 
     @classmethod
@@ -295,7 +292,7 @@ class Network:
                 head_of, _, name = name.partition(".")
                 number = int(head_of.removeprefix(MEMBER))
             own.setdefault(number, {})[name] = value
-        first = network._assemble(len(head.deep_basis), "head.bias" in weights)
+        first = network._assemble(head, "head.bias" in weights)
         first.load_state_dict(own.pop(0))
         network.members = [first.eval()]
         network.multiply(1 + len(own))

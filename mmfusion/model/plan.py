@@ -156,11 +156,32 @@ class Plan:
         self._check_formulas()
         self._check_treatment()
         self._check_curves()
+        self._check_reads()
         if self.modalities:
             check_modalities(self.modalities)
             check_widths(self.strategy, self.modalities)
             if isinstance(self.modality_dropout, Mapping):
                 check_names("modality_dropout", self.modality_dropout, self.modalities)
+
+    def _check_reads(self) -> None:
+        """Check what modalities each output of the networks reads."""
+        reads = self.head.deep_reads
+        if reads is None or not self.modalities:
+            return
+        for own in reads:
+            if own is None:
+                continue
+            if isinstance(own, str) or not own:
+                raise TypeError(
+                    "The deep parameter must have a list of modalities for each parameter, or None "
+                    f"for all. Got {own!r}."
+                )
+            check_names("deep", own, self.modalities)
+        if self.orthogonalization == "online" and self.formulas is not None:
+            raise ValueError(
+                "The orthogonalization parameter may be 'online' only where one trunk of the "
+                "network serves all parameters (deep is no dict). Got deep with a trunk each."
+            )
 
     def _check_members(self) -> None:
         n = self.n_members

@@ -48,7 +48,7 @@ def model_of(
     """
     part: Constant | Structured
     if "base" in state["structured"]:
-        part = Constant(state["structured"]["base"])
+        part = Constant.from_state(state["structured"])
     else:
         part = Structured.from_state(state["structured"], len(state["share"]))
     names = list(state["models"])

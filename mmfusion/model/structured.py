@@ -38,6 +38,8 @@ class Constant:
     Attributes
     ----------
     base : ndarray, shape (K,)
+    widening : ndarray, shape (K,)
+        As of `Structured`.
     """
 
     #: Whether rows without a modality can be predicted: there is a formula.
@@ -52,6 +54,7 @@ class Constant:
     def __init__(self, base: np.ndarray) -> None:
         self.base = base
         self.pool_base = base
+        self.widening = np.zeros_like(base)
 
     def network_offset(self, design: Design) -> Tensor:
         """Return what the networks' predictor is added to, shape (n, K)."""
@@ -80,14 +83,21 @@ class Constant:
             raise ValueError(
                 "The exclude parameter must name terms of a formula (structured=). There is none."
             )
-        return deep
+        return deep + self.widening
 
     def stand_alone(self, *_: Any) -> None:
         """Learn nothing: no row is predicted without a modality."""
 
     def state(self) -> dict[str, Any]:
         """Return what saving writes: plain Python and arrays."""
-        return {"base": self.base}
+        return {"base": self.base, "widening": self.widening}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the constants that `state` described."""
+        part = cls(state["base"])
+        part.widening = state["widening"]
+        return part
 
 
 class Structured:
@@ -112,6 +122,9 @@ class Structured:
         predicted.
     level : float
         What is added to their predictor where the likelihood sees no constant.
+    widening : ndarray, shape (K,)
+        What is added to the predictors of the others, since the rows that were fitted are too near
+        them: see `mmfusion.heads.Head.widening`.
     projection : ndarray, shape (p,)
         Coefficients of what is taken off the deep predictor: of each row its own design times
         these, so that no prediction depends on other rows.
@@ -152,6 +165,7 @@ class Structured:
         self.pool_base = np.zeros(n_predictors)
         self.started_on_all = self.of_part = False
         self.level = 0.0
+        self.widening = np.zeros(n_predictors)
         self.typical: dict[str, Any] = {}
 
     @property
@@ -260,7 +274,7 @@ class Structured:
 
         That of a row without a modality is `predictor_alone`.
         """
-        return design.predict(self._kept(self.moves, exclude)) + deep
+        return design.predict(self._kept(self.moves, exclude)) + deep + self.widening
 
     def predictor_alone(self, design: Design, exclude: Sequence[str] = ()) -> np.ndarray:
         """Return the predictor of rows without a modality, (n, K): the classical model's."""
@@ -293,7 +307,7 @@ class Structured:
                 name: getattr(self, name)
                 for name in (
                     *("projection", "classical", "level", "variances", "center", "spread"),
-                    "typical",
+                    *("typical", "widening"),
                 )
                 if hasattr(self, name)
             },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,6 +170,15 @@ def _summed(left: Block, right: Block, curvature: Array, bases: Array, used: Pai
     """Return the curvature summed over predictors for each pair of bases, shape (n, q)."""
     if curvature.ndim == 2:
         return curvature @ bases
+    moved = [np.flatnonzero(left.basis[:, f]) for f in used[0]]
+    by = [np.flatnonzero(right.basis[:, g]) for g in used[1]]
+    if sum(len(a) * len(b) for a, b in zip(moved, by, strict=True)) <= 2 * len(moved):
+        # Predictors of their own: what they have in common is there as it is.
+        found = np.zeros((len(curvature), len(moved)))
+        for at, (f, g) in enumerate(zip(*used, strict=True)):
+            for k, h in product(moved[at], by[at]):
+                found[:, at] += curvature[:, k, h] * (left.basis[k, f] * right.basis[h, g])
+        return found
     return (left.basis.T @ (curvature @ right.basis))[:, used[0], used[1]]
 
 

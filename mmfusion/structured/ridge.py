@@ -149,7 +149,9 @@ def fit_ridge(
     fitted = at.fit(tau)
     if not likelihood.has_scale:
         first, events = fitted, weight.sum()
-        fitted = at.better(first, 1 / FACTOR, CROWDED * events)
+        # One variance of the coefficients of several functions fits neither, and serves the larger.
+        shared = basis.shape[1] > 1 and not likelihood.multinomial
+        fitted = at.better(first, 1 / FACTOR, 0.0 if shared else CROWDED * events)
         if fitted is first and kernels and events < FEW:
             fitted = at.better(first, FACTOR, SOMETHING)
     errors = fitted.directions.errors(fitted.own) if with_errors else []

@@ -73,9 +73,7 @@ def test_a_smooth_location_and_scale_are_those_of_mgcv() -> None:
     edf = model.effects_["edf"].dropna()
     assert_allclose(edf, wanted["edf"], rtol=0.01)
     link = np.array(wanted["link"])
-    loc, scale = (
-        model.predict_band(frame, what, unconditional=False) for what in ("loc", "scale")
-    )
+    loc, scale = (model.predict_band(frame, what, unconditional=False) for what in ("loc", "scale"))
     assert_allclose(loc["value"], link[:, 0], atol=2e-3 * np.ptp(link[:, 0]))
     assert_allclose(np.log(scale["value"]), link[:, 1], atol=0.01)
     errors = np.array(wanted["link_se"])

@@ -20,7 +20,7 @@ from mmfusion.estimators import (
 )
 from mmfusion.heads.families import FAMILIES
 from mmfusion.metrics import concordance_index, make_survival_scorer
-from mmfusion.modalities import Image
+from mmfusion.modalities import Image, Tabular
 from mmfusion.structured import SeparationWarning
 from mmfusion.survival import surv
 from tests.heads.test_families import Secant
@@ -168,6 +168,7 @@ def test_text_has_no_order() -> None:
     [
         ({"family": "gauss"}, "family parameter must be one of"),
         ({"deep": "size"}, "deep parameter must name parameters.*'size'"),
+        ({"deep": {"size": None}}, "deep parameter must name parameters.*'size'"),
         ({"structured": {"mean": "x"}}, "must be of one of the parameters.*'mean'"),
     ],
 )
@@ -285,6 +286,40 @@ def test_maximum_likelihood_is_that_of_statsmodels() -> None:
     coefs = ours.effects_["coef"].to_numpy()
     assert_allclose(coefs[[2, 0, 1]], theirs.params, atol=1e-4)
     assert_allclose(ours.score(X, y) * N, theirs.llf, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "fitter", "sign"),
+    [
+        ("weibull", "WeibullAFTFitter", -1),
+        ("log_normal", "LogNormalAFTFitter", 1),
+        ("log_logistic", "LogLogisticAFTFitter", -1),
+    ],
+)
+def test_accelerated_failure_times_are_those_of_lifelines(
+    family: str, fitter: str, sign: int
+) -> None:
+    import lifelines
+
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame(rng.normal(size=(400, 2)), columns=["x", "w"])
+    died = np.exp(
+        1 + 0.5 * table["x"] + np.exp(0.3 * table["w"]) * np.log(rng.exponential(size=400))
+    )
+    end = rng.exponential(8.0, 400)
+    y = surv(np.minimum(died, end), died <= end)
+    theirs = getattr(lifelines, fitter)()
+    whole = table.assign(time=y["time"], event=y["event"])
+    theirs._scipy_fit_method = "BFGS"  # its default stops 1.4e-5 early
+    theirs.fit(whole, "time", "event", formula="x", ancillary="w", fit_options={"gtol": 1e-8})
+    ours = FusionDistribution({}, family=family, structured={"loc": "x", "scale": "w"})
+    effects = ours.fit(table, y).effects_
+    # Their second parameter is our scale, or 1 over it.
+    side = np.array([1, 1, sign, sign])
+    found = theirs.summary
+    assert_allclose(effects["coef"], side * found["coef"], atol=1e-5)
+    assert_allclose(effects["se"], found["se(coef)"], rtol=1e-4)
+    assert_allclose(ours.score(table, y) * 400, theirs.log_likelihood_, atol=1e-7)
 
 
 # --- censoring and truncation ---------------------------------------------------------------------
@@ -569,7 +604,8 @@ def test_effects_are_cross_fitted_beside_networks() -> None:
     assert model.effects_["se"].loc["x"].item() < 0.8 * alone.effects_["se"].loc["x"].item()
     effect = model.effects_.loc[("x", "loc")]
     assert effect["lower"] < 10 < effect["upper"]
-    assert any("(deep" in str(term) for term in model.effects_.index.get_level_values(0))
+    terms = model.effects_.index.get_level_values(0)
+    assert {"(deep, loc)", "(deep, scale)"} <= set(terms)  # each believed as far as it is right
 
 
 def test_scorers_of_risk_read_the_median_time() -> None:
@@ -594,3 +630,51 @@ def test_bands_hold_that_smoothing_parameters_are_estimates() -> None:
         )
         assert (honest >= known * (1 - 1e-12)).all()
         assert bool((honest > 1.001 * known).any()) == wider
+
+
+def test_a_scale_is_that_of_rows_that_were_not_fitted() -> None:
+    features = [f"f{j}" for j in range(80)]
+    squares = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X = pd.DataFrame(rng.normal(size=(4400, 80)), columns=features)
+        y = X.to_numpy() @ np.full(80, 0.1) + rng.normal(size=4400)
+        model = FusionDistribution({"facts": Tabular(features)}, structured="1", n_members=0)
+        model.fit(X[:400], y[:400])
+        squares.append(np.mean(norm_residuals(model, X[400:], y[400:]) ** 2))
+        fitted = np.mean(norm_residuals(model, X[:400], y[:400]) ** 2)
+        assert fitted < 0.85  # 80 coefficients took their part of the noise
+    assert np.mean(squares) == pytest.approx(1.0, abs=0.03)
+
+
+def norm_residuals(model: FusionDistribution, X: pd.DataFrame, y: np.ndarray) -> np.ndarray:
+    found = model.predict_parameters(X)
+    return (y - found["loc"].to_numpy()) / found["scale"].to_numpy()
+
+
+def test_each_parameter_reads_its_own_modalities(tmp_path: Any) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(300, 2)), columns=["a", "b"])
+    y = np.sin(2 * table["a"]) + np.exp(table["b"] - 1) * rng.normal(size=300)
+    model = FusionDistribution(
+        {"one": Tabular(["a"]), "two": Tabular(["b"])},
+        deep={"scale": ["two"], "loc": ["one"]},
+        epochs=8,
+        learning_rate=0.02,
+        random_state=0,
+    ).fit(table, y)
+    found = model.predict_parameters(table)
+    for column, same, moved in (("b", "loc", "scale"), ("a", "scale", "loc")):
+        other = model.predict_parameters(table.assign(**{column: table[column].to_numpy()[::-1]}))
+        assert_allclose(other[same], found[same], rtol=1e-6)
+        assert np.abs(other[moved] / found[moved] - 1).max() > 0.1
+    # What a parameter reads is absent: nothing of the networks moves it.
+    alone = model.predict_parameters(table, modalities=["two"])
+    assert alone["loc"].nunique() == 1
+    model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(
+        FusionDistribution.load(tmp_path / "model").predict_parameters(table), found
+    )
+    shared = clone(model).set_params(deep={"loc": None, "scale": None}).fit(table, y)
+    assert shared.model_.deep.linear is not None
+    assert model.model_.deep.linear is None

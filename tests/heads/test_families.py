@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -194,6 +194,25 @@ def test_derivatives_are_finite_at_edges_and_far_predictors(name: str, what: str
         if column.requires_grad:
             (second,) = torch.autograd.grad(column.sum(), eta, retain_graph=True)
             assert torch.isfinite(second).all()
+    for row in range(len(at)) if not found.discrete or what == "log_prob" else ():
+        known = eta.detach()[row : row + 1]
+        if family.moves(known, 1.0):
+            closed = family.slopes(what, at[row : row + 1], *family.theta(known, 1.0))
+            for numbers in [*closed[0], *chain(*closed[1])] if closed else ():
+                assert torch.isfinite(numbers).all()
+
+
+#: Which functions have derivatives in closed form.
+CLOSED = {
+    **dict.fromkeys(
+        ["normal", "logistic", "gumbel", "log_normal", "log_logistic", "weibull", "exponential"],
+        ("log_prob", "log_cdf", "log_sf"),
+    ),
+    **dict.fromkeys(
+        ["gamma", "inverse_gaussian", "beta", "poisson", "negative_binomial", "bernoulli"],
+        ("log_prob",),
+    ),
+}
 
 
 @pytest.mark.parametrize(("name", "theta"), EVERY)
@@ -223,6 +242,13 @@ def test_derivatives_are_those_of_the_function(
         behind = torch.autograd.functional.jacobian(f, start - move)
         assert_allclose(gradient[place], slope, rtol=1e-5, atol=1e-6)
         assert_allclose(second[place], (ahead - behind) / (2 * h), rtol=1e-4, atol=1e-4)
+    closed = family.slopes(what, y, *family.theta(start.expand(len(y), -1), 1.0))
+    assert (closed is not None) == (what in CLOSED.get(name, ()))
+    if closed is not None:
+        for i, (own, row) in enumerate(zip(*closed, strict=True)):
+            assert_allclose(own.sum(), gradient[i], rtol=1e-10, atol=1e-11)
+            for j, mixed in enumerate(row):
+                assert_allclose(mixed.expand(len(y)).sum(), second[i, j], rtol=1e-9, atol=1e-10)
 
 
 SCIPY: dict[str, Any] = {

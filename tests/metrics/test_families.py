@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
 from scipy import stats
 
 from mmfusion.heads.families import FAMILIES, Distribution, check_family
@@ -38,6 +39,31 @@ def test_crps_and_pit_of_each_family(name: str) -> None:
     assert abs(np.median(apart / found)) < 0.03
     assert abs(apart.mean()) < 4 * apart.std() / np.sqrt(n)
     assert stats.kstest(pit(y, distribution, random_state=4), "uniform").pvalue > 0.01
+
+
+class Plain:
+    """A distribution of which no closed score is known."""
+
+    def __init__(self, known: Distribution) -> None:
+        self.cdf, self.sf, self.quantile = known.cdf, known.sf, known.quantile
+        self.discrete = known.discrete
+
+
+def test_closed_scores_are_the_integrals() -> None:
+    closed = [name for name in FAMILIES if hasattr(drawn(name, 1), "crps")]
+    assert len(closed) == 9
+    for name in closed:
+        distribution = drawn(name, 60)
+        y = distribution.sample(random_state=2)
+        y[::3] *= 8.0 if distribution.support[1] == np.inf else 0.1
+        y[::7] /= 50.0
+        if distribution.discrete:
+            y = np.floor(y)
+        assert_allclose(
+            crps(y, distribution), crps(y, Plain(distribution)), rtol=1e-7, err_msg=name
+        )
+    beta = drawn("beta", 2)
+    assert_allclose(crps([-1.0, 1.5], beta), crps([-1.0, 1.5], Plain(beta)), rtol=1e-7)
 
 
 def test_quantiles_of_the_beta_have_no_gaps() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,7 +12,11 @@ from scipy.special import logit
 from torch import Tensor
 
 from mmfusion.heads.base import Head
-from mmfusion.heads.distribution.likelihood import constant_model, log_likelihood
+from mmfusion.heads.distribution.likelihood import (
+    closed_derivatives,
+    constant_model,
+    log_likelihood,
+)
 from mmfusion.heads.distribution.target import (
     EXACT,
     NOTHING,
@@ -30,7 +34,7 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.survival import episode_share, median_follow_up
 
-__all__ = ["DistributionHead", "restricted_mean"]
+__all__ = ["DistributionHead"]
 
 #: Rows, evenly spread, that say where the constant model is about.
 SOME = 5000
@@ -38,12 +42,12 @@ SOME = 5000
 FEW = 10
 #: The constant model is not looked for further from a first guess, in predictors.
 REACH = 8.0
+#: Standard deviation of what `widening` is expected to be, in predictors: a factor of 1.6.
+WIDENS = 0.5
 #: Times of curves for which no times are asked.
 N_TIMES = 100
 #: Values of a row over which its expected information is a mean.
 QUANTILES = 24
-#: Of the rule for areas under curves, on each side of the median.
-NODES = 60
 
 
 class DistributionHead(Head[DistributionTarget]):
@@ -57,8 +61,9 @@ class DistributionHead(Head[DistributionTarget]):
     Parameters
     ----------
     family : Family
-    deep : sequence of str, optional
-        The parameters that networks and features move; by default the location alone.
+    deep : sequence of str, or mapping of str to sequence of str or None, optional
+        The parameters that networks and features move; by default the location alone. A mapping
+        has the modalities that each reads, None of all.
 
     Attributes
     ----------
@@ -83,7 +88,11 @@ class DistributionHead(Head[DistributionTarget]):
 
     knows_expected = True
 
-    def __init__(self, family: Family, deep: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        family: Family,
+        deep: Sequence[str] | Mapping[str, Sequence[str] | None] | None = None,
+    ) -> None:
         self.family = family
         self.deep = deep
         self.ratio = family.ratio
@@ -112,6 +121,18 @@ class DistributionHead(Head[DistributionTarget]):
     def deep_basis(self) -> Basis:
         """An output of a network for each of the parameters that it moves."""
         return self.family.formulas(1.0).take(self._deep_places())
+
+    @property
+    def has_linear(self) -> bool:  # type: ignore[override]
+        """Whether all outputs read the same, so that features can have one linear part."""
+        return all(own is None for own in self.deep_reads or ())
+
+    @property
+    def deep_reads(self) -> Sequence[Sequence[str] | None] | None:
+        if not isinstance(self.deep, Mapping):
+            return None
+        names = self.parameters.names
+        return [self.deep[names[place]] for place in self._deep_places()]
 
     @property
     def deep_groups(self) -> tuple[int, ...]:
@@ -224,6 +245,47 @@ class DistributionHead(Head[DistributionTarget]):
     def loss(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         theta = self.family.theta(eta.double(), self.unit_)
         return target.mean(-log_likelihood(self.family, theta, target))
+
+    def derivatives(self, eta: Tensor, target: DistributionTarget) -> tuple[Tensor, Tensor]:
+        eta = eta.detach().double()
+        found = closed_derivatives(self.family, eta, self.unit_, target)
+        if found is None:
+            return super().derivatives(eta, target)
+        first, second = found
+        shares = -target.shares
+        first, second = first.mul_(shares[:, None]), second.mul_(shares[:, None, None])
+        return first, second[:, 0] if len(self.grid) == 1 else second
+
+    def gradient(self, eta: Tensor, target: DistributionTarget) -> Tensor:
+        found = closed_derivatives(self.family, eta.detach().double(), self.unit_, target)
+        if found is None:
+            return super().gradient(eta, target)
+        return -target.shares[:, None] * found[0]
+
+    def widening(self, eta: Tensor, target: DistributionTarget) -> Tensor:
+        """Return constants of all parameters but the location (a scale, a dispersion), (K,).
+
+        Those of the highest likelihood of rows that were not fitted, with a prior around 0 that
+        counts where rows are few.
+        """
+        target, eta = target.to(torch.device("cpu")), eta.detach().double().cpu()
+        k = eta.shape[1]
+        found = torch.zeros(k, dtype=torch.float64)
+        if k == 1 or len(self.parameters) < k:
+            return found
+        prior = 1.0 / (self.total(target) * WIDENS**2)  # the loss is a mean
+
+        def derivatives(at: Tensor) -> tuple[float, Tensor, Tensor]:
+            there = eta.clone()
+            there[:, 1:] += at
+            gradient, curvature = self.derivatives(there, target)
+            with torch.no_grad():
+                loss = float(self.loss(there, target)) + 0.5 * prior * float(at @ at)
+            hessian = curvature.sum(0)[1:, 1:] + prior * torch.eye(k - 1, dtype=torch.float64)
+            return loss, gradient.sum(0)[1:] + prior * at, hessian
+
+        found[1:] = constant_model(derivatives, found[1:].clone())
+        return found
 
     def expected(self, eta: Tensor, target: DistributionTarget) -> Tensor:
         """Return the expected outer products of the score, (n, K, K), at values known exactly.
@@ -376,17 +438,3 @@ class DistributionHead(Head[DistributionTarget]):
         prefix = "family_"
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.family = self.family.load_state(own)
-
-
-def restricted_mean(distribution: Any, horizon: float) -> np.ndarray:
-    """Return the mean time up to `horizon`, shape (n,): the area under the survival curve.
-
-    By Gauss and Legendre's rule below and above the median.
-    """
-    middle = np.clip(distribution.median, 0.0, horizon)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    area = np.zeros(len(middle))
-    for start, end in ((np.zeros_like(middle), middle), (middle, np.full(len(middle), horizon))):
-        half = 0.5 * (end - start)[:, None]
-        area += (half * weights * distribution.sf(start[:, None] + half * (nodes + 1))).sum(1)
-    return area

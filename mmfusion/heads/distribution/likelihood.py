@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mmfusion.heads.distribution.target import BETWEEN, EXACT, LEFT, RIGHT, DistributionTarget
 from mmfusion.heads.families import Family
+from mmfusion.heads.families.slopes import Slopes, Term
 from mmfusion.heads.families.special import log_minus_expm1
 
-__all__ = ["constant_model", "log_likelihood"]
+__all__ = ["closed_derivatives", "constant_model", "log_likelihood"]
 
 #: A Newton step of the constant model is halved so often, and there are so many.
 HALVINGS, STEPS = 40, 200
@@ -40,6 +41,54 @@ def log_likelihood(family: Family, theta: tuple[Tensor, ...], target: Distributi
         beyond = family.log_sf(target.entry[rows], *(t[rows] for t in theta))
         found = found.index_add(0, rows, -beyond)
     return found
+
+
+def closed_derivatives(
+    family: Family, eta: Tensor, unit: float, target: DistributionTarget
+) -> tuple[Tensor, Tensor] | None:
+    """Return the derivatives of `log_likelihood` in the predictors, where all are in closed form.
+
+    Returns
+    -------
+    first : Tensor, shape (n, K)
+    second : Tensor, shape (n, K, K)
+        Each pair of predictors is contiguous over the rows.
+    """
+    if not family.moves(eta, unit) or bool((target.kind == BETWEEN).any()):
+        return None
+    n, k = eta.shape
+    theta = family.theta(eta, unit)
+    first = torch.zeros((k, n), dtype=torch.float64)
+    second = torch.zeros((k, k, n), dtype=torch.float64)
+
+    def add(found: Slopes, rows: Tensor | slice, sign: float) -> None:
+        for i, (own, row) in enumerate(zip(*found, strict=True)):
+            first[i, rows] += sign * own
+            for j, value in enumerate(row):
+                second[i, j, rows] += sign * value
+
+    terms: tuple[tuple[Term, Tensor, Tensor, float], ...] = (
+        ("log_prob", target.kind == EXACT, target.lower, 1.0),
+        ("log_sf", target.kind == RIGHT, target.lower, 1.0),
+        ("log_cdf", target.kind == LEFT, target.upper, 1.0),
+        ("log_sf", target.late, target.entry, -1.0),
+    )
+    for term, has, y, sign in terms[:1] if target.exact else terms:
+        rows = slice(None) if target.exact else torch.nonzero(has)[:, 0]
+        if not target.exact and not len(rows):
+            continue
+        found = family.slopes(term, y[rows], *(t[rows] for t in theta))
+        if found is None:
+            return None
+        add(found, rows, sign)
+    for i, link in enumerate(family.parameters.values()):
+        if link == "identity" and unit != 1.0:
+            first[i] *= unit
+            second[i] *= unit
+            second[:, i] *= unit
+    for i in range(k):
+        second[:i, i] = second[i, :i]
+    return first.T, second.permute(2, 0, 1)
 
 
 def _between(family: Family, lower: Tensor, upper: Tensor, theta: tuple[Tensor, ...]) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmfusion.heads.families.slopes import Slopes, Term
 from mmfusion.heads.families.special import log_minus_expm1
 from mmfusion.heads.grid import Basis
 
@@ -95,6 +96,24 @@ class Family(ABC):
     @abstractmethod
     def variance(self, *theta: Tensor) -> Tensor:
         """Return the variance."""
+
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        """Return first and second derivatives of a function in the predictors, in closed form.
+
+        None, the default, leaves them to torch. Those of the identity link are in the unit of y.
+
+        Parameters
+        ----------
+        term : {"log_prob", "log_cdf", "log_sf"}
+        y, *theta : Tensor, each of shape (n,)
+
+        Returns
+        -------
+        first : list of K Tensors
+        second : list of K lists of Tensors
+            Row k has the mixed derivatives of predictor k with those up to it.
+        """
+        return None
 
     def start(self, y: Tensor, weight: Tensor) -> tuple[Any, ...]:
         """Return parameters near those of an outcome, from which its constant model is found."""
@@ -182,12 +201,26 @@ class Family(ABC):
             if link == "identity":
                 found.append(column * unit)
             elif link == "log":
-                of_unit = name == "scale" and self.units is not None
-                low = float(np.log(unit)) - SCALE_LIMIT if of_unit else -LOG_LIMIT
-                found.append(column.clamp(low, LOG_LIMIT).exp())
+                found.append(column.clamp(self._lowest(name, unit), LOG_LIMIT).exp())
             else:
                 found.append(column.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).sigmoid())
         return tuple(found)
+
+    def _lowest(self, name: str, unit: float) -> float:
+        """Return the predictor of the log link below which the parameter stays as it is."""
+        of_unit = name == "scale" and self.units is not None
+        return float(np.log(unit)) - SCALE_LIMIT if of_unit else -LOG_LIMIT
+
+    def moves(self, eta: Tensor, unit: float) -> bool:
+        """Return whether every parameter still follows its predictor, (n, K), in all rows."""
+        for (name, link), column in zip(self.parameters.items(), eta.unbind(1), strict=True):
+            if link == "identity":
+                continue
+            high = LOG_LIMIT if link == "log" else LOGIT_LIMIT
+            low = self._lowest(name, unit) if link == "log" else -LOGIT_LIMIT
+            if len(column) and not (float(column.min()) > low and float(column.max()) < high):
+                return False
+        return True
 
     def eta(self, theta: tuple[Any, ...], unit: float) -> Tensor:
         """Return the predictors of K numbers, shape (K,): `theta` inverted."""

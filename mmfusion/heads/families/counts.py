@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from mmfusion.heads.families.base import Family
 from mmfusion.heads.families.real import moments
+from mmfusion.heads.families.slopes import Slopes, Term, digamma_rise
 from mmfusion.heads.families.special import log_add, log_beta_cdf, log_gamma_cdf, stirling_gap
 
 __all__ = [
@@ -19,6 +21,11 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
 ]
+
+
+Array = np.ndarray
+#: A size (1 / dispersion) beyond this leaves too few digits to differences of digamma functions.
+LARGE = 1e5
 
 
 class Count(Family):
@@ -36,6 +43,15 @@ class Poisson(Count):
 
     def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
         return y * theta[0].log() - theta[0] - torch.lgamma(y + 1)
+
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        return None if term != "log_prob" else ([y - theta[0]], [[-theta[0]]])
+
+    def crps(self, y: Array, rate: Array) -> Array:
+        upto = special.gammaincc(np.floor(y) + 1, rate)
+        chance = np.exp(special.xlogy(np.floor(y), rate) - rate - special.gammaln(np.floor(y) + 1))
+        apart = special.ive(0, 2 * rate) + special.ive(1, 2 * rate)
+        return (y - rate) * (2 * upto - 1) + rate * (2 * chance - apart)
 
     def _log_tail(self, y: Tensor, rate: Tensor, *, upper: bool) -> Tensor:
         shape = y.floor() + 1  # P(Y <= y) is that of a gamma variable beyond the rate
@@ -70,6 +86,21 @@ class NegativeBinomial(Count):
         rising = rising + stirling_gap(y + size) - stirling_gap(size)
         moved = y * (rate.log() + torch.log(y + size) - torch.log(rate + size))
         return rising + moved - size * torch.log1p(rate / size) - torch.lgamma(y + 1)
+
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        rate, size = theta[0], 1 / theta[1]
+        if term != "log_prob" or float(size.max()) > LARGE:
+            return None
+        rise, bend = digamma_rise(y, size)
+        total = rate + size
+        far = (y - rate) / total
+        by_size = size * (rise - torch.log1p(rate / size) - far)
+        bent = by_size + size**2 * (bend + far / total) + size * rate / total
+        share = size * rate / total
+        return (
+            [size * far, -by_size],
+            [[-share * (y + size) / total], [-share * far, bent]],
+        )
 
     def _log_tail(self, y: Tensor, rate: Tensor, dispersion: Tensor, *, upper: bool) -> Tensor:
         known, extra = rate.detach().numpy(), dispersion.detach().numpy()
@@ -158,6 +189,10 @@ class Bernoulli(Family):
 
     def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
         return torch.where(y == 1, theta[0].log(), torch.log1p(-theta[0]))
+
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        p = theta[0]
+        return None if term != "log_prob" else ([y - p], [[-p * (1 - p)]])
 
     def log_cdf(self, y: Tensor, *theta: Tensor) -> Tensor:
         return torch.where(y < 1, torch.log1p(-theta[0]), 0.0)

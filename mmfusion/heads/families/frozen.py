@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
 from mmfusion.heads.families.base import Family
@@ -124,6 +125,18 @@ class Distribution:
     def sf(self, y: Any) -> Array:
         """Return the probability of more than y."""
         return np.exp(self.logsf(y))
+
+    @available_if(lambda self: hasattr(self.family, "crps"))
+    def crps(self, y: Any) -> Array:
+        """Return the continuous ranked probability score of y, of families that have a closed form.
+
+        Jordan, Krueger & Lerch (2019, JSS 90(12), appendix A). `mmfusion.metrics.crps` asks it.
+        """
+        y, theta = self._of(y)
+        low, high = (np.nextafter(end, 0.5) for end in self.support)
+        inside = y if self.discrete else np.clip(y, low, high)
+        found = self.family.crps(inside, *(t.numpy() for t in theta))  # type: ignore[attr-defined]
+        return np.asarray(found + np.abs(y - inside))
 
     def quantile(self, p: Any) -> Array:
         """Return quantiles: the smallest value with ``cdf(value) >= p``.

@@ -17,6 +17,7 @@ from mmfusion.heads.families.real import (
     SmallestExtreme,
     moments,
 )
+from mmfusion.heads.families.slopes import Slopes, Term, log_exp_gap_slopes, trigamma
 from mmfusion.heads.families.special import (
     LOG_ROOT_2PI,
     log_add,
@@ -28,6 +29,11 @@ from mmfusion.heads.families.special import (
 )
 
 __all__ = ["Exponential", "Gamma", "InverseGaussian", "LogLogistic", "LogNormal", "Weibull"]
+
+
+Array = np.ndarray
+#: A shape beyond this leaves too few digits to differences of digamma functions.
+LARGE = 1e5
 
 
 class Positive(Family):
@@ -56,6 +62,9 @@ class OnLog(Positive):
     def quantile(self, p: Tensor, *theta: Tensor) -> Tensor:
         return self.of_log.quantile(p, *theta).exp()
 
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        return self.of_log.slopes(term, y.log(), *theta)
+
     def start(self, y: Tensor, weight: Tensor) -> tuple[Any, ...]:
         return self.of_log.start(y.log(), weight)
 
@@ -78,6 +87,11 @@ class LogNormal(OnLog):
     def moment(self, order: float, loc: Tensor, scale: Tensor) -> Tensor:
         return torch.exp(order * loc + 0.5 * (order * scale) ** 2)
 
+    def crps(self, y: Array, loc: Array, scale: Array) -> Array:
+        z = (np.log(y) - loc) / scale
+        far = special.ndtr(z - scale) - special.ndtr(-scale / np.sqrt(2))
+        return y * special.erf(z / np.sqrt(2)) - 2 * np.exp(loc + 0.5 * scale**2) * far
+
 
 class LogLogistic(OnLog):
     """The log-logistic: median ``exp(loc)``, shape ``1 / scale``; no mean where ``scale >= 1``."""
@@ -99,6 +113,12 @@ class Weibull(OnLog):
     def moment(self, order: float, loc: Tensor, scale: Tensor) -> Tensor:
         return torch.exp(order * loc + torch.lgamma(1 + order * scale))
 
+    def crps(self, y: Array, loc: Array, scale: Array) -> Array:
+        size = np.exp((np.log(y) - loc) / scale)
+        mean = np.exp(loc + special.gammaln(1 + scale))
+        below = mean * special.gammainc(1 + scale, size)  # the mean's part up to y
+        return y * (1 - 2 * np.exp(-size)) + mean * 0.5**scale - 2 * below
+
 
 class Exponential(Positive):
     """The exponential: hazard `rate`, mean ``1 / rate``."""
@@ -115,8 +135,19 @@ class Exponential(Positive):
     def log_sf(self, y: Tensor, *theta: Tensor) -> Tensor:
         return -theta[0] * y
 
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes:
+        size = theta[0] * y
+        if term == "log_cdf":
+            first, second = log_exp_gap_slopes(size)
+        else:
+            first, second = (1.0 - size if term == "log_prob" else -size), -size
+        return [first], [[second]]
+
     def quantile(self, p: Tensor, *theta: Tensor) -> Tensor:
         return -torch.log1p(-p) / theta[0]
+
+    def crps(self, y: Array, rate: Array) -> Array:
+        return y + (2 * np.expm1(-rate * y) + 0.5) / rate
 
     def mean(self, *theta: Tensor) -> Tensor:
         return 1 / theta[0]
@@ -140,6 +171,16 @@ class Gamma(Positive):
         front = 0.5 * shape.log() - LOG_ROOT_2PI - stirling_gap(shape)
         return front + shape * (u - torch.expm1(u)) - y.log()
 
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        mean, dispersion = theta
+        shape, w = 1 / dispersion, y / mean
+        if term != "log_prob" or float(shape.max()) > LARGE:
+            return None
+        by_shape = shape * (shape.log() - torch.digamma(shape) + 1 + w.log() - w)
+        bent = by_shape + shape * (1 - shape * trigamma(shape))
+        far = shape * (w - 1)
+        return [far, -by_shape], [[-shape * w], [-far, bent]]
+
     def log_cdf(self, y: Tensor, *theta: Tensor) -> Tensor:
         mean, dispersion = theta
         return log_gamma_cdf(y.log() - mean.log(), -dispersion.log())
@@ -152,6 +193,13 @@ class Gamma(Positive):
         mean, dispersion = theta
         found = special.gammaincinv(1 / dispersion.numpy(), p.numpy())
         return torch.from_numpy(np.asarray(found)) * mean * dispersion
+
+    def crps(self, y: Array, mean: Array, dispersion: Array) -> Array:
+        shape = 1 / dispersion
+        at = shape * y / mean
+        own, next_ = special.gammainc(shape, at), special.gammainc(shape + 1, at)
+        apart = mean / shape * np.exp(-special.betaln(0.5, shape))
+        return y * (2 * own - 1) - mean * (2 * next_ - 1) - apart
 
     def mean(self, *theta: Tensor) -> Tensor:
         return theta[0]
@@ -174,6 +222,14 @@ class InverseGaussian(Positive):
         mean, dispersion = theta
         square = (y / mean - 1) ** 2 / y / dispersion
         return -0.5 * (square + dispersion.log()) - 1.5 * y.log() - LOG_ROOT_2PI
+
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        if term != "log_prob":
+            return None
+        w, size = y / theta[0], 1 / (y * theta[1])
+        half = 0.5 * size * (w - 1) ** 2
+        far = size * w * (w - 1)
+        return [far, half - 0.5], [[size * w * (1 - 2 * w)], [-far, -half]]
 
     def _ends(self, y: Tensor, mean: Tensor, dispersion: Tensor) -> tuple[Tensor, Tensor]:
         """Return a, of which Phi(a) is the first term, and the log of the second one."""

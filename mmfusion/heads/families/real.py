@@ -11,6 +11,14 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mmfusion.heads.families.base import Family
+from mmfusion.heads.families.slopes import (
+    Slopes,
+    Term,
+    location_scale,
+    logistic_slopes,
+    normal_slopes,
+    smallest_slopes,
+)
 from mmfusion.heads.families.special import (
     LOG_ROOT_2PI,
     capped_exp,
@@ -22,6 +30,7 @@ from mmfusion.heads.families.special import (
 
 __all__ = ["Gumbel", "Logistic", "Normal", "SmallestExtreme", "StudentT"]
 
+Array = np.ndarray
 EULER = float(np.euler_gamma)
 
 
@@ -54,6 +63,16 @@ class LocationScale(Family):
 
     def standard_quantile(self, p: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def standard_slopes(self, z: Tensor, term: Term) -> tuple[Tensor, Tensor] | None:
+        """Return both derivatives of log density or tail in z, where they are known."""
+        return None
+
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        loc, scale = theta
+        z = (y - loc) / scale
+        found = self.standard_slopes(z, term)
+        return None if found is None else location_scale(z, scale, *found, term)
 
     def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
         loc, scale = theta
@@ -96,6 +115,14 @@ class Normal(LocationScale):
     def standard_quantile(self, p: Tensor) -> Tensor:
         return torch.special.ndtri(p)
 
+    def standard_slopes(self, z: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+        return normal_slopes(z, term)
+
+    def crps(self, y: Array, loc: Array, scale: Array) -> Array:
+        z = (y - loc) / scale
+        density = np.exp(-0.5 * z**2 - LOG_ROOT_2PI)
+        return scale * (z * special.erf(z / np.sqrt(2)) + 2 * density - 1 / np.sqrt(np.pi))
+
 
 class Logistic(LocationScale):
     """The logistic distribution: mean `loc`, variance ``scale^2 pi^2 / 3``."""
@@ -110,6 +137,13 @@ class Logistic(LocationScale):
 
     def standard_quantile(self, p: Tensor) -> Tensor:
         return p.logit()
+
+    def standard_slopes(self, z: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+        return logistic_slopes(z, term)
+
+    def crps(self, y: Array, loc: Array, scale: Array) -> Array:
+        z = (y - loc) / scale
+        return scale * (z - 2 * special.log_expit(z) - 1)
 
 
 class Gumbel(LocationScale):
@@ -129,6 +163,16 @@ class Gumbel(LocationScale):
     def standard_quantile(self, p: Tensor) -> Tensor:
         return -torch.log(-p.log())
 
+    def standard_slopes(self, z: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+        other: dict[Term, Term] = {"log_cdf": "log_sf", "log_sf": "log_cdf"}
+        first, second = smallest_slopes(-z, other.get(term, term))
+        return -first, second
+
+    def crps(self, y: Array, loc: Array, scale: Array) -> Array:
+        z = (y - loc) / scale
+        with np.errstate(over="ignore"):
+            return scale * (2 * special.exp1(np.exp(-z)) - z + EULER - np.log(2))
+
 
 class SmallestExtreme(LocationScale):
     """The distribution of a smallest value: its exponential is Weibull's."""
@@ -146,6 +190,9 @@ class SmallestExtreme(LocationScale):
 
     def standard_quantile(self, p: Tensor) -> Tensor:
         return torch.log(-torch.log1p(-p))
+
+    def standard_slopes(self, z: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+        return smallest_slopes(z, term)
 
 
 class StudentT(Family):

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from mmfusion.heads.families.base import Family
 from mmfusion.heads.families.real import moments
+from mmfusion.heads.families.slopes import Slopes, Term, trigamma
 from mmfusion.heads.families.special import LOG_ROOT_2PI, log_beta_cdf, stirling_gap
 
 __all__ = ["Beta"]
 
+Array = np.ndarray
 #: A precision beyond this is a point, as far as differences of 1e-16 tell.
 MOST = 1e12
+#: A precision beyond this leaves too few digits to differences of digamma functions.
+LARGE = 1e5
 
 
 class Beta(Family):
@@ -33,6 +37,22 @@ class Beta(Family):
         front = front + stirling_gap(precision) - stirling_gap(a) - stirling_gap(b)
         far = a * (y.log() - mean.log()) + b * (torch.log1p(-y) - torch.log1p(-mean))
         return front + far - y.log() - torch.log1p(-y)
+
+    def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
+        mean, size = theta
+        if term != "log_prob" or float(size.max()) > LARGE:
+            return None
+        rest = 1 - mean
+        a, b = mean * size, rest * size
+        up, down = y.log() - torch.digamma(a), torch.log1p(-y) - torch.digamma(b)
+        up_bent, down_bent = trigamma(a), trigamma(b)
+        step = size * mean * rest
+        gap = step * (up - down)
+        total = size * (torch.digamma(size) + mean * up + rest * down)
+        by_mean = gap * (1 - 2 * mean) - step**2 * (up_bent + down_bent)
+        mixed = gap - step * size * (mean * up_bent - rest * down_bent)
+        curve = trigamma(size) - mean**2 * up_bent - rest**2 * down_bent
+        return [gap, total], [[by_mean], [mixed, total + size**2 * curve]]
 
     def _tail(self, y: Tensor, theta: tuple[Tensor, ...], *, upper: bool) -> Tensor:
         mean, precision = theta[0], theta[1].clamp(max=MOST)
@@ -55,6 +75,12 @@ class Beta(Family):
         # SciPy's has gaps far down the lower tail, where the first term of its series is exact.
         first = np.exp((np.log(share) + np.log(a) + special.betaln(a, b)) / a)
         return torch.from_numpy(np.where(np.isnan(found), first, found))
+
+    def crps(self, y: Array, mean: Array, precision: Array) -> Array:
+        a, b = mean * precision, (1 - mean) * precision
+        own, next_ = special.betainc(a, b, y), special.betainc(a + 1, b, y)
+        apart = np.exp(special.betaln(2 * a, 2 * b) - 2 * special.betaln(a, b)) / a
+        return y * (2 * own - 1) + mean * (1 - 2 * next_ - 2 * apart)
 
     def mean(self, *theta: Tensor) -> Tensor:
         return theta[0]
