@@ -204,9 +204,7 @@ def cause_calibration(
             both = np.column_stack([np.ones(len(x)), x])
             scores["slope"] = _regression(known, both, np.zeros(len(x)))[1]
         scores["intercept"] = _regression(known, np.ones((len(x), 1)), x)[0]
-    scores["O/E"] = Score(
-        ratio, (moved - ratio * (risk - expected) / len(risk)) / expected, "log"
-    )
+    scores["O/E"] = Score(ratio, (moved - ratio * (risk - expected) / len(risk)) / expected, "log")
     rows = []
     parts = max(2, min(n_groups, len(risk) // 10))
     for some in np.array_split(np.argsort(risk, kind="stable"), parts):
