@@ -76,7 +76,7 @@ def cause_scores(
     >>> from mmfusion.metrics import cause_scores
     >>> y = ([1, 2, 3, 4, 5, 6], [1, 2, 1, 0, 1, 0])
     >>> cause_scores(y, [0.6, 0.3, 0.5, 0.2, 0.4, 0.1], 3)["score"].round(3).to_dict()
-    {'harrell': 1.0, 'auc': 1.0, 'brier': 0.092, 'scaled_brier': 0.587}
+    {'harrell': 1.0, 'auc': 1.0, 'brier': 0.118, 'scaled_brier': 0.467}
     """
     outcome, risk = _checked(y, incidence, time, cause)
     scores = {"harrell": cause_concordance(outcome, risk, cause)}
@@ -93,7 +93,7 @@ def _table(scores: dict[str, Score], level: float) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("score")
 
 
-def cause_concordance(y: Any, risk: Any, cause: int) -> Score:
+def cause_concordance(y: Any, risk: Any, cause: int, strata: Any = None) -> Score:
     """Return Harrell's C of a cause; who has another event is compared as if it never came.
 
     Parameters
@@ -102,11 +102,14 @@ def cause_concordance(y: Any, risk: Any, cause: int) -> Score:
     risk : array-like of float, shape (n,)
         Higher is more.
     cause : int
+    strata : array-like, shape (n,), optional
+        Pairs are within a stratum.
     """
     outcome = _outcome(y, cause)
     never = (outcome.event > 0) & (outcome.event != cause)
     time = np.where(never, outcome.time.max() + 1, outcome.time)
-    return harrell_score(Survival(time, outcome.event == cause, outcome.entry), risk)
+    own = Survival(time, outcome.event == cause, outcome.entry)
+    return harrell_score(own, risk, strata)
 
 
 def cause_auc(y: Any, risk: Any, time: float, cause: int) -> Score:
