@@ -53,7 +53,6 @@ KINDS: dict[str, tuple[Any, str]] = {
     "classes": (FusionClassifier(TABLE, structured=FORMULA, **QUICK), "two"),
     "three classes": (FusionClassifier(TABLE, **QUICK), "three"),
     "numbers": (FusionRegressor(TABLE, structured=FORMULA, **QUICK), "number"),
-    "discrete": (FusionDiscreteTime({}, structured=FORMULA, n_intervals=6), "survival"),
     "discrete, causes": (
         FusionDiscreteTime(TABLE, loss="deephit", n_intervals=6, **QUICK),
         "causes",

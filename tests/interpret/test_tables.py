@@ -112,7 +112,7 @@ def test_a_summary_writes_the_same_table(cox) -> None:
     assert effects_table(cox, "html").partition("<tbody")[2].partition("</tbody>")[0] in html
     assert "Reference levels" in latex
     assert f"events {cox.seen_.n_events}" in html
-    assert found.title in html
+    assert "<caption>FusionCox: gene_0" in html
 
 
 def test_a_model_that_was_saved_and_loaded_has_the_same_table(cox, tmp_path) -> None:
