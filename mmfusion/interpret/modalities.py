@@ -320,6 +320,8 @@ def _predictions(reads: str, times: Any, mean: Target | None, head: Any) -> Targ
         return mean
     if reads == "curves":
         return lambda head, eta, context: head.survival(eta, times, **context)
+    if reads == "risk" and hasattr(head, "distribution"):  # whose own is a time
+        return lambda head, eta, context: -head.distribution(eta).quantile(0.5)
     if reads == "risk":
         return target_of(head, None)
     return lambda head, eta, context: head.probabilities(eta)

@@ -198,17 +198,8 @@ def paper_table(model: Any, caption: str | None = None) -> PaperTable:
                     numbers = counts(own, own_events, parameter, label, at)
                     cells = [*numbers, one, NOTHING, NOTHING]
                     rows.append((1, [f"{reference} (reference)", *second, *cells]))
-        rows.append(
-            (
-                1,
-                [
-                    level,
-                    *second,
-                    *counts(n, n_events, parameter, label, place),
-                    *_cells(effect, ratio),
-                ],
-            )
-        )
+        numbers = counts(n, n_events, parameter, label, place)
+        rows.append((1, [level, *second, *numbers, *_cells(effect, ratio)]))
     notes = [f"Effects are {effects.attrs['estimand']}."]
     if "edf" in effects:
         notes.append("edf: effective degrees of freedom of a smooth effect, with its test.")

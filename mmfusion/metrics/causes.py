@@ -185,7 +185,7 @@ def cause_calibration(
     y, incidence, time, cause
         As of `cause_scores`.
     n_groups : int, default=10
-        Groups of like predictions; fewer where the rows are few (10 a group at least).
+        Groups of like predictions; fewer where the rows are few (20 a group).
     level : float, default=0.95
 
     Returns
@@ -209,7 +209,7 @@ def cause_calibration(
         scores["intercept"] = _regression(known, np.ones((len(x), 1)), x)[0]
     scores["O/E"] = Score(ratio, (moved - ratio * (risk - expected) / len(risk)) / expected, "log")
     rows = []
-    parts = max(2, min(n_groups, len(risk) // 10))
+    parts = max(2, min(n_groups, len(risk) // 20))
     for some in np.array_split(np.argsort(risk, kind="stable"), parts):
         mine = outcome.take(some)
         own = cumulative_incidence(mine.time, mine.event, cause, mine.entry)

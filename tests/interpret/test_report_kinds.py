@@ -21,7 +21,7 @@ from mmfusion.estimators import (
 from mmfusion.interpret.report.evidence import gather
 from mmfusion.interpret.report.participants import characteristics
 from mmfusion.interpret.report.performance import main_score
-from mmfusion.metrics import cause_calibration, cause_scores
+from mmfusion.metrics import cause_calibration, cause_scores, score_interval
 from mmfusion.metrics.causes import cause_concordance
 from tests.helpers import make_cohort
 from tests.interpret.test_report import SECTIONS, Outline
@@ -86,6 +86,12 @@ def test_a_report_of_every_kind_is_made_and_filled(kind: str, tmp_path: Path) ->
     assert min(len(image["alt"]) for image in page.images) > 30
     shown = re.findall(r"([A-Z][\w ]+) could not be shown", done.html)
     assert shown == (["The decision curve"] if outcome == "number" else [])
+    if outcome == "survival":
+        risk = getattr(model, "predict_risk", model.predict)(frame[110:])
+        row = score_interval("harrell", y[110:], risk).iloc[0]
+        at = page.cells.index("Concordance (Harrell's C)")
+        shown_score = f"{row['score']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
+        assert page.cells[at + 1] == shown_score
     if outcome == "causes":
         for name in ("performance", "calibration", "decisions", "subgroups", "modalities"):
             assert page.sections[name].count("Cause 1") >= 1

@@ -16,6 +16,7 @@ from mmfusion.evaluation.folds import survival_stratified_folds
 from mmfusion.evaluation.outcomes import check_outcome, for_fit, take
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import evaluation_times
+from mmfusion.metrics.scorers import risk_of
 from mmfusion.model import Plan
 from mmfusion.model.seen import refuse_seen
 from mmfusion.model.study import encode
@@ -131,7 +132,7 @@ class Evidence:
             if self.given is not None or self.cause is not None:
                 assert self.curves is not None
                 return 1 - self.at_time
-            return np.asarray(self.predict(lambda m, rows: m.predict(rows)), np.float64)
+            return np.asarray(self.predict(risk_of), np.float64)
         if self.task == "classification":
             table = self.probabilities
             return table[:, 1] if table.shape[1] == 2 else table.max(axis=1)

@@ -127,9 +127,11 @@ def _attributions(found: Evidence, chosen: np.ndarray) -> Sequence[Block]:
                 "given predictions hold no model of the row. Say cross_validated=5."
             )
         ]
+    lifetime = hasattr(found.model, "predict_risk")
+    what = "mean time, so that what raises it lowers the risk" if lifetime else "risk"
     blocks: list[Block] = [
         Text.of(
-            "What speaks for and against each subject's risk: integrated gradients from an average "
+            f"What raises and lowers each subject's {what}: integrated gradients from an average "
             "subject (images: from the blurred image) to this one. Attributions say what the model "
             "uses, not what causes the outcome."
         )

@@ -161,7 +161,7 @@ def _of_modalities(found: Evidence, names: list[str]) -> tuple[np.ndarray, np.nd
 
     def predicted(model: Any, rows: pd.DataFrame) -> np.ndarray:
         classes = found.task == "classification"
-        method = model.predict_proba if classes else model.predict
+        method = model.predict_proba if classes else getattr(model, "predict_risk", model.predict)
         there = known(model, rows)
         if found.cause is not None:
 

@@ -113,7 +113,10 @@ def verdict(found: Evidence) -> tuple[str, bool | None]:
         return "The number of training rows is not known.", None
     needed = required(found, p, explained(found))
     what = "the formula" if own else "the columns that are read"
-    size = f"{seen.n_rows:,}" + ("" if seen.n_events is None else f" ({seen.n_events:,} events)")
+    n_events = seen.n_events
+    if found.cause is not None and f"cause_{found.cause}" in seen.causes:
+        n_events = seen.causes[f"cause_{found.cause}"][""][0]
+    size = f"{seen.n_rows:,}" + ("" if n_events is None else f" ({n_events:,} events)")
     if needed.n >= MOST:
         return (
             f"The model explains next to nothing in new rows: no number of rows is enough for the "
