@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -313,10 +314,17 @@ class Effects:
             intervals (and those of ``exp(coef)`` where it is a ratio) and tests; smooth and random
             terms in a table of their own. Where networks carry something of the columns, a further
             table has the classical coefficients beside those that predictions move by.
-            ``effects_`` has the numbers unrounded.
+            ``effects_`` has the numbers unrounded. ``summary().to_latex()``, ``to_html()`` and
+            ``to_csv()`` are the table of a paper: reference levels, rows and events of each level.
         """
+        from mmfusion.interpret.tables import paper_table
+
         modalities = self.model_.deep.modalities
         read = {name: one.columns_ for name, one in modalities.items()}
         seen = {n: m.n_seen_ for n, m in modalities.items() if hasattr(m, "n_seen_")}
         part, name = self._structured_part(), type(self).__name__
-        return summarize(self._reported(), part, name, read, seen)
+        found = summarize(self._reported(), part, name, read, seen)
+        table = paper_table(self, found.title)
+        said = ["; ".join(f"{k} {v}" for line in found.facts for k, v in line.items())]
+        found.paper = replace(table, notes=[f"{said[0]}.", *found.notes, *table.notes[1:]])
+        return found

@@ -21,9 +21,10 @@ from mmfusion.modalities.image import images_in
 
 __all__ = ["MAPS", "original_size", "resized"]
 
-#: The last stage is taken whose map has so many places a side, as the very last has of an image
-#: of 224 pixels; where none has, the last whose map has more than one.
-PLACES = 7
+#: The last stage is taken whose map has so many places a side; where none has, the last whose map
+#: has more than one. Later stages know less of where: each convolution blurs, and a normalisation
+#: over the whole map (group, instance) carries what a lesion does into its background.
+PLACES = 14
 
 
 def original_size(modality: Any, table: pd.DataFrame) -> tuple[int, int] | None:
@@ -100,9 +101,9 @@ def _layer(backbone: Any, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
     """Return the name of the layer whose map Grad-CAM weighs, and how its output is laid out.
 
     Of a transformer what the last block reads: after it, where the class's token is all that is
-    read, the patches have no gradient. Of a convolutional network of timm the last of the stages
-    that it names, of others the last module that puts out a map; of those whose maps have 7 places
-    a side, if any has.
+    read, the patches have no gradient. Of a convolutional network the last of its stages whose map
+    has 14 places a side, if any has: stages are those that a network of timm names, of others the
+    outermost modules, and where none of them puts out a map all modules.
     """
     if _transforms(backbone):
         grid = tuple(backbone.patch_embed.grid_size)
@@ -115,7 +116,8 @@ def _layer(backbone: Any, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4:
                 sides = output.shape[1:3] if last else output.shape[2:]
-                found.append((name, min(sides)))
+                if min(sides) > 1:
+                    found.append((name, min(sides)))
 
         return hook
 
@@ -125,9 +127,10 @@ def _layer(backbone: Any, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
             if name and (name in named or not named):
                 stack.callback(module.register_forward_hook(look(name)).remove)
         run_on_zeros(backbone, shape, backbone)
-    wide = [name for name, side in found if side >= PLACES] or [
-        name for name, side in found if side > 1
-    ]
+    outer = [(name, side) for name, side in found if "." not in name or name in named]
+    if not any(side >= PLACES for _, side in outer):
+        outer = found
+    wide = [name for name, side in outer if side >= PLACES] or [name for name, _ in outer]
     if not wide:
         raise ValueError(
             f"The method 'grad_cam' needs a network that makes maps of an image of {shape[-2:]}. "
@@ -174,10 +177,14 @@ def grad_cam(
     relu: bool = False,
     batch_size: int | None = None,
 ) -> Found:
-    """Weigh the maps of the last stage by their mean gradient; `relu` keeps what speaks for it.
+    """Weigh the maps of a stage by their gradients; `relu` keeps what speaks for it.
 
-    The maps are taken less those of the baseline: a risk has no zero, and without one a constant of
-    the maps would say which places speak for it and which against.
+    Each place by its own gradient (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), not by the
+    channel's mean (Selvaraju et al. 2017): the two are the same where the map is averaged and read,
+    and the mean says nothing where more follows. A normalisation of the whole map takes a constant
+    off, so that the mean of its gradients is next to 0. The maps are taken less those of the
+    baseline: a risk has no zero, and without one a constant of the maps would say which places
+    speak for it and which against.
     """
     from captum.attr import LayerActivation, LayerGradientXActivation
 
@@ -195,8 +202,7 @@ def grad_cam(
                     activation.attribute(end, additional_forward_args=rows)
                     for end in (values, start)
                 ]
-                weight = slope.mean(dim=(2, 3), keepdim=True)
-                total = total + (weight * (ends[0] - ends[1])).sum(1).detach()
+                total = total + (slope * (ends[0] - ends[1])).sum(1).detach()
         return total.clamp_min(0.0) if relu else total
 
     return _of_images(explained, batch_size, find)

@@ -275,8 +275,9 @@ class _Metric:
             if not callable(metric):  # any event
                 self.y = type(outcome)(outcome.time, outcome.event > 0, outcome.entry)
         self.classes: Any = getattr(head, "classes_", None)
-        self.metric, self.predict = metric, target_of(head, target)
+        self.metric = metric
         if callable(metric):
+            self.predict = target_of(head, target)
             self.name, self.higher = getattr(metric, "__name__", "metric"), greater_is_better
             return
         check_choice("metric", metric, tuple(METRICS))
@@ -291,9 +292,8 @@ class _Metric:
             )
         if reads == "curves":
             self.times = evaluation_times(self.y) if times is None else np.asarray(times, float)
-        self.predict = _predictions(
-            reads, self.times, self.predict if reads == "mean" else None, head
-        )
+        mean = target_of(head, target) if reads == "mean" else None
+        self.predict = _predictions(reads, self.times, mean, head)
 
     def score(self, rows: np.ndarray, predicted: np.ndarray) -> float:
         y = self.y.take(rows) if hasattr(self.y, "delayed") else self.y[rows]
@@ -320,6 +320,8 @@ def _predictions(reads: str, times: Any, mean: Target | None, head: Any) -> Targ
         return mean
     if reads == "curves":
         return lambda head, eta, context: head.survival(eta, times, **context)
+    if reads == "risk" and hasattr(head, "distribution"):  # whose own is a time
+        return lambda head, eta, context: -head.distribution(eta).quantile(0.5)
     if reads == "risk":
         return target_of(head, None)
     return lambda head, eta, context: head.probabilities(eta)

@@ -155,9 +155,9 @@ def paper_table(model: Any, caption: str | None = None) -> PaperTable:
     counted = seen is not None
     events = counted and seen.n_events is not None
     of_level = {
-        name: (label, level, n, n_events)
+        name: (label, level, n, n_events, place)
         for label, known in levels.items()
-        for level, name, n, n_events in known
+        for place, (level, name, n, n_events) in enumerate(known)
         if name is not None
     }
     columns = [
@@ -170,7 +170,11 @@ def paper_table(model: Any, caption: str | None = None) -> PaperTable:
         "p",
     ]
 
-    def counts(n: int | None, n_events: int | None) -> list[str]:
+    def counts(n: int | None, n_events: int | None, parameter: Any = None, *at: Any) -> list[str]:
+        of_cause = {} if seen is None else seen.causes.get(str(parameter), {})
+        if of_cause:  # of several causes the events of the row's own
+            label, place = at or ("", 0)
+            n_events = of_cause[label][place]
         shown = [n, n_events][: counted + events]
         return [NOTHING if value is None else f"{value:,}" for value in shown]
 
@@ -179,21 +183,23 @@ def paper_table(model: Any, caption: str | None = None) -> PaperTable:
     for key, effect in effects.iterrows():
         term, parameter = key if isinstance(key, tuple) else (key, None)
         second = [str(parameter)] if several else []
-        whole = counts(seen.n_rows, seen.n_events) if counted else []
+        whole = counts(seen.n_rows, seen.n_events, parameter) if counted else []
         if term not in of_level:
             rows.append((0, [str(term), *second, *whole, *_cells(effect, ratio)]))
             continue
-        label, level, n, n_events = of_level[term]
+        label, level, n, n_events, place = of_level[term]
         if (label, parameter) not in opened:  # the factor, then its reference level
             opened.add((label, parameter))
             blank = [NOTHING] * (len(columns) - 1 - len(second))
             rows.append((0, [label, *second, *blank]))
-            for reference, name, own, own_events in levels[label]:
+            for at, (reference, name, own, own_events) in enumerate(levels[label]):
                 if name is None:
                     one = "1.00" if ratio else "0"
-                    cells = [*counts(own, own_events), one, NOTHING, NOTHING]
+                    numbers = counts(own, own_events, parameter, label, at)
+                    cells = [*numbers, one, NOTHING, NOTHING]
                     rows.append((1, [f"{reference} (reference)", *second, *cells]))
-        rows.append((1, [level, *second, *counts(n, n_events), *_cells(effect, ratio)]))
+        numbers = counts(n, n_events, parameter, label, place)
+        rows.append((1, [level, *second, *numbers, *_cells(effect, ratio)]))
     notes = [f"Effects are {effects.attrs['estimand']}."]
     if "edf" in effects:
         notes.append("edf: effective degrees of freedom of a smooth effect, with its test.")

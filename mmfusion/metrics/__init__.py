@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmfusion.metrics.auc import DynamicAUC, cumulative_dynamic_auc
 from mmfusion.metrics.brier import brier_score, integrated_brier_score
 from mmfusion.metrics.calibration import DCalibration, d_calibration
+from mmfusion.metrics.causes import CauseCalibration, cause_calibration, cause_scores
 from mmfusion.metrics.concordance import (
     concordance_index,
     concordance_index_antolini,
@@ -31,6 +32,7 @@ from mmfusion.metrics.scorers import SurvivalScorer, evaluation_times, make_surv
 
 __all__ = [
     "Calibration",
+    "CauseCalibration",
     "ConformalIntervals",
     "DCalibration",
     "DistributionScorer",
@@ -41,6 +43,8 @@ __all__ = [
     "ScoreInterval",
     "SurvivalScorer",
     "brier_score",
+    "cause_calibration",
+    "cause_scores",
     "concordance_index",
     "concordance_index_antolini",
     "concordance_index_uno",

@@ -10,7 +10,7 @@ import pandas as pd
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.times import check_clock
 from mmfusion.metrics._inputs import check_probabilities
-from mmfusion.survival import Survival, check_survival, kaplan_meier
+from mmfusion.survival import Survival, check_survival, cumulative_incidence, kaplan_meier
 
 __all__ = ["net_benefit"]
 
@@ -19,14 +19,20 @@ THRESHOLDS = np.round(np.arange(0.01, 1.0, 0.01), 2)
 
 
 def net_benefit(
-    y: Any, risk: Any, thresholds: Any = None, *, time: float | None = None
+    y: Any,
+    risk: Any,
+    thresholds: Any = None,
+    *,
+    time: float | None = None,
+    cause: int | None = None,
 ) -> pd.DataFrame:
     """Return the net benefit of acting on risks, at each threshold from which on one acts.
 
     ``true positives / n - false positives / n x threshold / (1 - threshold)`` (Vickers & Elkin
     2006, Med. Decis. Making 26:565-574). With a time, positives are who has the event by then;
     where follow-up is censored their share among those above the threshold is 1 less their
-    Kaplan-Meier curve (Vickers et al. 2008, BMC Med. Inform. Decis. Mak. 8:53).
+    Kaplan-Meier curve (Vickers et al. 2008, BMC Med. Inform. Decis. Mak. 8:53); of one of several
+    causes their cumulative incidence (van Geloven et al. 2022, BMJ 377:e069249).
 
     Parameters
     ----------
@@ -37,6 +43,8 @@ def net_benefit(
     thresholds : array-like of float, shape (k,), optional
         In (0, 1); 0.01, 0.02, ... by default.
     time : float, optional
+    cause : int, optional
+        Which of several causes of `y` is the event; `risk` is its incidence.
 
     Returns
     -------
@@ -65,7 +73,7 @@ def net_benefit(
             "The thresholds parameter must hold risks between 0 and 1, exclusive. Got "
             f"{np.array2string(np.asarray(cuts), threshold=5)}."
         )
-    share = _Positives(y, time)
+    share = _Positives(y, time, cause)
     values = check_probabilities(np.asarray(risk, np.float64), "risk")
     if values.shape != (share.n,):
         raise ValueError(f"The risk parameter must have shape ({share.n},). Got {values.shape}.")
@@ -87,8 +95,10 @@ def net_benefit(
 class _Positives:
     """The share of positives among some rows."""
 
-    def __init__(self, y: Any, time: float | None) -> None:
-        self.time = time
+    def __init__(self, y: Any, time: float | None, cause: int | None) -> None:
+        self.time, self.cause = time, cause
+        if time is None and cause is not None:
+            raise ValueError("The cause parameter is of a survival outcome: give time= too.")
         if time is None:
             self.positive = np.asarray(y, dtype=np.float64)
             if self.positive.ndim != 1 or not np.isin(self.positive, (0, 1)).all():
@@ -99,7 +109,7 @@ class _Positives:
             self.n = len(self.positive)
             return
         check_clock("time", time)
-        self.outcome: Survival = check_survival(y)
+        self.outcome: Survival = check_survival(y, allow_competing=cause is not None)
         self.n = len(self.outcome)
         if not 0 < time <= self.outcome.time.max():
             raise ValueError(
@@ -111,5 +121,8 @@ class _Positives:
         if self.time is None:
             return float(self.positive[rows].mean())
         mine = self.outcome.take(rows)
+        if self.cause is not None:
+            incidence = cumulative_incidence(mine.time, mine.event, self.cause, mine.entry)
+            return float(incidence(self.time))
         curve = kaplan_meier(mine.time, mine.event, mine.entry if mine.delayed else None)
         return 1.0 - float(curve(self.time))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -47,6 +47,9 @@ class Seen:
     levels : dict of str to list
         Of each factor of the formulas: a level, its coefficient (None of a reference), its rows and
         events (None where the outcome has none).
+    causes : dict of str to dict of str to list of int
+        Of several causes, by the name of each among the parameters: the events of it of the levels
+        of each factor, in their order; under "" of all rows.
     versions : dict of str to str
         Of Python and the packages, when the model was fitted.
     hashes : ndarray of uint64, shape (1024,)
@@ -68,6 +71,7 @@ class Seen:
     hashes: np.ndarray
     limit: int
     chance: float
+    causes: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ready: Ready) -> Self:
@@ -90,6 +94,7 @@ class Seen:
             n_judging=sum(map(len, samples[1:])),
             presence=dict(zip(ready.modalities, owner.sum(axis=0).tolist(), strict=True)),
             levels=_levels(ready),
+            causes=_causes(ready),
             versions=_versions(),
             hashes=kept,
             limit=int(limit),
@@ -168,6 +173,26 @@ def _levels(ready: Ready) -> dict[str, list[tuple[str, str | None, int, int | No
             (str(level), name, *counted(factor.codes == code))
             for code, (level, name) in enumerate(factor.levels)
         ]
+    return found
+
+
+def _causes(ready: Ready) -> dict[str, dict[str, list[int]]]:
+    part, rows = ready.structured, ready.study.all
+    causes = getattr(ready.study.head, "causes_", ())
+    if len(causes) < 2:
+        return {}
+    target: Any = rows.target
+    event = np.where(target.weight > 0, target.event, 0)  # its place among the causes, from 1
+    found = {}
+    for place, cause in enumerate(causes, 1):
+        found[f"cause_{cause}"] = {"": [int((event == place).sum())]}
+        if not isinstance(part, Structured) or not part.complete:
+            continue
+        for factor in part.layout.factors(rows.table):
+            found[f"cause_{cause}"][factor.label] = [
+                int((event[factor.codes == code] == place).sum())
+                for code in range(len(factor.levels))
+            ]
     return found
 
 

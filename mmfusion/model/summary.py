@@ -43,6 +43,8 @@ class Summary:
         Empty text where a term has no such number.
     notes : sequence of str
         What the numbers mean, below the tables.
+    paper : object, optional
+        The same effects as the table of a paper, which writes itself (`to_latex`, ...).
     """
 
     def __init__(
@@ -51,11 +53,25 @@ class Summary:
         facts: Sequence[Mapping[str, str]],
         tables: Sequence[pd.DataFrame],
         notes: Sequence[str],
+        paper: Any = None,
     ) -> None:
         self.title = title
         self.facts = facts
         self.tables = tables
         self.notes = notes
+        self.paper = paper
+
+    def to_latex(self) -> str:
+        """Return the table of a paper (package booktabs): levels, rows and events, with notes."""
+        return str(self.paper.to_latex())
+
+    def to_html(self) -> str:
+        """Return the table of a paper as HTML."""
+        return str(self.paper.to_html())
+
+    def to_csv(self) -> str:
+        """Return the table of a paper as CSV, without its notes."""
+        return str(self.paper.to_csv())
 
     def __str__(self) -> str:
         lines = [

@@ -14,9 +14,11 @@ from mmfusion.survival.curves import (
     nelson_aalen,
 )
 from mmfusion.survival.episodes import episode_share
+from mmfusion.survival.incidence import CumulativeIncidence, cumulative_incidence
 from mmfusion.survival.outcome import Survival, check_survival, surv
 
 __all__ = [
+    "CumulativeIncidence",
     "KaplanMeier",
     "LogRank",
     "NelsonAalen",
@@ -24,6 +26,7 @@ __all__ = [
     "Survival",
     "censoring_distribution",
     "check_survival",
+    "cumulative_incidence",
     "episode_share",
     "kaplan_meier",
     "log_rank_test",

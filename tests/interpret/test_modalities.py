@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 
 from mmfusion import Genes, Tabular, surv
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionPretrainer, FusionRegressor
+from mmfusion.estimators import (
+    FusionClassifier,
+    FusionCox,
+    FusionDistribution,
+    FusionPretrainer,
+    FusionRegressor,
+)
 from mmfusion.fusion import LateFusion
 from mmfusion.interpret import (
     embed,
@@ -134,6 +140,17 @@ def test_the_value_for_a_score_and_what_leaving_out_costs() -> None:
     )
     assert own.metric == "early_deaths_found"
     assert own.subsets["score"]["a"] > own.subsets["score"]["c"]
+
+
+def test_of_a_distribution_of_times_a_short_one_is_a_high_risk() -> None:
+    frame, eta = draw()
+    rng = np.random.default_rng(2)
+    y = surv(rng.exponential(np.exp(-eta)), rng.random(len(eta)) < 0.8)
+    model = additive(FusionDistribution, y, frame, family="weibull")
+    found = modality_value(model, frame, y, n_bootstrap=3)
+    expected = concordance_index(y, model.predict_risk(frame))
+    assert found.subsets["score"]["a + b + c"] == pytest.approx(expected)
+    assert expected > 0.6
 
 
 def test_scores_of_classes_and_numbers() -> None:

@@ -15,12 +15,13 @@ import statsmodels.api as sm
 from lifelines import CoxPHFitter
 
 from mmfusion import Genes, Image, Tabular
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
+from mmfusion.estimators import FusionClassifier, FusionCox
 from mmfusion.interpret import META, write_report
+from mmfusion.interpret.report.calibration import calibration
 from mmfusion.interpret.report.evidence import gather
 from mmfusion.interpret.report.needed import explained, n_parameters
 from mmfusion.interpret.report.participants import characteristics
-from mmfusion.interpret.report.performance import calibration, main_score
+from mmfusion.interpret.report.performance import main_score
 from mmfusion.interpret.report.tripod import BLANK, ITEMS
 from mmfusion.metrics import score_interval, survival_calibration
 from tests.helpers import make_cohort
@@ -245,7 +246,7 @@ def test_cross_validation_never_predicts_a_row_by_a_model_that_saw_it(tmp_path) 
         expected = alone.fit(frame.iloc[rest], y[rest]).predict(frame.iloc[rows])
         np.testing.assert_allclose(found.risk[rows], expected)
         assert (found.folds[rows] == number).all()
-    score = main_score(found).iloc[0]
+    score = main_score(found)
     expected = score_interval("harrell", y, found.risk, strata=found.folds).iloc[0]
     assert score["score"] == expected["score"]
     done = model.report(frame, y, tmp_path / "cv.html", cross_validated=3)
@@ -274,34 +275,6 @@ def test_rows_without_a_modality_name_the_subgroup(cox, report) -> None:
     mine = X["image"].isna().to_numpy()
     score = score_interval("harrell", y[mine], model.predict(X)[mine]).iloc[0]
     assert page.cells[page.cells.index("ct: missing") + 2].startswith(f"{score['score']:.3f} [")
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        FusionClassifier,
-        pytest.param(FusionRegressor, marks=pytest.mark.slow),
-        pytest.param(FusionDiscreteTime, marks=pytest.mark.slow),
-    ],
-)
-def test_a_report_of_every_kind_of_estimator(kind, tmp_path) -> None:
-    frame, y = cohort(240)
-    settings: dict = {"epochs": 2, "random_state": 0}
-    if kind is FusionClassifier:
-        y = np.where(y["time"] > np.median(y["time"]), "late", "early")
-    elif kind is FusionRegressor:
-        y = np.log(y["time"])
-    if kind is not FusionDiscreteTime:
-        settings["structured"] = "treated + age"
-    given = {name: one for name, one in modalities().items() if name != "lab"}
-    model = kind(given, **settings).fit(frame[:140], y[:140])
-    done = model.report(frame[140:], y[140:], tmp_path / "report.html")
-    page = Outline(done.html)
-    assert list(page.sections) == SECTIONS
-    assert len(page.images) >= 5
-    shown = set(re.findall(r"([\w ]+) could not be shown", done.html))
-    assert shown <= {"The decision curve"}
-    assert bool(shown) == (kind is FusionRegressor)
 
 
 def test_calibration_of_classes_is_the_logistic_regression_of_the_logit(tmp_path) -> None:

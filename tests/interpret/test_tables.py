@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmfusion.estimators import FusionClassifier, FusionCox
+from mmfusion import surv
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionPAMM
 from mmfusion.interpret import effects_table
 from tests.helpers import make_cohort
 
@@ -82,6 +83,36 @@ def test_of_several_classes_a_row_a_parameter(cohort) -> None:
     assert "events" not in table
     assert table["parameter"].isin(["b", "c"]).all()
     assert (table["characteristic"] == "  f (reference)").sum() == 2
+
+
+def test_of_several_causes_each_counts_its_own_events(cohort, tmp_path) -> None:
+    frame, y = cohort
+    cause = np.where(y["event"], 1 + (frame["gene_0"] > 0), 0)
+    formulas = {"cause_1": "C(stage)", "cause_2": "age", "shared": "sex"}
+    model = FusionPAMM({}, structured=formulas, n_intervals=4).fit(frame, surv(y["time"], cause))
+    model.save(tmp_path / "model")
+    for one in (model, FusionPAMM.load(tmp_path / "model")):
+        table = effects_table(one).set_index(["characteristic", "parameter"])["events"]
+        assert table["age", "cause_2"] == str((cause == 2).sum())
+        for level in ("I", "II"):
+            mine = cause[(frame["stage"] == level).to_numpy()]
+            name = "  I (reference)" if level == "I" else f"  {level}"
+            assert table[name, "cause_1"] == str((mine == 1).sum())
+        women = cause[(frame["sex"] == "f").to_numpy()]
+        assert table["  f (reference)", "shared"] == str((women > 0).sum())
+
+
+def test_a_summary_writes_the_same_table(cox) -> None:
+    found = cox.summary()
+    assert found.to_csv() == effects_table(cox, "csv")
+    latex, html = found.to_latex(), found.to_html()
+    for line in effects_table(cox, "latex").splitlines():
+        if line.endswith(r"\\"):
+            assert line in latex
+    assert effects_table(cox, "html").partition("<tbody")[2].partition("</tbody>")[0] in html
+    assert "Reference levels" in latex
+    assert f"events {cox.seen_.n_events}" in html
+    assert "<caption>FusionCox: gene_0" in html
 
 
 def test_a_model_that_was_saved_and_loaded_has_the_same_table(cox, tmp_path) -> None:

@@ -7,6 +7,7 @@ here too.
 from __future__ import annotations
 
 from mmfusion.evaluation.calibration_plot import plot_calibration
+from mmfusion.evaluation.incidence_plot import plot_incidence
 from mmfusion.evaluation.plots import plot_risk_groups, plot_survival_curves
 from mmfusion.interpret.plots.attributions import (
     plot_attribution_bars,
@@ -32,6 +33,7 @@ __all__ = [
     "plot_decision",
     "plot_effects",
     "plot_forest",
+    "plot_incidence",
     "plot_learning_curves",
     "plot_risk_groups",
     "plot_schoenfeld",

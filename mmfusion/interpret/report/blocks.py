@@ -9,9 +9,23 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from mmfusion.interpret.tables import PaperTable
 
-__all__ = ["Block", "Facts", "Figure", "Missing", "Section", "Table", "Text", "draw", "either"]
+__all__ = [
+    "Block",
+    "Facts",
+    "Figure",
+    "Heading",
+    "Missing",
+    "Section",
+    "Table",
+    "Text",
+    "draw",
+    "either",
+    "interval",
+]
 
 
 class Block:
@@ -31,6 +45,14 @@ class Text(Block):
     def of(cls, text: str) -> Text:
         """Return plain text."""
         return cls(escape(text))
+
+
+@dataclass(frozen=True)
+class Heading(Block):
+    """A heading within a section."""
+
+    text: str
+    kind = "heading"
 
 
 @dataclass(frozen=True)
@@ -145,3 +167,11 @@ def either(make: Callable[[], Sequence[Block]], what: str) -> list[Block]:
         return list(make())
     except ValueError as error:
         return [Missing(f"{what} could not be shown. {error}")]
+
+
+def interval(row: Any, digits: int = 3) -> str:
+    """Return a score with its interval, "0.712 [0.650, 0.765]"."""
+    value, lower, upper = (float(row[name]) for name in ("score", "lower", "upper"))
+    if np.isnan(lower):
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{lower:.{digits}f}, {upper:.{digits}f}]"

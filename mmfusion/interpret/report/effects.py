@@ -59,12 +59,13 @@ def effects(found: Evidence) -> Section:
 
 
 def _in_words(table: pd.DataFrame) -> str:
-    if "exp(coef)" not in table:
-        return ""
-    shown = table[np.isfinite(table["exp(coef)"])].head(8)
+    names = ["coef", "lower", "upper"]
+    if "exp(coef)" in table:
+        names = [f"exp({name})" for name in names]
+    shown = table[np.isfinite(table[names[0]])].drop(index="Intercept", errors="ignore").head(8)
     return " ".join(
-        f"{term if isinstance(term, str) else ', '.join(map(str, term))}: {row['exp(coef)']:.2f} "
-        f"({row['exp(lower)']:.2f} to {row['exp(upper)']:.2f})."
+        f"{term if isinstance(term, str) else ', '.join(map(str, term))}: {row[names[0]]:.2f} "
+        f"({row[names[1]]:.2f} to {row[names[2]]:.2f})."
         for term, row in shown.iterrows()
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +16,11 @@ from mmfusion.evaluation.folds import survival_stratified_folds
 from mmfusion.evaluation.outcomes import check_outcome, for_fit, take
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import evaluation_times
+from mmfusion.metrics.scorers import risk_of
 from mmfusion.model import Plan
 from mmfusion.model.seen import refuse_seen
 from mmfusion.model.study import encode
+from mmfusion.survival import Survival
 
 __all__ = ["Evidence", "gather"]
 
@@ -50,6 +52,14 @@ class Evidence:
         Survival probabilities, a column a time, `time` among them.
     given : DataFrame or ndarray or None
         Predictions that the user brought.
+    folds : ndarray or None
+        The fold of each row.
+    incidence : dict of int to DataFrame
+        Cumulative incidences of each of several causes, at the times of `curves`.
+    cause : int or None
+        The one of several causes that this is of; `curves` are then 1 less its incidence.
+    label : object or None
+        The one of several classes that is looked at as an event.
     """
 
     model: Any
@@ -63,9 +73,49 @@ class Evidence:
     curves: pd.DataFrame | None = None
     given: Any = None
     folds: np.ndarray | None = field(default=None, repr=False)
+    incidence: dict[int, pd.DataFrame] = field(default_factory=dict, repr=False)
+    cause: int | None = None
+    label: Any = None
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def of_causes(self) -> list[Evidence]:
+        """Return the evidence of each of several causes; of one event itself."""
+        if not self.incidence or self.cause is not None:
+            return [self]
+        return [
+            replace(self, cause=cause, curves=1 - table) for cause, table in self.incidence.items()
+        ]
+
+    def of_events(self) -> list[Evidence]:
+        """Return the evidence of each cause, of several classes of each against the others."""
+        if self.task != "classification" or self.probabilities.shape[1] == 2:
+            return self.of_causes()
+        return [replace(self, label=label) for label in self.model.classes_]
+
+    @property
+    def name(self) -> str:
+        """What the one cause or class is called; empty of one event."""
+        if self.label is not None:
+            return f"class {self.label}"
+        return "" if self.cause is None else f"cause {self.cause}"
+
+    @property
+    def named(self) -> str:
+        """What a title says of the cause or class, " (cause 2)"; empty of one event."""
+        return f" ({self.name})" if self.name else ""
+
+    @property
+    def event(self) -> np.ndarray:
+        """Which rows have the event (of the cause; any where there are several), bool."""
+        kind = np.asarray(self.y.event)
+        return kind > 0 if self.cause is None else kind == self.cause
+
+    @property
+    def any_event(self) -> Survival:
+        """The outcome in which any cause is the event."""
+        return Survival(self.y.time, self.y.event > 0, self.y.entry)
 
     def predict(self, method: Callable[[Any, pd.DataFrame], Any]) -> Any:
         """Return a prediction of each row by the model that did not see it, in the order of X."""
@@ -79,10 +129,10 @@ class Evidence:
     def risk(self) -> np.ndarray:
         """Survival: higher is worse. Two classes: probability of the second. Numbers: predicted."""
         if self.task == "survival":
-            if self.given is not None:
+            if self.given is not None or self.cause is not None:
                 assert self.curves is not None
                 return 1 - self.at_time
-            return np.asarray(self.predict(lambda m, rows: m.predict(rows)), np.float64)
+            return np.asarray(self.predict(risk_of), np.float64)
         if self.task == "classification":
             table = self.probabilities
             return table[:, 1] if table.shape[1] == 2 else table.max(axis=1)
@@ -109,15 +159,18 @@ class Evidence:
         """The probability of the event (by `time`), of the second class; None of other outcomes."""
         if self.task == "survival":
             return None if self.curves is None else 1 - self.at_time
-        two = self.task == "classification" and self.probabilities.shape[1] == 2
-        return self.risk if two else None
+        if self.task != "classification":
+            return None
+        if self.label is not None:
+            return np.asarray(self.probabilities[:, list(self.model.classes_).index(self.label)])
+        return self.risk if self.probabilities.shape[1] == 2 else None
 
     @property
     def positive(self) -> np.ndarray:
         """Whether each row has the event, or the second class; None has neither."""
         if self.task == "survival":
-            return np.asarray(self.y.event)
-        return np.asarray(self.y == self.model.classes_[1])
+            return self.event
+        return np.asarray(self.y == (self.model.classes_[1] if self.label is None else self.label))
 
 
 def gather(
@@ -134,15 +187,22 @@ def gather(
     Raises
     ------
     ValueError
-        If some of the rows were trained on; competing events; a time beyond the follow-up.
+        If some of the rows were trained on; causes that the model does not know; a time beyond the
+        follow-up.
     """
     task = _task(model)
     frame = X if isinstance(X, pd.DataFrame) else model._frame(X)
     outcome: Any = check_outcome(y, task, frame)
-    if task == "survival" and outcome.event.max() > 1:
+    causes = [int(cause) for cause in getattr(model, "causes_", [1])]
+    if task == "survival" and not set(np.unique(outcome.event)) <= {0, *causes}:
         raise ValueError(
-            "The y parameter must hold one kind of event: a report of competing causes is not made "
-            "yet. Give the report the event of one cause, others censored."
+            f"The y parameter must hold the causes {causes} that the model knows. Got "
+            f"{np.unique(outcome.event)[1:].tolist()}."
+        )
+    if len(causes) > 1 and cross_validated is not None and not isinstance(cross_validated, int):
+        raise ValueError(
+            "The cross_validated parameter must be a number of folds where causes compete: given "
+            "curves are of one event."
         )
     found = Evidence(model, frame, outcome, task, "", [], unit=unit)
     if cross_validated is None:
@@ -170,6 +230,8 @@ def gather(
         found.source = "Predictions were given, of models that did not see the row they predict."
     if task == "survival":
         _curves(found, time)
+        if len(causes) > 1:
+            _incidences(found, causes)
     return found
 
 
@@ -215,9 +277,23 @@ def _cross_fitted(
     return fitted
 
 
+def _incidences(found: Evidence, causes: list[int]) -> None:
+    """Predict the incidence of each cause that the rows have, at the times of the curves."""
+    assert found.curves is not None
+    times = found.curves.columns.to_numpy(np.float64)
+    for cause in causes:
+        if not (found.y.event == cause).any():
+            continue
+
+        def of_cause(model: Any, rows: pd.DataFrame, cause: int = cause) -> pd.DataFrame:
+            return model.predict_cumulative_incidence_function(rows, times, cause)
+
+        found.incidence[cause] = found.predict(of_cause)
+
+
 def _curves(found: Evidence, time: float | None) -> None:
     """Predict survival where it can be scored, and at the time of the report."""
-    y = found.y
+    y = found.any_event
     if isinstance(found.given, pd.DataFrame):
         times = found.given.columns.to_numpy(np.float64)
         found.time = _nearest(times, _usual_time(y) if time is None else time)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mmfusion.interpret.report.blocks import Section
+from mmfusion.interpret.report.blocks import Section, interval
+from mmfusion.interpret.report.calibration import calibration
 from mmfusion.interpret.report.described import equation, in_words
 from mmfusion.interpret.report.evidence import Evidence
 from mmfusion.interpret.report.needed import verdict
-from mmfusion.interpret.report.participants import columns_shown, presence_of
-from mmfusion.interpret.report.performance import calibration, scores
+from mmfusion.interpret.report.participants import columns_shown, events_in_words, presence_of
+from mmfusion.interpret.report.performance import scores
 
 __all__ = ["answers", "first_numbers", "warnings_of"]
 
@@ -30,7 +31,7 @@ def answers(found: Evidence, subgroups: Section) -> dict[str, str]:
     if seen is not None and seen.n_events is not None:
         trained += f" ({seen.n_events:,} events)"
     if found.task == "survival":
-        events = f" ({int(found.y.event.sum()):,} events)"
+        events = f" ({events_in_words(found)})"
     judged = f"{n:,} rows{events}"
     columns = ", ".join(map(str, columns_shown(found))) or "none"
     time = f" by {found.time:g} {found.unit}" if found.task == "survival" else ""
@@ -50,7 +51,10 @@ def answers(found: Evidence, subgroups: Section) -> dict[str, str]:
         "preparation": _preparation(model),
         "outcome": _outcome(found) + ".",
         "predictors": f"Offered to the model: {_inputs(model)}.",
-        "sample_size": verdict(found)[0],
+        "sample_size": " ".join(
+            f"{verdict(one)[0]}{one.named}" if one.named else verdict(one)[0]
+            for one in found.of_causes()
+        ),
         "missing": _missing(found),
         "split": found.source,
         "forms": _forms(model),
@@ -74,8 +78,9 @@ def answers(found: Evidence, subgroups: Section) -> dict[str, str]:
         "specification": "See The model and Effects of the columns; networks are given by the "
         "saved estimator.",
         "performance": " ".join(
-            f"{name} {row['score']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]."
-            for name, row, _ in scores(found)
+            f"{name}{one.named} {interval(row)}."
+            for one in found.of_causes()
+            for name, row, _ in scores(one)
         )
         + " Subgroups: see the section of this name.",
         "limitations": " ".join(warnings_of(found)),
@@ -93,47 +98,40 @@ def answers(found: Evidence, subgroups: Section) -> dict[str, str]:
 
 def first_numbers(found: Evidence) -> list[tuple[str, str, str]]:
     """Return the numbers that are to be seen first: name, value, what it says."""
-    n = len(found)
-    events = f"{int(found.y.event.sum()):,} with the event" if found.task == "survival" else "rows"
-    items = [("judged on", f"{n:,}", events)]
-    name, row, says = scores(found)[0]
-    items.append((name, f"{row['score']:.2f}", f"{row['lower']:.2f} to {row['upper']:.2f}; {says}"))
-    try:
-        slope = calibration(found).loc["slope"]
-        items.append(
-            (
-                "calibration slope",
-                f"{slope['score']:.2f}",
-                f"{slope['lower']:.2f} to {slope['upper']:.2f}; 1 is right",
+    events = events_in_words(found) if found.task == "survival" else "rows"
+    items = [("judged on", f"{len(found):,}", events)]
+    for one in found.of_causes():
+        name, row, says = scores(one)[0]
+        if one.cause is not None:
+            name, says = f"concordance{one.named}", "1 ranks all pairs right, 0.5 by chance"
+        bounds = f"{row['lower']:.2f} to {row['upper']:.2f}"
+        items.append((name, f"{row['score']:.2f}", f"{bounds}; {says}"))
+        slope = _slope(one)
+        if slope is not None:
+            bounds = f"{slope['lower']:.2f} to {slope['upper']:.2f}"
+            items.append(
+                (f"calibration slope{one.named}", f"{slope['score']:.2f}", f"{bounds}; 1 is right")
             )
-        )
-    except ValueError:  # its section says why
-        pass
-    _, enough = verdict(found)
-    size = {True: "enough", False: "too few", None: "not known"}[enough]
+    verdicts = [verdict(one)[1] for one in found.of_causes()]
+    size = "not known" if None in verdicts else "enough" if all(verdicts) else "too few"
     items.append(("training rows", size, "by Riley et al.'s criteria"))
     return items
+
+
+def _slope(found: Evidence) -> Any:
+    """Return the calibration slope with its interval; None where there is none."""
+    try:
+        slope = calibration(found).loc["slope"]
+    except ValueError:  # its section says why
+        return None
+    return slope if np.isfinite(slope["score"]) else None
 
 
 def warnings_of(found: Evidence) -> list[str]:
     """Return what a reader should look at before believing the model."""
     said = []
-    _, row, _ = scores(found)[0]
-    chance = {"survival": 0.5, "classification": 0.5, "regression": 0.0}[found.task]
-    two = found.task != "classification" or found.probabilities.shape[1] == 2
-    if two and row["lower"] <= chance:
-        said.append("The rows do not show that the model ranks better than chance.")
-    try:
-        slope = calibration(found).loc["slope"]
-        if slope["upper"] < 1:
-            said.append("Predictions are too extreme (calibration slope below 1).")
-        elif slope["lower"] > 1:
-            said.append("Predictions are too cautious (calibration slope above 1).")
-    except ValueError:
-        pass
-    words, enough = verdict(found)
-    if enough is False:
-        said.append(words)
+    for one in found.of_causes():
+        said += _of_event(one)
     for name, there in presence_of(found).items():
         if there.mean() < 1 - MUCH_MISSING:
             said.append(f"{1 - there.mean():.0%} of the rows judged on lack {name}.")
@@ -141,9 +139,28 @@ def warnings_of(found: Evidence) -> list[str]:
         share = float(found.X[column].isna().mean())
         if share > MUCH_MISSING:
             said.append(f"{share:.0%} of the rows judged on lack a value of {column}.")
-    if found.task == "survival" and found.y.event.sum() < 100:
+    return said
+
+
+def _of_event(found: Evidence) -> list[str]:
+    """Return what to look at of one event: of a cause, under its name."""
+    said, of = [], found.named
+    _, row, _ = scores(found)[0]
+    chance = {"survival": 0.5, "classification": 0.5, "regression": 0.0}[found.task]
+    two = found.task != "classification" or found.probabilities.shape[1] == 2
+    if two and row["lower"] <= chance:
+        said.append(f"The rows do not show that the model ranks better than chance{of}.")
+    slope = _slope(found)
+    if slope is not None and slope["upper"] < 1:
+        said.append(f"Predictions are too extreme (calibration slope below 1){of}.")
+    elif slope is not None and slope["lower"] > 1:
+        said.append(f"Predictions are too cautious (calibration slope above 1){of}.")
+    words, enough = verdict(found)
+    if enough is False:
+        said.append(f"{found.name.capitalize()}: {words}" if of else words)
+    if found.task == "survival" and found.event.sum() < 100:
         said.append(
-            f"There are {int(found.y.event.sum())} events among the rows judged on; with fewer "
+            f"There are {int(found.event.sum())} events{of} among the rows judged on; with fewer "
             "than 100, scores and calibration are known roughly."
         )
     return said
@@ -151,7 +168,11 @@ def warnings_of(found: Evidence) -> list[str]:
 
 def _outcome(found: Evidence) -> str:
     if found.task == "survival":
-        return f"time to an event, in {found.unit}; risks are shown by {found.time:g}"
+        what = "an event"
+        if found.incidence:
+            causes = ", ".join(f"cause {cause}" for cause in found.incidence)
+            what = f"the first of several events ({causes})"
+        return f"time to {what}, in {found.unit}; risks are shown by {found.time:g}"
     if found.task == "classification":
         return "the class: " + ", ".join(map(str, found.model.classes_))
     return "a number"
@@ -211,7 +232,7 @@ def _differences(found: Evidence) -> str:
         return "The rows judged on are those of the same study."
     shares = []
     if seen.n_events is not None:
-        own = found.y.event.mean()
+        own = found.event.mean()
         shares.append(f"events {seen.n_events / seen.n_rows:.0%} in training, {own:.0%} here")
     for name, there in presence_of(found).items():
         before = seen.presence.get(name, 0) / seen.n_rows

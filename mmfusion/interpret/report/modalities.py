@@ -1,35 +1,32 @@
-"""What the modalities add, and some subjects with what speaks for their risk."""
+"""What the modalities add to the score."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmfusion.evaluation.outcomes import for_fit, take
-from mmfusion.interpret.attribution import Attribution, attribute
+from mmfusion.evaluation.outcomes import for_fit
 from mmfusion.interpret.modalities import modality_value
-from mmfusion.interpret.plots import (
-    plot_attribution_bars,
-    plot_attribution_image,
-    plot_shapley,
-    plot_survival_curves,
+from mmfusion.interpret.plots import plot_shapley
+from mmfusion.interpret.report.blocks import (
+    Block,
+    Missing,
+    Section,
+    Table,
+    Text,
+    draw,
+    either,
+    interval,
 )
-from mmfusion.interpret.report.blocks import Block, Missing, Section, Table, Text, draw, either
 from mmfusion.interpret.report.evidence import Evidence
-from mmfusion.interpret.report.performance import MAIN, main_metric
+from mmfusion.interpret.report.performance import MAIN, an_event_each, main_metric, scored
 from mmfusion.interpret.tables import PaperTable, p_text
-from mmfusion.metrics import score_interval
-from mmfusion.modalities._decoding import decode
-from mmfusion.modalities.image import images_in
+from mmfusion.metrics.causes import cause_concordance
 
-__all__ = ["examples", "value_of_modalities"]
+__all__ = ["value_of_modalities"]
 
 #: Samples of rows that the intervals of Shapley values are made of.
 N_BOOTSTRAP = 100
@@ -38,10 +35,15 @@ N_BOOTSTRAP = 100
 def value_of_modalities(found: Evidence) -> Section:
     """Return the section of what the score is with some of the modalities."""
     section = Section("modalities", "What the modalities add")
-    section.blocks += either(lambda: _value(found), "The value of modalities")
-    if found.parts and found.folds is None and 2 <= len(found.model.modalities_) <= 6:
-        section.blocks += either(lambda: _shares(found), "Shapley values of modalities")
+    section.blocks += an_event_each(found.of_causes(), _of_event, "The value of modalities")
     return section
+
+
+def _of_event(found: Evidence) -> Sequence[Block]:
+    blocks = list(_value(found))
+    if found.parts and found.folds is None and 2 <= len(found.model.modalities_) <= 6:
+        blocks += either(lambda: _shares(found), f"Shapley values of modalities{found.named}")
+    return blocks
 
 
 def _value(found: Evidence) -> Sequence[Block]:
@@ -60,24 +62,18 @@ def _value(found: Evidence) -> Sequence[Block]:
     if len(subsets) < 2:
         return [Missing("There is one modality and no formula: nothing to leave out.")]
     whole, _ = _of_modalities(found, names)
-    metric, title = main_metric(found), MAIN[found.task][1]
-    if metric == "accuracy":
-        title = "accuracy"
-    in_folds = found.task == "survival" and found.folds is not None
-    strata: dict[str, Any] = {"strata": found.folds} if in_folds else {}
-    rows, drawn = [], []
+    title, rows, drawn = _title(found), [], []
     for label, subset in subsets:
         predicted, known = _of_modalities(found, subset)
         if not known.all():
             label = f"{label} ({known.sum():,} rows that have it)"
-        y, own = take(found.y, known), {n: v[known] for n, v in strata.items()}
-        score = score_interval(metric, y, predicted[known], **own).iloc[0]
-        cells = [label, f"{score['score']:.3f} [{score['lower']:.3f}, {score['upper']:.3f}]"]
+        some = np.flatnonzero(known)
+        score = scored(found, predicted, some)
+        cells = [label, interval(score)]
         if set(subset) == set(names):
             cells += ["reference", ""]
         else:
-            others = {"reference": predicted[known], **own}
-            d = score_interval(metric, y, whole[known], **others).iloc[0]
+            d = scored(found, whole, some, predicted)
             cells += [
                 f"{d['score']:+.3f} [{d['lower']:+.3f}, {d['upper']:+.3f}]",
                 p_text(float(d["p"])),
@@ -105,9 +101,18 @@ def _value(found: Evidence) -> Sequence[Block]:
 
 def _shares(found: Evidence) -> Sequence[Block]:
     """Return how the score's gain is shared out among the modalities."""
-    metric = main_metric(found)
-    value = modality_value(found.model, found.X, for_fit(found.y), metric, n_bootstrap=N_BOOTSTRAP)
-    title = "accuracy" if metric == "accuracy" else MAIN[found.task][1]
+    metric: Any = main_metric(found)
+    target: Any = None
+    if found.cause is not None:
+        cause, target = found.cause, ("cumulative_incidence", found.cause, found.time)
+
+        def metric(y: Any, risk: np.ndarray) -> float:
+            return cause_concordance(y, risk, cause).value
+
+    value = modality_value(
+        found.model, found.X, for_fit(found.y), metric, target=target, n_bootstrap=N_BOOTSTRAP
+    )
+    title = _title(found)
     words = "; ".join(
         f"{name} {row['value']:+.3f} ({row['lower']:+.3f} to {row['upper']:+.3f})"
         for name, row in value.table.iterrows()
@@ -121,6 +126,12 @@ def _shares(found: Evidence) -> Sequence[Block]:
             (5.2, 1.2 + 0.35 * len(value.table)),
         )
     ]
+
+
+def _title(found: Evidence) -> str:
+    """Return how the main score is called."""
+    accuracy = main_metric(found) == "accuracy"
+    return f"{'accuracy' if accuracy else MAIN[found.task][1]}{found.named}"
 
 
 def _subsets(names: list[str], complete: bool) -> list[tuple[str, list[str]]]:
@@ -150,8 +161,16 @@ def _of_modalities(found: Evidence, names: list[str]) -> tuple[np.ndarray, np.nd
 
     def predicted(model: Any, rows: pd.DataFrame) -> np.ndarray:
         classes = found.task == "classification"
-        method = model.predict_proba if classes else model.predict
+        method = model.predict_proba if classes else getattr(model, "predict_risk", model.predict)
         there = known(model, rows)
+        if found.cause is not None:
+
+            def method(some: pd.DataFrame, modalities: list[str]) -> np.ndarray:
+                table = model.predict_cumulative_incidence_function(
+                    some, [found.time], found.cause, modalities=modalities
+                )
+                return table.to_numpy()[:, 0]
+
         values = np.asarray(method(rows[there], modalities=names))
         if classes:
             two = values.shape[1] == 2
@@ -171,140 +190,3 @@ def _draw(ax: Any, drawn: list[tuple[str, Any]], title: str) -> None:
     ax.axvline(table["score"].iloc[0], color="0.4", linestyle="--", linewidth=0.9)
     ax.set_yticks(at, [label for label, _ in drawn])
     ax.set(ylim=(-0.6, len(drawn) - 0.4), xlabel=title)
-
-
-def examples(found: Evidence, n: int) -> Section:
-    """Return the section of some subjects, from the lowest to the highest risk."""
-    section = Section("examples", "Example subjects")
-    order = np.argsort(found.risk, kind="stable")
-    chosen = order[(np.linspace(0.05, 0.95, n) * (len(order) - 1)).round().astype(int)]
-    section.blocks += either(lambda: _subjects(found, chosen), "Example subjects")
-    section.blocks += either(lambda: _attributions(found, chosen), "Attributions")
-    return section
-
-
-def _subjects(found: Evidence, chosen: np.ndarray) -> Sequence[Block]:
-    labels = [*"ABCDEFGH"[: len(chosen)]]
-    blocks: list[Block] = []
-    predicted = "predicted"
-    values = found.risk[chosen]
-    texts = [f"{value:.3g}" for value in values]
-    if found.event_risk is not None:
-        by = f" by {found.time:g} {found.unit}" if found.task == "survival" else ""
-        predicted, texts = f"risk{by}", [f"{v:.0%}" for v in found.event_risk[chosen]]
-    if found.task == "survival":
-        time, event = found.y.time[chosen], found.y.event[chosen]
-        seen = [
-            f"{'event' if e else 'censored'} at {t:.3g}" for t, e in zip(time, event, strict=True)
-        ]
-    else:
-        seen = [str(value) for value in found.y[chosen]]
-    rows = [
-        (0, [f"subject {label}", text, was])
-        for label, text, was in zip(labels, texts, seen, strict=True)
-    ]
-    if found.curves is not None:
-        curves = _smoother(found, chosen)
-        blocks.append(
-            draw(
-                lambda ax: plot_survival_curves(
-                    curves, ax, labels=[f"subject {k}" for k in labels], time_label=found.unit
-                ),
-                f"Predicted survival curves of {len(chosen)} subjects, from low to high risk. "
-                f"Risk{by}: {', '.join(texts)}.",
-                "Predicted survival of subjects at the 5th to the 95th percentile of risk. "
-                "Subjects have letters, not the names of their rows, so that the page can be "
-                "handed on.",
-            )
-        )
-    table = PaperTable(["", predicted, "what was observed"], rows, "The subjects")
-    return [*blocks, Table(table)]
-
-
-def _smoother(found: Evidence, chosen: np.ndarray) -> pd.DataFrame:
-    """Return the curves of some rows at more times than are scored."""
-    assert found.curves is not None
-    if not found.parts:
-        return found.curves.iloc[chosen]
-    times = np.linspace(0, float(found.curves.columns[-1]), 200)[1:]
-    one = replace(found, parts=[(m, np.intersect1d(rows, chosen)) for m, rows in found.parts])
-    one.parts = [(m, rows) for m, rows in one.parts if len(rows)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        curves = one.predict(lambda m, rows: m.predict_survival_function(rows, times=times))
-    order = np.argsort(np.argsort(chosen))
-    return curves.loc[:, curves.notna().all()].iloc[order]
-
-
-def _attributions(found: Evidence, chosen: np.ndarray) -> Sequence[Block]:
-    """Return what speaks for the risk of each subject: columns, modalities, pixels."""
-    if not found.parts:
-        return [
-            Missing(
-                "What is missing: which columns and pixels speak for each subject's risk, since "
-                "given predictions hold no model of the row. Say cross_validated=5."
-            )
-        ]
-    blocks: list[Block] = [
-        Text.of(
-            "What speaks for and against each subject's risk: integrated gradients from an average "
-            "subject (images: from the blurred image) to this one. Attributions say what the model "
-            "uses, not what causes the outcome."
-        )
-    ]
-    for label, row in zip("ABCDEFGH", chosen, strict=False):
-        model = next(m for m, rows in found.parts if row in rows)
-        with warnings.catch_warnings():  # a gap is said below, in words
-            warnings.simplefilter("ignore")
-            one = attribute(model, found.X.iloc[[row]])
-        blocks += _of_subject(model, found.X.iloc[[row]], one, label)
-    return blocks
-
-
-def _of_subject(model: Any, row: pd.DataFrame, one: Attribution, label: str) -> list[Block]:
-    columns = pd.concat(
-        [table.iloc[0] for table in one.tables.values()] or [pd.Series(dtype=float)]
-    )
-    columns = columns.groupby(level=0, sort=False).sum()  # in the formula and in a modality
-    totals = one.by_modality().iloc[0]
-    most = columns[columns.abs().sort_values(ascending=False).index[:10]]
-    gap = float(one.gap.iloc[0])
-    unsure = f" They miss the whole by {gap:.0%}: read them roughly." if gap > 0.05 else ""
-    blocks: list[Block] = []
-    if len(most):
-        words = "; ".join(f"{name} {value:+.2f}" for name, value in most.head(5).items())
-        sums = "; ".join(f"{name} {value:+.2f}" for name, value in totals.items())
-        blocks.append(
-            draw(
-                lambda ax: plot_attribution_bars(most, ax),
-                f"Bars of what columns add to the prediction of subject {label}: {words}.",
-                f"Subject {label}: columns that add most. By modality: {sums}.{unsure}",
-                (5.2, 1.0 + 0.27 * len(most)),
-            )
-        )
-    for name, maps in one.images.items():
-        if len(maps) and model.modalities_[name].present(row).all():
-            shown = maps[0].reshape(-1, *maps[0].shape[-2:])[0]
-            picture = _picture(model.modalities_[name], row, shown.shape)
-            blocks.append(
-                draw(
-                    lambda ax, picture=picture, shown=shown: plot_attribution_image(  # type: ignore[misc]
-                        picture, shown, ax
-                    ),
-                    f"The {name} of subject {label}, what each pixel adds, and the two over each "
-                    "other.",
-                    f"Subject {label}: {name}. Red raises the prediction, blue lowers it.",
-                    (6.0, 2.3),
-                    pixels=True,
-                )
-            )
-    return blocks
-
-
-def _picture(modality: Any, row: pd.DataFrame, size: tuple[int, ...]) -> np.ndarray:
-    """Return the row's first image at the size of its map, (h, w) or (h, w, 3)."""
-    source = next(image for column in modality.columns_ for image in images_in(row[column].iloc[0]))
-    if isinstance(source, str | os.PathLike):
-        source = Path(source) if modality.root is None else Path(modality.root) / source
-    pixels = np.asarray(decode(source, (size[0], size[1]), modality.channels))
-    return pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2)

@@ -11,8 +11,9 @@ import torch
 from scipy import optimize
 
 from mmfusion.heads import CoxHead
-from mmfusion.interpret.report.blocks import Block, Section, Table, Text, either
+from mmfusion.interpret.report.blocks import Block, Section, Table, Text
 from mmfusion.interpret.report.evidence import Evidence
+from mmfusion.interpret.report.performance import an_event_each
 from mmfusion.interpret.report.sample_size import (
     MOST,
     Needed,
@@ -21,6 +22,7 @@ from mmfusion.interpret.report.sample_size import (
     sample_size_survival,
 )
 from mmfusion.interpret.tables import PaperTable
+from mmfusion.survival import Survival
 
 __all__ = ["explained", "n_parameters", "required", "sample_size_section"]
 
@@ -52,8 +54,11 @@ def explained(found: Evidence) -> float:
         nothing = (shares[shares > 0] * np.log(shares[shares > 0])).sum()
         return 1 - math.exp(-2 * (own - nothing)) if own > nothing else 0.0
     head = CoxHead()
-    target = head.fit_outcome(found.y)
-    risk = torch.from_numpy((found.risk - found.risk.mean()) / max(found.risk.std(), 1e-12))
+    target = head.fit_outcome(Survival(found.y.time, found.event, found.y.entry))
+    scale = found.risk
+    if found.cause is not None:  # the incidence, where a Cox model is linear
+        scale = np.log(-np.log1p(-np.clip(scale, 1e-12, 1 - 1e-12)))
+    risk = torch.from_numpy((scale - scale.mean()) / max(scale.std(), 1e-12))
 
     def loss(slope: float) -> float:
         return float(head.loss(slope * risk[:, None], target)) * head.total(target)
@@ -63,11 +68,15 @@ def explained(found: Evidence) -> float:
 
 
 def n_parameters(model: Any) -> tuple[int, int]:
-    """Return the coefficients of the formula, and with them the columns that networks read."""
+    """Return the coefficients of the formula, and with them the columns that networks read.
+
+    Of several causes each has its share of the coefficients.
+    """
     layout = getattr(model.inference_, "layout", None)
     own = 0
     if layout is not None:
         own = sum(not name.startswith("Intercept") for name in layout.names) - len(layout.constants)
+    own = math.ceil(own / len(getattr(model, "causes_", [1])))
     tables = [m for m in model.modalities_.values() if len(m.columns_) > 1]
     others = len(model.modalities_) - len(tables)
     return own, own + sum(len(m.columns_) for m in tables) + others
@@ -78,7 +87,7 @@ def required(found: Evidence, n_coefficients: int, r2: float) -> Needed:
     if found.task == "survival":
         y = found.y
         time = y.time - np.where(np.isfinite(y.entry), y.entry, 0.0)
-        rate = float(y.event.sum() / time.sum())
+        rate = float(found.event.sum() / time.sum())
         assert found.time is not None
         return sample_size_survival(n_coefficients, r2, rate, float(time.mean()), found.time)
     if found.task == "classification":
@@ -92,7 +101,7 @@ def required(found: Evidence, n_coefficients: int, r2: float) -> Needed:
 def sample_size_section(found: Evidence) -> Section:
     """Return the section that says whether the rows were enough."""
     section = Section("sample-size", "Was the sample large enough?")
-    section.blocks += either(lambda: _verdict(found), "The verdict on the sample size")
+    section.blocks += an_event_each(found.of_causes(), _verdict, "The verdict on the sample size")
     return section
 
 
@@ -104,7 +113,10 @@ def verdict(found: Evidence) -> tuple[str, bool | None]:
         return "The number of training rows is not known.", None
     needed = required(found, p, explained(found))
     what = "the formula" if own else "the columns that are read"
-    size = f"{seen.n_rows:,}" + ("" if seen.n_events is None else f" ({seen.n_events:,} events)")
+    n_events = seen.n_events
+    if found.cause is not None and f"cause_{found.cause}" in seen.causes:
+        n_events = seen.causes[f"cause_{found.cause}"][""][0]
+    size = f"{seen.n_rows:,}" + ("" if n_events is None else f" ({n_events:,} events)")
     if needed.n >= MOST:
         return (
             f"The model explains next to nothing in new rows: no number of rows is enough for the "

@@ -13,7 +13,13 @@ from mmfusion.interpret.report.evidence import Evidence
 from mmfusion.interpret.tables import PaperTable
 from mmfusion.survival import median_follow_up
 
-__all__ = ["characteristics", "columns_shown", "participants", "presence_of"]
+__all__ = [
+    "characteristics",
+    "columns_shown",
+    "events_in_words",
+    "participants",
+    "presence_of",
+]
 
 #: More rows of Table 1, and more levels of a column, are not shown.
 MOST_COLUMNS, MOST_LEVELS = 30, 12
@@ -37,6 +43,15 @@ def presence_of(found: Evidence) -> dict[str, np.ndarray]:
     return {name: np.asarray(one.present(found.X), bool) for name, one in modalities.items()}
 
 
+def events_in_words(found: Evidence) -> str:
+    """Return how many rows have the event, or each of several causes."""
+    if not found.incidence:
+        return f"{int(found.event.sum()):,} with the event"
+    return ", ".join(
+        f"{int((found.y.event == cause).sum()):,} with cause {cause}" for cause in found.incidence
+    )
+
+
 def _flow(found: Evidence) -> list[Block]:
     seen, n, present = found.model.seen_, len(found), presence_of(found)
     blocks: list[Block] = [Text.of(found.source)]
@@ -48,7 +63,7 @@ def _flow(found: Evidence) -> list[Block]:
         for name, count in seen.presence.items():
             items.append((f"with {name}", f"{count:,}", f"{count / seen.n_rows:.0%}"))
         blocks.append(Facts(items, "1. The model was fitted on"))
-    events = f", {int(found.y.event.sum()):,} with the event" if found.task == "survival" else ""
+    events = f", {events_in_words(found)}" if found.task == "survival" else ""
     what = "new to the model" if found.folds is None and found.parts else "not seen by who predicts"
     items = [("rows", f"{n:,}", f"{what}{events}")]
     for name, there in present.items():
@@ -75,7 +90,7 @@ def _patterns(found: Evidence) -> list[Block]:
         mine = (table.to_numpy() == own).all(axis=1)
         cells = [", ".join(names) or "none", f"{count:,}", f"{count / len(table):.0%}"]
         if survival:
-            cells.append(f"{int(found.y.event[mine].sum()):,}")
+            cells.append(f"{int(found.event[mine].sum()):,}")
         rows.append((0, cells))
     heads = ["what is there", "rows", "share", *(["events"] if survival else [])]
     return [Table(PaperTable(heads, rows, "Which modalities the rows judged on have"))]
@@ -141,7 +156,11 @@ def _groups(found: Evidence, group: str | None) -> tuple[Any, str]:
             )
         return pd.Categorical(values), f"the column {group}"
     if found.task == "survival":
-        names = np.where(found.y.event, "event", "censored")
+        if found.incidence:
+            kinds = {**{cause: f"cause {cause}" for cause in found.incidence}, 0: "censored"}
+            names = np.array([kinds[int(kind)] for kind in found.y.event])
+            return pd.Categorical(names, list(kinds.values())), "the event that was seen first"
+        names = np.where(found.event, "event", "censored")
         return pd.Categorical(names, ["event", "censored"]), "whether the event was seen"
     if found.task == "classification" and len(found.model.classes_) <= 4:
         classes = [str(level) for level in found.model.classes_]

@@ -1,39 +1,33 @@
-"""How well the model predicts rows it has not seen: scores, calibration, decisions, subgroups."""
+"""How well the model predicts rows it has not seen: scores, and curves of risk groups."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmfusion.interpret.plots import (
-    plot_auc,
-    plot_brier,
-    plot_calibration,
-    plot_decision,
-    plot_risk_groups,
+from mmfusion.interpret.plots import plot_auc, plot_brier, plot_incidence, plot_risk_groups
+from mmfusion.interpret.report.blocks import (
+    Block,
+    Heading,
+    Missing,
+    Section,
+    Table,
+    Text,
+    draw,
+    either,
+    interval,
 )
-from mmfusion.interpret.report.blocks import Block, Missing, Section, Table, Text, draw, either
 from mmfusion.interpret.report.evidence import Evidence
-from mmfusion.interpret.report.participants import columns_shown, presence_of
 from mmfusion.interpret.tables import PaperTable
-from mmfusion.metrics import net_benefit, score_interval, survival_calibration
-from mmfusion.survival import kaplan_meier
+from mmfusion.metrics import cause_scores, score_interval
+from mmfusion.metrics.causes import cause_concordance
+from mmfusion.survival import cumulative_incidence, kaplan_meier
 
-__all__ = [
-    "calibration",
-    "calibration_section",
-    "decisions",
-    "main_score",
-    "performance",
-    "scores",
-    "subgroups_section",
-]
+__all__ = ["MAIN", "an_event_each", "main_metric", "main_score", "performance", "scored", "scores"]
 
-#: Fewer rows, or events, are no subgroup.
-LEAST_ROWS, LEAST_EVENTS = 20, 5
 #: How each main score is called, and what it says.
 MAIN = {
     "survival": ("harrell", "Concordance (Harrell's C)", "1 ranks all pairs right, 0.5 by chance"),
@@ -42,18 +36,43 @@ MAIN = {
 }
 
 
-def main_score(found: Evidence, rows: np.ndarray | None = None, **options: Any) -> pd.DataFrame:
+def an_event_each(
+    found: list[Evidence], make: Callable[[Evidence], Sequence[Block]], what: str
+) -> list[Block]:
+    """Return the blocks of each of several causes or classes under its name."""
+    blocks: list[Block] = []
+    for one in found:
+        if one.name:
+            blocks.append(Heading(one.name.capitalize()))
+        blocks += either(lambda one=one: make(one), f"{what}{one.named}")  # type: ignore[misc]
+    return blocks
+
+
+def main_score(found: Evidence, rows: np.ndarray | None = None) -> pd.Series:
     """Return the main score of the rows with its interval (of several classes the accuracy)."""
-    chosen = np.arange(len(found)) if rows is None else rows
-    metric = main_metric(found)
-    own = dict(options)
+    return scored(found, ranking(found), np.arange(len(found)) if rows is None else rows)
+
+
+def scored(
+    found: Evidence, predicted: np.ndarray, rows: np.ndarray, reference: np.ndarray | None = None
+) -> pd.Series:
+    """Return the main score of predictions of some rows, or the difference to others of them.
+
+    Of one of several causes whoever has another event is compared as if this one never came.
+    """
+    strata = None if found.folds is None else found.folds[rows]
+    if found.cause is not None:
+        y = found.y.take(rows)
+        score = cause_concordance(y, predicted[rows], found.cause, strata)
+        if reference is not None:
+            score = score - cause_concordance(y, reference[rows], found.cause, strata)
+        row = dict(zip(["score", "se", "lower", "upper"], score.interval(), strict=True))
+        return pd.Series(row | {"p": score.p_value()})
+    own: dict[str, Any] = {} if reference is None else {"reference": reference[rows]}
     if found.task == "survival":
-        y: Any = found.y.take(chosen)
-        if found.folds is not None:
-            own["strata"] = found.folds[chosen]
-    else:
-        y = found.y[chosen]
-    return score_interval(metric, y, ranking(found)[chosen], **own)
+        own["strata"] = strata
+        return score_interval("harrell", found.y.take(rows), predicted[rows], **own).iloc[0]
+    return score_interval(main_metric(found), found.y[rows], predicted[rows], **own).iloc[0]
 
 
 def main_metric(found: Evidence) -> str:
@@ -71,12 +90,14 @@ def ranking(found: Evidence) -> np.ndarray:
 
 def scores(found: Evidence) -> list[tuple[str, pd.Series, str]]:
     """Return each score: its name, score with interval, and what it says."""
+    if found.cause is not None:
+        return _of_cause(found)
     metric = main_metric(found)
     if metric == "accuracy":
         name, says = "Accuracy", "share of rows whose class is right"
     else:
         _, name, says = MAIN[found.task]
-    made = [(name, main_score(found).iloc[0], says)]
+    made = [(name, main_score(found), says)]
     if found.task == "survival":
         assert found.curves is not None
         if not found.y.delayed:
@@ -113,26 +134,83 @@ def scores(found: Evidence) -> list[tuple[str, pd.Series, str]]:
     return made
 
 
+def _of_cause(found: Evidence) -> list[tuple[str, pd.Series, str]]:
+    """Return the scores of the incidence of one of several causes."""
+    by, unit = f"{found.time:g}", found.unit
+    made = [
+        (
+            "Concordance (of this cause)",
+            main_score(found),
+            "1 ranks all pairs right, 0.5 by chance; who had another event never has this one",
+        )
+    ]
+    assert found.time is not None
+    assert found.cause is not None
+    table = cause_scores(found.y, found.risk, found.time, found.cause)
+    for name, title, says in (
+        ("auc", f"AUC at {by}", f"who has this event by {by} {unit} against who has not"),
+        ("brier", f"Brier score at {by}", "squared error; 0 is best"),
+        (
+            "scaled_brier",
+            f"scaled Brier at {by}",
+            "share of the Aalen-Johansen estimate's error that is taken away",
+        ),
+    ):
+        if name in table.index:
+            made.append((title, table.loc[name], says))
+    return made
+
+
 def performance(found: Evidence) -> Section:
     """Return the section of scores."""
     section = Section("performance", "Performance on rows the model has not seen")
     section.blocks.append(Text.of(found.source))
 
-    def table() -> Sequence[Block]:
-        rows = [(0, [name, _interval(row), says]) for name, row, says in scores(found)]
+    def table(one: Evidence) -> Sequence[Block]:
+        rows = [(0, [name, interval(row), says]) for name, row, says in scores(one)]
         heads = ["score", "value [95 % interval]", "what it says"]
         notes = [
             "Intervals are of these rows' chance: what the same model would score in other rows of "
             "the same kind (infinitesimal jackknife)."
         ]
-        return [Table(PaperTable(heads, rows, "Scores", notes))]
+        blocks: list[Block] = [Table(PaperTable(heads, rows, f"Scores{one.named}", notes))]
+        if one.cause is not None:
+            blocks += either(lambda: [_incidence(one)], f"Incidence by predicted risk{one.named}")
+        return blocks
 
-    section.blocks += either(table, "Scores")
-    if found.task == "survival":
+    section.blocks += an_event_each(found.of_causes(), table, "Scores")
+    if found.task == "survival" and not found.incidence:
         section.blocks += _over_time(found)
     elif found.task == "regression":
         section.blocks += [_predicted(found)]
     return section
+
+
+def _incidence(found: Evidence) -> Block:
+    """Return the figure of the observed and the predicted incidence of a cause, by risk."""
+    cause, by = found.cause, f"{found.time:g} {found.unit}"
+    assert cause is not None
+    order = np.array_split(np.argsort(_ranks(found), kind="stable"), 3)
+    texts = []
+    for name, rows in zip(("low", "medium", "high"), order, strict=True):
+        mine = found.y.take(rows)
+        curve = cumulative_incidence(mine.time, mine.event, cause, mine.entry)
+        texts.append(f"{name} {float(curve(found.time)):.0%}")
+    return draw(
+        lambda ax: plot_incidence(
+            found.y,
+            _ranks(found),
+            cause,
+            ax,
+            predicted=found.incidence[cause],
+            time_label=found.unit,
+        ),
+        f"Cumulative incidence of cause {cause} in three groups of its predicted risk, and numbers "
+        f"at risk. Observed by {by}: {', '.join(texts)}.",
+        f"Incidence of cause {cause} by its predicted risk, a third of the rows each: observed "
+        "(Aalen-Johansen, with 95 % bands) and, dashed, what was predicted on average.",
+        (5.2, 4.2),
+    )
 
 
 def _over_time(found: Evidence) -> list[Block]:
@@ -195,269 +273,6 @@ def _predicted(found: Evidence) -> Block:
     )
 
 
-def calibration(found: Evidence) -> pd.DataFrame:
-    """Return slope and other numbers of calibration with their intervals."""
-    if found.task == "survival":
-        assert found.curves is not None
-        return survival_calibration(found.y, found.curves[[found.time]]).table
-    if found.task == "regression":
-        x, y = found.risk, found.y
-        return _line(x, y)
-    if found.event_risk is None:
-        raise ValueError("Calibration of more than two classes is not reported yet.")
-    return _logistic_calibration(found.event_risk, found.positive)
-
-
-def calibration_section(found: Evidence) -> Section:
-    """Return the section of how predicted risks agree with observed ones."""
-    section = Section("calibration", "Calibration")
-
-    def made() -> Sequence[Block]:
-        table = calibration(found)
-        by = f" by {found.time:g} {found.unit}" if found.task == "survival" else ""
-        rows = [
-            (
-                0,
-                [
-                    CALIBRATION.get(str(name), (str(name), ""))[0],
-                    _interval(row),
-                    CALIBRATION.get(str(name), ("", ""))[1],
-                ],
-            )
-            for name, row in table.iterrows()
-        ]
-        heads = ["number", "value [95 % interval]", "what it says"]
-        blocks: list[Block] = [
-            Text.of(f"Do predicted risks{by} agree with what was observed?"),
-            Table(PaperTable(heads, rows, "Calibration")),
-        ]
-        slope = table.loc["slope"]
-        if found.task == "survival":
-            assert found.curves is not None
-            one = survival_calibration(found.y, found.curves[[found.time]])
-            blocks.append(
-                draw(
-                    lambda ax: plot_calibration(one, ax),
-                    f"Calibration curve: observed against predicted risk{by}, slope "
-                    f"{slope['score']:.2f}, with a 95 % band around the curve and the diagonal.",
-                    f"Observed against predicted risk{by}; on the dashed line they agree. Bars "
-                    "below: how often each risk is predicted.",
-                    (4.6, 4.6),
-                )
-            )
-        elif found.event_risk is not None:
-            risk, positive = found.event_risk, found.positive
-            blocks.append(
-                draw(
-                    lambda ax: _draw_deciles(ax, risk, positive),
-                    "Observed share against mean predicted risk in tenths of the rows.",
-                    "Observed share against mean predicted risk, in tenths of the rows, with 95 % "
-                    "intervals; on the dashed line they agree.",
-                    (4.6, 4.6),
-                )
-            )
-        return blocks
-
-    section.blocks += either(made, "Calibration")
-    return section
-
-
-CALIBRATION = {
-    "slope": ("slope", "1 is right; below 1 predictions are too extreme"),
-    "intercept": ("intercept", "0 is right; above 0 risks are predicted too low"),
-    "O/E": ("observed / expected", "1 is right"),
-    "ICI": ("ICI", "mean distance of the curve from the diagonal"),
-    "E50": ("E50", "median distance"),
-    "E90": ("E90", "nine in ten rows are closer"),
-}
-
-
-def _logistic_calibration(risk: np.ndarray, positive: np.ndarray) -> pd.DataFrame:
-    """Return slope and intercept of the logits of risk (Cox 1958), and observed by expected."""
-    clipped = np.clip(risk, 1e-9, 1 - 1e-9)
-    logit = np.log(clipped / (1 - clipped))
-    y = positive.astype(np.float64)
-    beta, covariance = _newton(np.column_stack([np.ones(len(y)), logit]), y)
-    rows = {"slope": _wald(beta[1], covariance[1, 1])}
-    alpha, variance = _newton(np.ones((len(y), 1)), y, logit)
-    rows["intercept"] = _wald(alpha[0], variance[0, 0])
-    ratio = y.mean() / clipped.mean()
-    se = np.sqrt((1 - y.mean()) / (len(y) * max(y.mean(), 1e-9)))
-    bounds = ratio * np.exp(np.array([-1.96, 1.96]) * se)
-    rows["O/E"] = (ratio, ratio * se, *bounds)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["score", "se", "lower", "upper"])
-
-
-def _newton(
-    x: np.ndarray, y: np.ndarray, offset: np.ndarray | float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    beta = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-(x @ beta + offset)))
-        information = (x * (p * (1 - p))[:, None]).T @ x + 1e-10 * np.eye(x.shape[1])
-        step = np.linalg.solve(information, x.T @ (y - p))
-        beta += np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-10:
-            break
-    return beta, np.linalg.inv(information)
-
-
-def _wald(value: float, variance: float) -> tuple[float, float, float, float]:
-    se = float(np.sqrt(variance))
-    return float(value), se, float(value - 1.959964 * se), float(value + 1.959964 * se)
-
-
-def _line(x: np.ndarray, y: np.ndarray) -> pd.DataFrame:
-    design = np.column_stack([np.ones(len(x)), x])
-    coef, *_ = np.linalg.lstsq(design, y, rcond=None)
-    left = y - design @ coef
-    variance = left @ left / (len(y) - 2) * np.linalg.pinv(design.T @ design)
-    difference = y - x
-    rows = {
-        "slope": _wald(coef[1], variance[1, 1]),
-        "intercept": _wald(difference.mean(), difference.var(ddof=1) / len(y)),
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["score", "se", "lower", "upper"])
-
-
-def _draw_deciles(ax: Any, risk: np.ndarray, positive: np.ndarray) -> None:
-    order = np.array_split(np.argsort(risk, kind="stable"), min(10, max(2, len(risk) // 10)))
-    predicted = np.array([risk[rows].mean() for rows in order])
-    observed = np.array([positive[rows].mean() for rows in order])
-    n = np.array([len(rows) for rows in order])
-    half = 1.96 * np.sqrt(np.maximum(observed * (1 - observed), 0.25 / n) / n)
-    ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=0.8)
-    ax.vlines(predicted, np.maximum(observed - half, 0), np.minimum(observed + half, 1))
-    ax.plot(predicted, observed, "o")
-    ax.set(xlabel="predicted risk", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
-    ax.set_aspect("equal")
-
-
-def decisions(found: Evidence) -> Section:
-    """Return the section of net benefit."""
-    section = Section("decisions", "Decision curve")
-
-    def made() -> Sequence[Block]:
-        risk = found.event_risk
-        if risk is None:
-            raise ValueError("A decision curve is of one event: a survival time or two classes.")
-        survival = found.task == "survival"
-        y: Any = found.y if survival else found.positive
-        table = net_benefit(y, risk, time=found.time if survival else None)
-        by = f" by {found.time:g} {found.unit}" if survival else ""
-        better = table["model"] > np.maximum(table["all"], 0) + 1e-12
-        said = "At no threshold is it above both acting on everyone and acting on nobody."
-        if better.any():
-            run = (better != better.shift()).cumsum()[better]  # the longest without a gap
-            where = run.index[run == run.value_counts().idxmax()]
-            said = (
-                "It is above both acting on everyone and acting on nobody between thresholds of "
-                f"{where.min():.0%} and {where.max():.0%}."
-            )
-        return [
-            Text.of(
-                "If one acts (treats, refers, follows more closely) on every patient whose risk"
-                f"{by} exceeds a threshold, net benefit counts true positives, less false "
-                f"positives at the odds of that threshold. {said}"
-            ),
-            draw(
-                lambda ax: plot_decision(table, ax),
-                f"Net benefit of acting on the model's risk{by} against the threshold, beside "
-                f"acting on everyone and on nobody. {said}",
-                "Decision curve. The highest line at a threshold is the best policy for who would "
-                "act at it.",
-            ),
-        ]
-
-    section.blocks += either(made, "The decision curve")
-    return section
-
-
-def subgroups_section(found: Evidence, names: Sequence[str] | None) -> Section:
-    """Return the section of the main score in subgroups."""
-    section = Section("subgroups", "Subgroups and fairness")
-    unknown = [name for name in names or () if name not in found.X]
-    if unknown:
-        raise ValueError(f"The subgroups parameter must name columns of X. Got {unknown}.")
-
-    def made() -> Sequence[Block]:
-        rows, drawn = [], []
-        for name, labels in _subgroups(found, names).items():
-            for level in sorted(labels.dropna().unique(), key=str):
-                mine = np.flatnonzero((labels == level).to_numpy())
-                events = found.y.event[mine].sum() if found.task == "survival" else len(mine)
-                label = f"{name}: {level}"
-                if len(mine) < LEAST_ROWS or events < LEAST_EVENTS:
-                    rows.append((0, [label, f"{len(mine):,}", "too few to score"]))
-                    continue
-                try:
-                    score = main_score(found, mine).iloc[0]
-                except ValueError:
-                    rows.append((0, [label, f"{len(mine):,}", "not defined"]))
-                    continue
-                rows.append((0, [label, f"{len(mine):,}", _interval(score)]))
-                drawn.append((label, score))
-        if not rows:
-            raise ValueError("No column has a few levels: say subgroups=.")
-        _, title, _ = MAIN[found.task]
-        whole = main_score(found).iloc[0]
-        blocks: list[Block] = [
-            Text.of(
-                "Does the model do as well in one group as in another? Groups are looked at one by "
-                "one: of many, some look worse by chance."
-            )
-        ]
-        if drawn:
-            blocks.append(
-                draw(
-                    lambda ax: _draw_subgroups(ax, drawn, whole, title),
-                    f"{title} with 95 % interval of {len(drawn)} subgroups, beside that of all "
-                    f"rows, {whole['score']:.2f}.",
-                    f"{title} by subgroup; the dashed line is that of all rows.",
-                    (5.6, 1.2 + 0.28 * len(drawn)),
-                )
-            )
-        table = PaperTable(["subgroup", "rows", "score [95 %]"], rows, f"{title} in subgroups")
-        return [*blocks, Table(table)]
-
-    section.blocks += either(made, "Subgroups")
-    return section
-
-
-def _subgroups(found: Evidence, names: Sequence[str] | None) -> dict[str, pd.Series]:
-    if names is not None:
-        return {str(name): _banded(found.X[name]) for name in names}
-    chosen = {
-        str(name): _banded(found.X[name])
-        for name in columns_shown(found)
-        if found.X[name].nunique() <= 6 or str(name).lower() == "age"
-    }
-    index = found.X.index
-    for name, there in presence_of(found).items():
-        if 0 < there.mean() < 1:
-            chosen[str(name)] = pd.Series(np.where(there, "present", "missing"), index)
-    return chosen
-
-
-def _banded(column: pd.Series) -> pd.Series:
-    """Return a column of few levels as it is, numbers in thirds."""
-    if column.nunique() <= 6:
-        return column
-    bands = pd.qcut(pd.to_numeric(column), 3, duplicates="drop")
-    names = [f"{band.left:.3g} to {band.right:.3g}" for band in bands.cat.categories]
-    return bands.cat.rename_categories(names).astype(object)
-
-
-def _draw_subgroups(ax: Any, drawn: list[tuple[str, Any]], whole: Any, title: str) -> None:
-    at = np.arange(len(drawn))[::-1]
-    rows = pd.DataFrame([score for _, score in drawn])
-    ax.hlines(at, rows["lower"], rows["upper"], color="#2166ac", linewidth=1.6)
-    ax.plot(rows["score"], at, "s", color="#2166ac", markersize=5)
-    ax.axvline(whole["score"], color="0.4", linestyle="--", linewidth=0.9)
-    ax.set_yticks(at, [label for label, _ in drawn])
-    ax.set(ylim=(-0.6, len(drawn) - 0.4), xlabel=title)
-
-
 def _ranks(found: Evidence) -> np.ndarray:
     """Return risks that can be put together: of folds, the ranks within each."""
     if found.folds is None:
@@ -474,10 +289,3 @@ def _groups_in_words(found: Evidence) -> str:
         curve = kaplan_meier(mine.time, mine.event, mine.entry if mine.delayed else None)
         texts.append(f"{name} {float(curve(found.time)):.0%}")
     return f"Surviving at {found.time:g} {found.unit}: {', '.join(texts)}."
-
-
-def _interval(row: Any) -> str:
-    value, lower, upper = (float(row[name]) for name in ("score", "lower", "upper"))
-    if np.isnan(lower):
-        return f"{value:.3f}"
-    return f"{value:.3f} [{lower:.3f}, {upper:.3f}]"

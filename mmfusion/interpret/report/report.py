@@ -15,20 +15,19 @@ from sklearn.utils.validation import check_is_fitted
 import mmfusion
 from mmfusion.inputs.parameters import check_number
 from mmfusion.interpret.report.blocks import Facts, Section, Table, Text
+from mmfusion.interpret.report.calibration import calibration_section
+from mmfusion.interpret.report.decisions import decisions
 from mmfusion.interpret.report.described import the_model
 from mmfusion.interpret.report.effects import effects
 from mmfusion.interpret.report.evidence import Evidence, gather
+from mmfusion.interpret.report.examples import examples
 from mmfusion.interpret.report.facts import answers, first_numbers, warnings_of
-from mmfusion.interpret.report.modalities import examples, value_of_modalities
+from mmfusion.interpret.report.modalities import value_of_modalities
 from mmfusion.interpret.report.needed import sample_size_section
 from mmfusion.interpret.report.page import Look, Tripod, page_of
 from mmfusion.interpret.report.participants import participants
-from mmfusion.interpret.report.performance import (
-    calibration_section,
-    decisions,
-    performance,
-    subgroups_section,
-)
+from mmfusion.interpret.report.performance import performance
+from mmfusion.interpret.report.subgroups import subgroups_section
 from mmfusion.interpret.report.tripod import check_meta, tripod_table
 from mmfusion.interpret.tables import PaperTable
 
