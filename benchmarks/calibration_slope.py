@@ -66,8 +66,7 @@ def study(draw: Any, n: int, name: str, seed: int) -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(train, mechanism.outcome(train))
-    risk = np.log(-np.log(model.predict_survival_function(new, [0.5]).to_numpy()[:, 0]))
-    judged = pd.DataFrame({"risk": risk})
+    judged = pd.DataFrame({"risk": model.predict(new)})
     again = FusionCox({}, structured="risk").fit(judged, mechanism.outcome(new))
     return {
         "n": n,
