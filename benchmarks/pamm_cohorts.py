@@ -11,6 +11,8 @@ Brier score; differences to the additive Cox model are paired.
     python benchmarks/pamm_cohorts.py                        # everything
     python benchmarks/pamm_cohorts.py --data gbsg2           # one data set
     python benchmarks/pamm_cohorts.py --report cohorts.md    # tables of what there is so far
+
+``--output benchmarks/results/pamm_cohorts --report FILE`` prints what docs/results.md shows.
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
