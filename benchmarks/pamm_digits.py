@@ -80,6 +80,8 @@ def main() -> None:
         above = table.drop(columns="data set").div(table["oracle"], axis=0) - 1
         print(above.tail(1).to_string(header=seed == 0, float_format="%.4f"), flush=True)
     print(above.agg(["mean", "std"]).to_string(float_format="%.4f"))
+    more = above["default"] - above["one network"]
+    print(f"default less one network: {more.mean():.4f}, standard error {more.sem():.4f}")
 
 
 if __name__ == "__main__":
