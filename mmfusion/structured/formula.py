@@ -68,9 +68,9 @@ class Formula:
         coefficients of the B-splines are fitted under these inequalities, which is the one optimum
         of a concave likelihood. Its smoothing parameter is that of the smooth without them, and so
         are its bands, so that they do not vanish where the effect is level; degrees of freedom and
-        test are those of the coefficients that are left (Wollan & Dykstra 1986: given how many,
-        the statistic is chi-square). Also of ``by=`` and ``tv(x)``, whose effect is then monotone
-        in time.
+        test are those of the coefficients that are left (given how many, the statistic is
+        chi-square: Bartholomew 1961, JRSS B 23:239-281). Also with ``by=``, and of ``tv(x)``,
+        whose effect is then monotone in time.
     ``te(x, z, k=5, bs="cr", ...)``
         Tensor product of marginal splines with a penalty a direction (Wood 2017, section 5.6).
         It holds the smooth main effects.

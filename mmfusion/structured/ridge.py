@@ -26,6 +26,8 @@ START = 0.1
 #: The working weights follow the fit: so many rounds at most, each of one step, until the log
 #: variances settle.
 ROUNDS, SETTLED = 20, 0.03
+#: A step of the working model that moves a predictor further is looked at; so many halvings.
+FAR, HALVINGS = 3.0, 30
 #: Where a likelihood spends more degrees of freedom than this share of its events, the working
 #: model is far from it: the variances are divided by so much while that predicts left-out rows
 #: better. Where columns outnumber rows and events are fewer than this, it finds variances that are
@@ -132,7 +134,7 @@ def fit_ridge(
         gradient, weight = likelihood.working(eta, basis)
         response = added - gradient / np.maximum(weight, max(1e-10 * weight.max(), 1e-300))
         before = tau
-        tau, added = restricted_variances(
+        tau, ahead = restricted_variances(
             response,
             weight,
             fixed,
@@ -142,6 +144,7 @@ def fit_ridge(
             has_scale=likelihood.has_scale,
             max_iter=50 if likelihood.has_scale else 1,
         )
+        added = added + _downhill(likelihood, eta, ahead - added, basis)
         eta = fixed_part + added @ basis.T
         if likelihood.has_scale or np.abs(np.log(tau / before)).max() < SETTLED:
             break
@@ -166,6 +169,22 @@ def fit_ridge(
         fitted.added,
         fitted.shift,
     )
+
+
+def _downhill(likelihood: Likelihood, eta: Array, move: Array, basis: Array) -> Array:
+    """Return a step of the working model, (n, F), halved while it goes far and uphill.
+
+    The working model has no penalty on the design's columns: where they separate the events, as a
+    smooth's may, its step knows no end.
+    """
+    if likelihood.has_scale or np.abs(move).max(initial=0.0) <= FAR:
+        return move
+    value = likelihood.value(eta)
+    for _ in range(HALVINGS):
+        if likelihood.value(eta + move @ basis.T) <= value:
+            break
+        move = move / 2
+    return move
 
 
 @dataclass(frozen=True, eq=False)

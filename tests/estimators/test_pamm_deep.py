@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,6 +172,20 @@ def test_inference_is_that_of_every_structured_part(inference: str) -> None:
     effect = model.effects_.loc["x"]
     assert abs(effect["coef"] - 0.5) < 4 * effect["se"]
     assert model.predict_band(frame[:2]).notna().all().all()
+
+
+def test_a_linear_part_of_the_formulas_columns_stays_where_it_is() -> None:
+    """A smooth of few values separates events, were it not for its penalty: no step is endless."""
+    file = Path(__file__).parents[1] / "agreement" / "fixtures" / "pamm.json"
+    tumour = pd.DataFrame(json.loads(file.read_text())["data"]["tumor"])
+    y = surv(tumour["time"], tumour["event"] == 1)
+    columns = ["age", "charlson_score"]
+    given = {"structured": "s(age) + s(charlson_score, k=5)", "n_intervals": 10}
+    model = FusionPAMM({"table": Tabular(columns)}, n_members=0, device="cpu", **given)
+    model.fit(tumour[columns], y)
+    alone = FusionPAMM({}, **given).fit(tumour[columns], y)
+    curves = [m.predict_survival_function(tumour[columns], [500, 1500]) for m in (model, alone)]
+    assert_allclose(*curves, atol=0.02)
 
 
 def test_causes_have_networks_of_their_own() -> None:
