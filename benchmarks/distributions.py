@@ -7,7 +7,8 @@ models; one thread, seconds of CPU time, after a small fit that loads what each 
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
 CRPS of new rows beside the oracle's, the mean log score, and how often 90 % intervals hold.
 "effects" are effects on location and scale of censored Weibull times beside networks of an image
-that is no confounder: bias and coverage with ``inference="cross_fit"``. Writes results/distributions.csv, a row a figure.
+that is no confounder: bias and coverage with ``inference="cross_fit"``. Writes
+results/distributions.csv, a row a figure.
 
     nice -n 19 python benchmarks/distributions.py time epoch images effects
 """

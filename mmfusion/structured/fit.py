@@ -16,6 +16,7 @@ from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.near import near_start
 from mmfusion.structured.penalty import Penalties, penalty_matrix
 from mmfusion.structured.rows import Indicator
 from mmfusion.structured.scaling import Scaled, scale_design
@@ -279,6 +280,7 @@ def fit_structured(
     penalties, active = _penalties(terms, scaled)
     problem = Problem(likelihood, scaled.design, penalties, offset, max_iter, tol)
     start = scaled.start(likelihood.initial, offset, shift_invariant=likelihood.shift_invariant)
+    start = near_start(problem, start)
     information = _identified(problem, start, labels, _open(p, terms))
     balance = penalties.balance(information)
     n_free = p - penalties.rank
