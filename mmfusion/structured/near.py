@@ -32,5 +32,5 @@ def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
     found = newton(part, few, Symmetric.zeros(few.layout), start, offset[rows], tol=TOL)
     if not found.converged or not np.isfinite(found.coef).all():
         return start
-    ends = (likelihood.value(design.predict(at) + offset) for at in (found.coef, start))
-    return found.coef if np.less(*ends) else start
+    there, here = (likelihood.value(design.predict(at) + offset) for at in (found.coef, start))
+    return found.coef if there < here else start
