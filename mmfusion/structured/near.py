@@ -12,8 +12,9 @@ __all__ = ["near_start"]
 
 #: Rows that are fitted first, and a coefficient; where all rows are so many times as many.
 SOME, EACH, MANY = 5000, 100, 4
-#: How closely, in standard errors of the few rows, which are far larger than those of all.
-TOL = 1e-2
+#: How closely, in standard errors of the few rows, which are far larger than those of all, and in
+#: how many steps at most: few rows may have no finite maximum.
+TOL, STEPS = 1e-2, 12
 
 
 def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
@@ -29,7 +30,8 @@ def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
         return start
     rows = slice(None, None, step)
     part, few = likelihood.take(rows), design.take(rows)
-    found = newton(part, few, Symmetric.zeros(few.layout), start, offset[rows], tol=TOL)
+    nothing = Symmetric.zeros(few.layout)
+    found = newton(part, few, nothing, start, offset[rows], tol=TOL, max_iter=STEPS)
     if not found.converged or not np.isfinite(found.coef).all():
         return start
     there, here = (likelihood.value(design.predict(at) + offset) for at in (found.coef, start))
