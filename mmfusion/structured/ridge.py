@@ -85,9 +85,10 @@ def fit_ridge(
     The penalised likelihood subtracts ``sum_m |U_m|^2 / (2 tau_m)``. The tau maximise the
     restricted likelihood of the working linear model at the fit (Breslow & Clayton 1993, JASA
     88:9-25; `mmfusion.structured.components`). Where columns are many and events few that may run
-    away: the tau are then shrunk as long as rows left out are predicted better. At these the
-    coefficients are exact: all blocks together have as many directions as rows or columns,
-    whichever are fewer, and Newton's method finds their coefficients with those of the design.
+    away, and one tau for several columns of C fits none: the tau are then shrunk as long as rows
+    left out are predicted better. At these the coefficients are exact: all blocks together have as
+    many directions as rows or columns, whichever are fewer, and Newton's method finds their
+    coefficients with those of the design.
 
     Parameters
     ----------
