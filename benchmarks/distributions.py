@@ -7,7 +7,8 @@ models; one thread, seconds of CPU time, after a small fit that loads what each 
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
 CRPS of new rows beside the oracle's, the mean log score, and how often 90 % intervals hold.
 "effects" are effects on location and scale of censored Weibull times beside networks of an image
-that is no confounder: bias and coverage with ``inference="cross_fit"``. Writes results/distributions.csv, a row a figure.
+that is no confounder: bias and coverage with ``inference="cross_fit"``. Writes
+results/distributions.csv, a row a figure.
 
     nice -n 19 python benchmarks/distributions.py time epoch images effects
 """
@@ -133,6 +134,10 @@ def epochs(n: int = 20_000, count: int = 6, rounds: int = 5) -> Iterator[Figure]
         yield "epoch", f"{name}: times FusionRegressor's", value / least["FusionRegressor"]
 
 
+#: Standard deviation of what an image's 64 pixels say of its brightness.
+BLUR = 0.05 / 8 / 0.35
+
+
 def brightness(n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
     """Return rows with a column x and an image, and how bright each image is."""
     bright = rng.uniform(-1, 1, n)
@@ -152,7 +157,7 @@ def crps(y: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> float:
 def images(n: int = 1000, n_new: int = 4000, draws: int = 8) -> Iterator[Figure]:
     """Yield scores and coverage of new rows."""
     for noise, size in (("low", -1.5), ("high", 0.5)):
-        ratios, covers, scores = [], [], []
+        ratios, seen, covers, scores = [], [], [], []
         for seed in range(draws):
             rng = np.random.default_rng(seed)
             frame, bright = brightness(n + n_new, rng)
@@ -170,12 +175,19 @@ def images(n: int = 1000, n_new: int = 4000, draws: int = 8) -> Iterator[Figure]
             found = model.predict_parameters(frame[new])
             own = crps(y[new], found["loc"].to_numpy(), found["scale"].to_numpy())
             ratios.append(own / crps(y[new], loc[new], scale[new]))
+            # Who knows the model, and of an image what its pixels say.
+            told = (np.stack(list(frame["scan"][new])).mean((1, 2)) - 0.5) / 0.35
+            blur = 2 * np.cos(2 * told) * BLUR
+            spread = np.sqrt(np.exp(2 * (size + 0.7 * told)) + blur**2)
+            best = crps(y[new], frame["x"].to_numpy()[new] + np.sin(2 * told), spread)
+            seen.append(own / best)
             ends = model.predict_interval(frame[new], 0.9)
             covers.append(((y[new] >= ends["lower"]) & (y[new] <= ends["upper"])).mean())
             oracle = stats.norm(loc[new], scale[new]).logpdf(y[new]).mean()
             scores.append(model.score(frame[new], y[new]) - oracle)
         yield from (
             ("images", f"{noise} noise: CRPS over the oracle's", float(np.mean(ratios))),
+            ("images", f"{noise} noise: CRPS over that of who sees pixels", float(np.mean(seen))),
             ("images", f"{noise} noise: log score less the oracle's", float(np.mean(scores))),
             ("images", f"{noise} noise: 90 % intervals hold", float(np.mean(covers))),
             ("images", f"{noise} noise: least of {draws} draws", float(np.min(covers))),

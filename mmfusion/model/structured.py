@@ -96,7 +96,7 @@ class Constant:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Return the constants that `state` described."""
         part = cls(state["base"])
-        part.widening = state["widening"]
+        part.widening = state.get("widening", part.widening)
         return part
 
 

@@ -16,6 +16,7 @@ from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.near import near_start
 from mmfusion.structured.penalty import Penalties, penalty_matrix
 from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.rows import Indicator
@@ -133,6 +134,8 @@ def fit_structured(
     whole = likelihood, scaled.design, offset
     solved, columns, shift = separated(*whole) or whole
     problem = Problem(solved, columns, penalties, shift, max_iter, tol)
+    if solved is likelihood:
+        start = near_start(problem, start)
     information = _identified(problem, start, labels, _open(p, terms))
     balance = penalties.balance(information)
     n_free = p - penalties.rank

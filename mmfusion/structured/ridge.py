@@ -90,10 +90,10 @@ def fit_ridge(
     The penalised likelihood subtracts ``sum_m |U_m|^2 / (2 tau_m)``. The tau maximise the
     restricted likelihood of the working linear model at the fit (Breslow & Clayton 1993, JASA
     88:9-25; `mmfusion.structured.components`). Where columns are many and events few the tau may
-    run away, or stay too small: they are then divided, or multiplied, as long as rows left out are
-    predicted better. At these the
-    coefficients are exact: all blocks together have as many directions as rows or columns,
-    whichever are fewer, and Newton's method finds their coefficients with those of the design.
+    run away or stay too small, and one tau for several columns of C fits none: they are then
+    divided, or multiplied, as long as rows left out are predicted better. At these the coefficients
+    are exact: all blocks together have as many directions as rows or columns, whichever are fewer,
+    and Newton's method finds their coefficients with those of the design.
 
     Parameters
     ----------

@@ -12,7 +12,8 @@ import statsmodels.api as sm
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
+from mmfusion.heads import CategoricalHead, CoxHead, DistributionHead, GaussianHead
+from mmfusion.heads.families import check_family
 from mmfusion.structured import (
     CollinearityError,
     Likelihood,
@@ -20,6 +21,7 @@ from mmfusion.structured import (
     TermColumns,
     effects_table,
     fit_structured,
+    near,
     robust_covariance,
 )
 from tests.structured.cases import FAMILIES, covariates, likelihood, with_intercept
@@ -342,3 +344,19 @@ def test_bad_clusters_are_named(cluster: object, message: str) -> None:
     fit = fit_structured(problem, x)
     with pytest.raises(ValueError, match=message):
         robust_covariance(fit, problem, x, cluster=cluster)
+
+
+def test_many_rows_start_at_the_fit_of_some_and_end_where_they_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    design = np.column_stack([np.ones(30_000), rng.normal(size=(30_000, 3))])
+    y = rng.poisson(np.exp(design @ [0.5, 0.3, -0.2, 0.0]))
+    head = DistributionHead(check_family("poisson"))
+    likelihood = Likelihood(head, head.fit_outcome(y))
+    quick = fit_structured(likelihood, design)
+    monkeypatch.setattr(near, "MANY", 10**9)
+    slow = fit_structured(likelihood, design)
+    assert quick.n_iter < slow.n_iter
+    assert_allclose(quick.coef, slow.coef, rtol=1e-9, atol=1e-12)
+    assert_allclose(quick.bread.dense(), slow.bread.dense(), rtol=1e-8, atol=1e-16)

@@ -74,9 +74,9 @@ def closed_derivatives(
         ("log_sf", target.late, target.entry, -1.0),
     )
     for term, has, y, sign in terms[:1] if target.exact else terms:
-        rows = slice(None) if target.exact else torch.nonzero(has)[:, 0]
-        if not target.exact and not len(rows):
+        if not (target.exact or bool(has.any())):
             continue
+        rows = slice(None) if target.exact else torch.nonzero(has)[:, 0]
         found = family.slopes(term, y[rows], *(t[rows] for t in theta))
         if found is None:
             return None

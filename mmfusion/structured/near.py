@@ -1,0 +1,38 @@
+"""Where Newton's method starts among many rows: at the fit of some of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmfusion.structured.newton import newton
+from mmfusion.structured.smoothing import Problem
+from mmfusion.structured.symmetric import Symmetric
+
+__all__ = ["near_start"]
+
+#: Rows that are fitted first, and a coefficient; where all rows are so many times as many.
+SOME, EACH, MANY = 5000, 100, 4
+#: How closely, in standard errors of the few rows, which are far larger than those of all, and in
+#: how many steps at most: few rows may have no finite maximum.
+TOL, STEPS = 1e-2, 12
+
+
+def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
+    """Return coefficients near the fit of all rows: those of evenly spread rows.
+
+    Where rows are few, interact, or coefficients are penalised it is `start` itself, and also where
+    the likelihood of all rows does not prefer what was found.
+    """
+    likelihood, design, offset = problem.likelihood, problem.design, problem.offset
+    n, p = len(offset), len(start)
+    step = n // (SOME + EACH * p)
+    if likelihood.interacts or likelihood.multinomial or problem.penalties.rank or step < MANY:
+        return start
+    rows = slice(None, None, step)
+    part, few = likelihood.take(rows), design.take(rows)
+    nothing = Symmetric.zeros(few.layout)
+    found = newton(part, few, nothing, start, offset[rows], tol=TOL, max_iter=STEPS)
+    if not found.converged or not np.isfinite(found.coef).all():
+        return start
+    there, here = (likelihood.value(design.predict(at) + offset) for at in (found.coef, start))
+    return found.coef if there < here else start
