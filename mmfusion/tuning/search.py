@@ -30,6 +30,7 @@ from mmfusion.evaluation.outcomes import check_outcome, task_of
 from mmfusion.evaluation.roles import check_groups, check_model
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number, is_number
+from mmfusion.tuning.choice import best_trial, careful_trial
 from mmfusion.tuning.job import Job, job_key, seeded, step_of
 from mmfusion.tuning.place import check_storage, open_place, quiet
 from mmfusion.tuning.processes import work_in_processes
@@ -225,7 +226,7 @@ class FusionSearchCV(BaseSearchCV):
         self.multimetric_ = several
         self._refuse_none_left()
         if self.refit is not False or not several:
-            self._choose(several)
+            self._choose(several, job)
         if self.refit is not False:
             started = time.perf_counter()
             self.best_estimator_ = job.refit(self.best_params_)
@@ -345,12 +346,17 @@ class FusionSearchCV(BaseSearchCV):
             f"No trial was judged on all folds. The first error: {errors[0] if errors else 'none'}."
         )
 
-    def _choose(self, several: bool) -> None:
+    def _choose(self, several: bool, job: Job) -> None:
         metric = self.refit if isinstance(self.refit, str) else next(iter(self._names(several)))
         if callable(self.refit):
             self.best_index_ = int(self.refit(self.cv_results_))
         else:
-            self.best_index_ = int(self.cv_results_[f"rank_test_{metric}"].argmin())
+            ratios = [len(test) / len(train) for train, test in job.folds]
+            self.best_index_ = (
+                careful_trial(self.cv_results_, metric, ratios)
+                if job.space.careful
+                else best_trial(self.cv_results_, metric)
+            )
             self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
         self.best_params_ = self.cv_results_["params"][self.best_index_]
 

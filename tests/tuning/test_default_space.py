@@ -23,7 +23,7 @@ from mmfusion.modalities import Image, clear_image_cache
 from mmfusion.modalities import _decoding as decoding
 from mmfusion.training import Training
 from mmfusion.tuning import FusionSearchCV
-from mmfusion.tuning.default_space import default_space
+from mmfusion.tuning.default_space import PARTS, default_space
 from tests.tuning.common import cohort, cox
 
 TWO = {"clinical": Tabular(["age"]), "genes": Genes("gene_*")}
@@ -51,8 +51,8 @@ ESTIMATORS = {
 def test_the_first_trial_is_the_estimator_as_it_is(name: str) -> None:
     model = ESTIMATORS[name]
     X, _ = cohort()
-    space, own = default_space(model, X)
-    changed = clone(model).set_params(**space(optuna.trial.FixedTrial(own)))
+    space = default_space(model, X)
+    changed = clone(model).set_params(**space(optuna.trial.FixedTrial(space.starts[0])))
     before, after = model.get_params(), changed.get_params()
     for params in (before, after):
         # The same, written out.
@@ -66,27 +66,31 @@ def test_the_first_trial_is_the_estimator_as_it_is(name: str) -> None:
 def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
     model = ESTIMATORS[name]
     X, _ = cohort()
-    space, _ = default_space(model, X)
+    space = default_space(model, X)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen: list[dict[str, Any]] = []
+    for start in space.starts:
+        study.enqueue_trial(start)
     for _ in range(40):
         trial = study.ask()
         clone(model).set_params(**space(trial))._validate_params()
         seen.append(trial.params)
     assert set(seen[0]) <= {
         *("parts", "learning_rate", "weight_decay", "dropout", "width", "modality_dropout"),
-        *("operator", "epochs", "n_intervals"),
+        *("fusion", "epochs", "n_intervals"),
     }
     frame = pd.DataFrame(seen)
+    assert all({k: start[k] for k in tried} == tried for start, tried in zip(space.starts, seen))
     if name == "cox":
-        assert set(frame["operator"].dropna()) == {"concat", "gated", "attention"}
+        assert set(frame["fusion"].dropna()) == {"concat", "gated", "attention", "late"}
+        assert [start["parts"] for start in space.starts[:3]] == list(PARTS)[:3]
         assert frame.loc[frame["parts"] == "linear part alone", "width"].isna().all()
         assert frame["parts"].nunique() == 3
     if name == "one modality":
-        assert not {"operator", "modality_dropout"} & set(frame)
+        assert not {"fusion", "modality_dropout"} & set(frame)
     if name == "gated":
         assert frame["learning_rate"].max() <= 0.1
-        assert set(frame["epochs"].dropna()) == {7, 30, 100, 300}
+        assert set(frame["epochs"].dropna()) == {7, 100, 300}
     if name == "training":
         assert not {"weight_decay", "epochs"} & set(frame)
     if name == "curves":
