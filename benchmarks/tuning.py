@@ -41,7 +41,7 @@ from mmfusion.tuning import nested_cross_validate
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "tuning.csv"
 EPOCHS = HERE / "results" / "epochs_cv.csv"
-SMALL = ("NKI70", "TRANSBIG", "WHAS500", "rossi")
+SMALL = ("TRANSBIG", "rossi", "WHAS500", "NKI70")
 DATA = ("SUPPORT", "five years", "GBSG2", "houses", "TRANSBIG", "WHAS500", "NKI70")
 UNTUNED, TUNED, LINEAR, FOREST = "ours, untuned", "ours, tuned", "ridge, tuned", "forest, tuned"
 INNER = 3
@@ -153,7 +153,9 @@ def report() -> None:
                         f"{d['difference']:+.4f} [{d['lower']:+.4f}, {d['upper']:+.4f}]"
                     )
             taken = of_data.loc[of_data["model"] == model, "chosen"].dropna()
-            row["folds changed"] = f"{int((taken > 0).sum())} of {len(taken)}" if len(taken) else "-"
+            row["folds changed"] = (
+                f"{int((taken > 0).sum())} of {len(taken)}" if len(taken) else "-"
+            )
             row["seconds a fold"] = f"{table.loc[model, ('seconds', 'mean')]:.0f}"
             lines.append(row)
     found = pd.DataFrame(lines).fillna("-").astype(str)
@@ -178,7 +180,7 @@ def epochs() -> None:
         )
         found = nested.comparison.scores.assign(data=name)
         found.to_csv(EPOCHS, mode="a", index=False, header=not EPOCHS.exists())
-        print(name, nested.comparison.to_markdown(), sep="\n", flush=True)
+        print(name, nested.comparison.to_markdown(UNTUNED), sep="\n", flush=True)
 
 
 def main() -> None:

@@ -198,7 +198,7 @@ def study(cohort: Cohort, options: argparse.Namespace, settings: Mapping[str, An
         cohort.target,
         outer=options.folds,
         inner=INNER,
-        n_trials=2 if options.fast else TRIALS,
+        n_trials=options.trials,
         random_state=options.seed,
         n_jobs=options.jobs,
         verbose=1,
@@ -260,9 +260,9 @@ def changed(nested: Nested) -> int:
 REPORT = """# mmfusion: the demo
 
 Each model is fitted on the same {folds} folds (stratified by the event) and scored on the patients
-left out. The tuned one is searched anew inside each fold's training patients: {trials} trials of the
-default space on {inner} inner folds, the untuned model first; another replaces it where its gain
-exceeds its standard error. C is Harrell's concordance (higher is better), the integrated Brier score goes from the
+left out. The tuned one is searched anew inside each fold's training patients: {trials} trials of
+the default space on {inner} inner folds, the untuned model first; another replaces it where its
+gain exceeds its standard error. C is Harrell's concordance (higher is better), the integrated Brier score goes from the
 first event to where 5 % of the training patients are uncensored (lower is better); in
 parentheses the standard deviation over folds, in brackets the 95 % interval of the mean score (of
 the fitted models as they are). Differences are paired by fold, with the corrected resampled t
@@ -287,6 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     options.folds = options.folds or (2 if options.fast else 5)
+    options.trials = 2 if options.fast else TRIALS
     alone = options.fast or options.device != "cpu"
     options.jobs = options.jobs or (1 if alone else os.cpu_count())
     options.output.mkdir(parents=True, exist_ok=True)
@@ -311,7 +312,8 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         sections.append(study(cohort, options, settings))
 
-    report = REPORT.format(folds=options.folds, trials=TRIALS, inner=INNER) + "\n".join(sections)
+    about = REPORT.format(folds=options.folds, trials=options.trials, inner=INNER)
+    report = about + "\n".join(sections)
     (options.output / "report.md").write_text(report, encoding="utf-8")
     page = MarkdownIt().enable("table").render(report)
     (options.output / "report.html").write_text(HTML_HEAD + page, encoding="utf-8")

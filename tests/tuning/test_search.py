@@ -22,7 +22,7 @@ from mmfusion.estimators import FusionDistribution
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import surv
 from mmfusion.tuning import FusionSearchCV
-from tests.tuning.common import SPACE, cohort, cox, numbers, ridge_search
+from tests.tuning.common import cohort, cox, numbers, ridge_search
 
 
 class Bowl(Ridge):
