@@ -224,8 +224,8 @@ def study(cohort: Cohort, options: argparse.Namespace, settings: Mapping[str, An
 {comparison.differences(JOINT).loc[TUNED].pipe(gain)} The search took another setting than the
 untuned one in {changed(nested)} of {options.folds} folds (`{cohort.name}_chosen.csv`).
 
-Joint fusion was then fitted on all patients, saved into `{cohort.name}_model`, loaded again, and its
-risks and survival curves found equal, bit for bit.
+Joint fusion was then fitted on all patients, saved into `{cohort.name}_model`, loaded again, and
+its risks and survival curves found equal, bit for bit.
 
 {time.perf_counter() - started:.0f} seconds.
 """
@@ -262,11 +262,11 @@ REPORT = """# mmfusion: the demo
 Each model is fitted on the same {folds} folds (stratified by the event) and scored on the patients
 left out. The tuned one is searched anew inside each fold's training patients: {trials} trials of
 the default space on {inner} inner folds, the untuned model first; another replaces it where its
-gain exceeds its standard error. C is Harrell's concordance (higher is better), the integrated Brier score goes from the
-first event to where 5 % of the training patients are uncensored (lower is better); in
-parentheses the standard deviation over folds, in brackets the 95 % interval of the mean score (of
-the fitted models as they are). Differences are paired by fold, with the corrected resampled t
-interval (Nadeau & Bengio 2003).
+gain exceeds its standard error. C is Harrell's concordance (higher is better), the integrated Brier
+score goes from the first event to where 5 % of the training patients are uncensored (lower is
+better); in parentheses the standard deviation over folds, in brackets the 95 % interval of the mean
+score (of the fitted models as they are). Differences are paired by fold, with the corrected
+resampled t interval (Nadeau & Bengio 2003).
 
 """
 

@@ -64,8 +64,10 @@ class FusionSearchCV(BaseSearchCV):
         Of `mmfusion.estimators`, or any other of scikit-learn's form.
     space : "default", dict or callable (trial) -> dict, default="default"
         "default" is made of the estimator's modalities, fusion and head: learning rate, weight
-        decay, dropout, width, joint operator, modality dropout, most epochs, intervals, and whether
-        there is a linear part, networks, or both; its first trial is the estimator as it is. A dict
+        decay, dropout, width, operator or late fusion, modality dropout, most epochs, intervals,
+        and whether there is a linear part, networks, or both. Its first trial is the estimator as
+        it is, which another replaces only where its gain, paired by fold, exceeds its standard
+        error (the rule of one standard error, Breiman et al. 1984). A dict
         has for each parameter a distribution of `optuna.distributions`, or a list of values. A
         function is given Optuna's trial and returns the parameters.
     n_trials : int, default=50
@@ -114,7 +116,8 @@ class FusionSearchCV(BaseSearchCV):
     best_params_ : dict
     best_score_ : float
     best_index_ : int
-        Position of the best trial in ``cv_results_``, of those that were judged on all folds.
+        Position of the trial that was taken in ``cv_results_``, of those that were judged on all
+        folds: the best, but of the default space the first where no gain exceeds its error.
     cv_results_ : dict
         scikit-learn's columns, a row a trial, and ``trial`` and ``state``.
     study_ : optuna.Study

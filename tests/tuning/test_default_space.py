@@ -105,7 +105,7 @@ def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
 def test_a_pipeline_has_the_space_of_its_last_step() -> None:
     X, y = cohort()
     pipe = make_pipeline("passthrough", cox())
-    search = FusionSearchCV(pipe, n_trials=2, cv=2, random_state=0).fit(X, y)
+    search = FusionSearchCV(pipe, n_trials=1, cv=2, random_state=0).fit(X, y)
     first = search.cv_results_["params"][0]
     assert all(name.startswith("fusioncox__") for name in first)
     plain = clone(pipe).set_params(fusioncox__random_state=0)
@@ -117,6 +117,19 @@ def test_a_pipeline_has_the_space_of_its_last_step() -> None:
     expected = cross_val_score(plain, X, y, cv=folds)
     found = [search.cv_results_[f"split{i}_test_score"][0] for i in range(2)]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_starts_come_in_their_order_when_a_search_goes_on(tmp_path: Path) -> None:
+    X, y = cohort(60)
+    model = FusionCox(TWO, n_members=1, epochs=1, linear=False, random_state=0)
+    settings = {"cv": 2, "random_state": 0, "refit": False, "storage": tmp_path / "study"}
+    FusionSearchCV(model, n_trials=2, **settings).fit(X, y)
+    search = FusionSearchCV(model, n_trials=4, **settings).fit(X, y)
+    starts = default_space(model, X).starts[:4]
+    assert len({repr(start) for start in starts}) == 4
+    for trial, start in zip(search.study_.trials, starts, strict=True):
+        assert trial.params == {key: start[key] for key in trial.params}
+        assert trial.state.name == "COMPLETE"
 
 
 def test_a_formula_alone_has_nothing_to_tune() -> None:
