@@ -104,7 +104,7 @@ def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
 
 def test_a_pipeline_has_the_space_of_its_last_step() -> None:
     X, y = cohort()
-    pipe = make_pipeline("passthrough", cox())
+    pipe = make_pipeline("passthrough", cox(linear=False))
     search = FusionSearchCV(pipe, n_trials=1, cv=2, random_state=0).fit(X, y)
     first = search.cv_results_["params"][0]
     assert all(name.startswith("fusioncox__") for name in first)
