@@ -164,19 +164,27 @@ def report() -> None:
         print("| " + " | ".join(line) + " |")
 
 
-def epochs() -> None:
-    """Compare ``epochs="cv"`` with the default and with one network on the same folds."""
+def epochs(kept: Path) -> None:
+    """Compare ``epochs="cv"`` with five networks and with one, beside the linear part and alone."""
     EPOCHS.unlink(missing_ok=True)
     for name in SMALL:
         cohort = defaults.COHORTS[name]()
         model = FusionCox(cohort.modalities, device="cpu", random_state=0)
+        alone = clone(model).set_params(linear=False)  # where networks count whatever they say
         models = {
             UNTUNED: model,
             'epochs="cv"': clone(model).set_params(epochs="cv"),
             "n_members=1": clone(model).set_params(n_members=1),
+            "networks alone, five": clone(alone).set_params(n_members=5),
+            'networks alone, epochs="cv"': clone(alone).set_params(epochs="cv"),
+            "networks alone, n_members=1": clone(alone).set_params(n_members=1),
         }
         nested = nested_cross_validate(
-            models, cohort.frame[cohort.read], cohort.target, scoring=["c", "ibs"]
+            models,
+            cohort.frame[cohort.read],
+            cohort.target,
+            scoring=["c", "ibs"],
+            cache=kept / "epochs.cache",
         )
         found = nested.comparison.scores.assign(data=name)
         found.to_csv(EPOCHS, mode="a", index=False, header=not EPOCHS.exists())
@@ -197,7 +205,7 @@ def main() -> None:
         torch.set_num_threads(1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            epochs()
+            epochs(args.kept)
         return
     if not args.report:
         torch.set_num_threads(1)
