@@ -143,25 +143,26 @@ def report() -> None:
         comparison = Comparison(kept, pd.DataFrame(), UNTUNED)
         table = comparison.table()
         for model in comparison.models:
-            row = {"data": name, "trials": int(of_data["trials"].iloc[0])}
-            row |= {"scores": of_data["scores"].iloc[0], "model": model}
+            trials = f"{name}, {int(of_data['trials'].iloc[0])} trials"
+            row = [trials, of_data["scores"].iloc[0], model]
             for score in ("first", "second"):
-                row[score] = f"{table.loc[model, (score, 'mean')]:.3f}"
-                if model != UNTUNED:
-                    d = comparison.differences(metric=score).loc[model]
-                    row[f"{score}: difference"] = (
-                        f"{d['difference']:+.4f} [{d['lower']:+.4f}, {d['upper']:+.4f}]"
-                    )
+                d = comparison.differences(metric=score)
+                row.append(f"{table.loc[model, (score, 'mean')]:.3f}")
+                row.append("-" if model == UNTUNED else interval(d.loc[model]))
             taken = of_data.loc[of_data["model"] == model, "chosen"].dropna()
-            row["folds changed"] = (
-                f"{int((taken > 0).sum())} of {len(taken)}" if len(taken) else "-"
-            )
-            row["seconds a fold"] = f"{table.loc[model, ('seconds', 'mean')]:.0f}"
+            ours = model == TUNED
+            row.append(f"{int((taken > 0).sum())} of {len(taken)}" if ours else "-")
+            row.append(f"{table.loc[model, ('seconds', 'mean')]:.0f}")
             lines.append(row)
-    found = pd.DataFrame(lines).fillna("-").astype(str)
-    print("| " + " | ".join(found.columns) + " |", "| " + "--- | " * found.shape[1], sep="\n")
-    for line in found.itertuples(index=False):
+    head = ["data", "scores", "model", "first", "difference", "second", "difference"]
+    head += ["changed", "seconds a fold"]
+    for line in [head, ["---"] * len(head), *lines]:
         print("| " + " | ".join(line) + " |")
+
+
+def interval(row: pd.Series) -> str:
+    """Return a difference with its interval."""
+    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row[["difference", "lower", "upper"]])
 
 
 def epochs(kept: Path) -> None:
