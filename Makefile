@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP)  ## Fit, compare, draw and save on METABRIC and the digit cohort (out/demo)
+demo: $(STAMP)  ## Fit, tune, compare, draw and save on METABRIC and the digit cohort (out/demo)
 	$(BIN)/python examples/demo.py --output out/demo
 
 # One thread a worker: on small tensors a second one costs more than it brings.

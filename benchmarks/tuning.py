@@ -1,13 +1,15 @@
 """Is a search worth its time? The default space against untuned defaults and tuned rivals.
 
 On the same outer folds of each cohort, each search inside the training rows, with as many trials
-and inner folds: FusionCox as it comes, FusionCox with ``space="default"``, ridge Cox and a random
-survival forest. Differences are paired; the seconds are of an outer fold, search and all.
+and inner folds: our estimator as it comes, the same with ``space="default"``, ridge Cox (logistic
+or linear regression) and a random forest. Differences are paired; the seconds are of an outer fold,
+search and all.
 
 What is finished is kept in a folder (`--kept`): an interrupted run goes on where it stopped.
 
-    nice -n 19 python -P benchmarks/tuning.py                    # most of an hour
+    nice -n 19 python -P benchmarks/tuning.py                    # hours of one core
     python -P benchmarks/tuning.py --data NKI70 --trials 20
+    python -P benchmarks/tuning.py --data SUPPORT --without forest   # slow of many rows
     python -P benchmarks/tuning.py --report                      # only the table
     python -P benchmarks/tuning.py --epochs                      # epochs="cv" beside the default
 """
@@ -27,19 +29,27 @@ import pandas as pd
 import torch
 from optuna.distributions import FloatDistribution, IntDistribution
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sksurv.ensemble import RandomSurvivalForest
 
-from mmfusion.estimators import FusionCox
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.evaluation import Comparison, CoxRidge
 from mmfusion.tuning import nested_cross_validate
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "tuning.csv"
 EPOCHS = HERE / "results" / "epochs_cv.csv"
-SMALL = ("NKI70", "TRANSBIG", "WHAS500", "rossi")
-DATA = ("NKI70", "TRANSBIG", "WHAS500")
-UNTUNED, TUNED = "FusionCox, untuned", "FusionCox, tuned"
+SMALL = ("TRANSBIG", "rossi", "WHAS500", "NKI70")
+DATA = ("SUPPORT", "five years", "GBSG2", "houses", "TRANSBIG", "WHAS500", "NKI70")
+UNTUNED, TUNED, LINEAR, FOREST = "ours, untuned", "ours, tuned", "ridge, tuned", "forest, tuned"
+INNER = 3
+SCORES = {
+    "survival": ["c", "ibs"],
+    "classification": ["neg_log_loss", "accuracy"],
+    "regression": ["r2", "rmse"],
+}
 
 
 def load(name: str) -> Any:
@@ -58,49 +68,69 @@ defaults = load("defaults")
 
 def candidates(cohort: Any) -> dict[str, Any]:
     """Return the models, those that are tuned with their spaces."""
-    model = FusionCox(cohort.modalities, device="cpu", random_state=0)
-    forest = make_pipeline(defaults.columns(cohort), RandomSurvivalForest(100, random_state=0))
-    leaf = "randomsurvivalforest__min_samples_leaf"
+    ours = {
+        "survival": FusionCox,
+        "classification": FusionClassifier,
+        "regression": FusionRegressor,
+    }[cohort.task](cohort.modalities, device="cpu", random_state=0)
+    columns = defaults.columns(cohort)
+    linear: Any
+    if cohort.task == "survival":
+        linear = CoxRidge(cohort.modalities)
+        penalty = {"penalizer": FloatDistribution(1e-4, 10.0, log=True)}
+        forest = RandomSurvivalForest(100, random_state=0)
+    elif cohort.task == "classification":
+        linear = make_pipeline(columns, LogisticRegression(max_iter=1000))
+        penalty = {"logisticregression__C": FloatDistribution(1e-3, 100.0, log=True)}
+        forest = RandomForestClassifier(100, random_state=0)
+    else:
+        linear = make_pipeline(columns, Ridge())
+        penalty = {"ridge__alpha": FloatDistribution(1e-2, 1e4, log=True)}
+        forest = RandomForestRegressor(100, random_state=0)
+    step = type(forest).__name__.lower()
     return {
-        UNTUNED: model,
-        TUNED: (model, "default"),
-        "ridge Cox, tuned": (
-            CoxRidge(cohort.modalities),
-            {"penalizer": FloatDistribution(1e-4, 10.0, log=True)},
-        ),
-        "random survival forest, tuned": (
-            forest,
+        UNTUNED: ours,
+        TUNED: (ours, "default"),
+        LINEAR: (linear, penalty),
+        FOREST: (
+            make_pipeline(columns, forest),
             {
-                leaf: IntDistribution(3, 50, log=True),
-                "randomsurvivalforest__max_features": FloatDistribution(0.05, 1.0, log=True),
-                "randomsurvivalforest__max_depth": [None, 3, 5, 8],
+                f"{step}__min_samples_leaf": IntDistribution(3, 50, log=True),
+                f"{step}__max_features": FloatDistribution(0.05, 1.0, log=True),
+                f"{step}__max_depth": [None, 3, 5, 8],
             },
         ),
     }
 
 
-def run(name: str, trials: int, repeats: int, kept: Path) -> pd.DataFrame:
+def run(name: str, asked: argparse.Namespace) -> pd.DataFrame:
     """Return the scores of all candidates in the outer folds of a cohort."""
-    cohort = defaults.COHORTS[name]()
+    cohort, kept, trials = defaults.COHORTS[name](), asked.kept, asked.trials
+    models = candidates(cohort)
+    if asked.without:
+        del models[FOREST]
     nested = nested_cross_validate(
-        candidates(cohort),
+        models,
         cohort.frame,
         cohort.target,
         outer=5,
-        n_repeats=repeats,
-        inner=2,
+        n_repeats=asked.repeats,
+        inner=INNER,
         n_trials=trials,
-        scoring=["c", "ibs"],
+        scoring=SCORES[cohort.task],
         storage=kept / name,
         cache=kept / f"{name}.cache",
     )
     for model, failure in nested.comparison.failures.items():
         print(f"{name}: {model} {failure}")
+    print(nested.chosen.to_string(), flush=True)
     parts = nested.chosen[nested.chosen["model"] == TUNED]
-    found = nested.comparison.scores.assign(trials=trials)
-    inner = parts.set_index(["model", "repeat", "fold"])["inner score"]
-    found = found.join(inner.rename("inner_c"), on=["model", "repeat", "fold"])
-    return found.assign(data=name)
+    first, second = SCORES[cohort.task]
+    found = nested.comparison.scores.rename(columns={first: "first", second: "second"})
+    inner = parts.set_index(["model", "repeat", "fold"])[["inner score", "trial"]]
+    inner = inner.rename(columns={"inner score": "inner", "trial": "chosen"})
+    found = found.join(inner, on=["model", "repeat", "fold"])
+    return found.assign(data=name, trials=trials, scores=f"{first}, {second}")
 
 
 def report() -> None:
@@ -108,51 +138,67 @@ def report() -> None:
     scores = pd.read_csv(RESULTS)
     lines = []
     for name, of_data in scores.groupby("data", sort=False):
-        kept = of_data[["model", "repeat", "fold", "n_train", "n_test", "c", "ibs", "seconds"]]
-        comparison = Comparison(kept.reset_index(drop=True), pd.DataFrame(), UNTUNED)
+        keys = ["model", "repeat", "fold", "n_train", "n_test", "first", "second", "seconds"]
+        kept = of_data[keys].reset_index(drop=True)
+        comparison = Comparison(kept, pd.DataFrame(), UNTUNED)
         table = comparison.table()
         for model in comparison.models:
-            row = {"data": name, "model": model, "trials": int(of_data["trials"].iloc[0])}
-            row |= {"C": table.loc[model, ("c", "mean")], "IBS": table.loc[model, ("ibs", "mean")]}
-            if model != UNTUNED:
-                for score in ("c", "ibs"):
-                    d = comparison.differences(metric=score).loc[model]
-                    row[f"{score} difference"] = (
-                        f"{d['difference']:+.3f} [{d['lower']:+.3f}, {d['upper']:+.3f}]"
-                    )
-            inner = of_data.loc[of_data["model"] == model, "inner_c"].mean()
-            row["inner C"] = inner
-            row["seconds a fold"] = table.loc[model, ("seconds", "mean")]
+            trials = f"{name}, {int(of_data['trials'].iloc[0])} trials"
+            row = [trials, of_data["scores"].iloc[0], model]
+            for score in ("first", "second"):
+                d = comparison.differences(metric=score)
+                row.append(f"{table.loc[model, (score, 'mean')]:.3f}")
+                row.append("-" if model == UNTUNED else interval(d.loc[model]))
+            taken = of_data.loc[of_data["model"] == model, "chosen"].dropna()
+            ours = model == TUNED
+            row.append(f"{int((taken > 0).sum())} of {len(taken)}" if ours else "-")
+            row.append(f"{table.loc[model, ('seconds', 'mean')]:.0f}")
             lines.append(row)
-    with pd.option_context("display.width", 200, "display.max_columns", None):
-        print(pd.DataFrame(lines).round(3).to_string(index=False))
+    head = ["data", "scores", "model", "first", "difference", "second", "difference"]
+    head += ["changed", "seconds a fold"]
+    for line in [head, ["---"] * len(head), *lines]:
+        print("| " + " | ".join(line) + " |")
 
 
-def epochs() -> None:
-    """Compare ``epochs="cv"`` with the default and with one network on the same folds."""
+def interval(row: pd.Series) -> str:
+    """Return a difference with its interval."""
+    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row[["difference", "lower", "upper"]])
+
+
+def epochs(kept: Path) -> None:
+    """Compare ``epochs="cv"`` with five networks and with one, beside the linear part and alone."""
     EPOCHS.unlink(missing_ok=True)
     for name in SMALL:
         cohort = defaults.COHORTS[name]()
         model = FusionCox(cohort.modalities, device="cpu", random_state=0)
+        alone = clone(model).set_params(linear=False)  # where networks count whatever they say
         models = {
             UNTUNED: model,
             'epochs="cv"': clone(model).set_params(epochs="cv"),
             "n_members=1": clone(model).set_params(n_members=1),
+            "networks alone, five": clone(alone).set_params(n_members=5),
+            'networks alone, epochs="cv"': clone(alone).set_params(epochs="cv"),
+            "networks alone, n_members=1": clone(alone).set_params(n_members=1),
         }
         nested = nested_cross_validate(
-            models, cohort.frame[cohort.read], cohort.target, scoring=["c", "ibs"]
+            models,
+            cohort.frame[cohort.read],
+            cohort.target,
+            scoring=["c", "ibs"],
+            cache=kept / "epochs.cache",
         )
         found = nested.comparison.scores.assign(data=name)
         found.to_csv(EPOCHS, mode="a", index=False, header=not EPOCHS.exists())
-        print(name, nested.comparison.to_markdown(), sep="\n", flush=True)
+        print(name, nested.comparison.to_markdown(UNTUNED), sep="\n", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=DATA, choices=list(defaults.COHORTS))
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "tuning")
+    parser.add_argument("--without", choices=["forest"])
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--epochs", action="store_true")
     args = parser.parse_args()
@@ -160,7 +206,7 @@ def main() -> None:
         torch.set_num_threads(1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            epochs()
+            epochs(args.kept)
         return
     if not args.report:
         torch.set_num_threads(1)
@@ -169,7 +215,7 @@ def main() -> None:
         for name in args.data:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = run(name, args.trials, args.repeats, args.kept)
+                found = run(name, args)
             before = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame({"data": []})
             kept = before[before["data"] != name]
             pd.concat([kept, found] if len(kept) else [found]).to_csv(RESULTS, index=False)

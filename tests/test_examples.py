@@ -26,13 +26,17 @@ def test_the_demo_compares_draws_and_saves(tmp_path: Path) -> None:
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "| oracle |" in report
+    assert report.count("| joint fusion, tuned |") == 2
+    assert report.count("Tuning changed the mean C by") == 2
     assert "<td>oracle</td>" in page
-    for cohort, n_models in (("metabric", 7), ("digit", 9)):
+    for cohort, n_models in (("metabric", 6), ("digit", 8)):
         assert (tmp_path / f"{cohort}.png").stat().st_size > 10_000
         assert f"({cohort}.png)" in report
         assert (tmp_path / f"{cohort}_model").is_dir()
         scores = pd.read_csv(tmp_path / f"{cohort}_scores.csv")
         assert len(scores) == 2 * n_models
+        chosen = pd.read_csv(tmp_path / f"{cohort}_chosen.csv")
+        assert chosen["model"].tolist() == ["joint fusion, tuned"] * 2
         assert scores["c"].between(0, 1).all()
         assert scores["ibs"].between(0, 0.5).all()
     handed_over = (tmp_path / "digit_report.html").read_text(encoding="utf-8")

@@ -68,7 +68,9 @@ def evaluate(
 ) -> None:
     """Cross-validate the model beside single modalities and classical models, on the same folds.
 
-    Writes `scores.csv` (a row a model and fold), `comparison.md` and `differences.csv`. With
+    With a section `tune` in the file the search stands beside them, made anew inside the training
+    rows of each fold. Writes `scores.csv` (a row a model and fold), `comparison.md`,
+    `differences.csv`, and `chosen.csv`, what the search took in each fold. With
     `--test`, the model that `fit` or `tune` saved is scored on rows that it has not seen:
     `test_scores.csv`.
 

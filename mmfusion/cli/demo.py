@@ -35,7 +35,7 @@ fusion: gated
 structured: treatment       # a formula: effects to report
 
 parameters:                 # any other parameter of the estimator
-  epochs: 10
+  epochs: 5
   n_members: 1
   random_state: 0
 
@@ -44,8 +44,8 @@ evaluate:
   n_repeats: 1
 
 tune:
-  n_trials: 4
-  cv: 3
+  n_trials: 3
+  cv: 2
   space:
     fusion: [gated, concat]
     learning_rate: {type: FloatDistribution, low: 0.001, high: 0.03, log: true}

@@ -22,6 +22,9 @@ from mmfusion.modalities import infer_modalities
 
 __all__ = ["evaluate_job", "fit_job", "predict_table", "report_job", "test_job", "tune_job"]
 
+#: What tables call the search of the file.
+TUNED = "tuned"
+
 
 def fit_job(job: Job) -> None:
     """Fit, save, and show the effects."""
@@ -37,8 +40,10 @@ def fit_job(job: Job) -> None:
 
 
 def evaluate_job(job: Job) -> None:
-    """Cross-validate beside single modalities and classical models."""
+    """Cross-validate beside single modalities and classical models, and the search, if any."""
     model, settings = job.estimator(), {"verbose": 0, "random_state": 0, **job.section("evaluate")}
+    if job.document.values.get("tune") is not None:
+        settings["others"] = {TUNED: _search(job)} | dict(settings.get("others") or {})
     X, y = job.X, job.y
     _announce(job)
     with _beside(job.source):
@@ -48,6 +53,8 @@ def evaluate_job(job: Job) -> None:
     (job.output / "comparison.md").write_text(found.summary() + "\n", encoding="utf-8")
     if len(found.models) > 1:
         write_table(found.differences(adjust="holm"), job.output / "differences.csv")
+    if len(found.chosen):
+        write_table(found.chosen, job.output / "chosen.csv", index=False)
     print(f"Scores of each fold: {job.output / 'scores.csv'}")
 
 
@@ -98,17 +105,7 @@ def predict_table(model: Path, source: Path, output: Path, times: str, index: st
 
 def tune_job(job: Job) -> None:
     """Search for parameters, save the best model and the trials."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    from mmfusion.tuning import FusionSearchCV
-
-    kinds = (CategoricalDistribution, FloatDistribution, IntDistribution)
-    settings = {"random_state": 0, **job.section("tune", kinds)}
-    storage = str(settings.get("storage") or "search.journal")
-    if "://" not in storage:
-        job.output.mkdir(parents=True, exist_ok=True)
-        storage = str(job.output / storage)
-    search = FusionSearchCV(job.estimator(), **{**settings, "storage": storage})
+    search = _search(job)
     X, y = job.X, job.y
     _announce(job)
     with _beside(job.source):
@@ -131,6 +128,21 @@ def report_job(job: Job) -> None:
     print(f"Report: {path}")
 
 
+def _search(job: Job) -> Any:
+    """Return the search of the file, not begun; what is finished is kept in the output folder."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    from mmfusion.tuning import FusionSearchCV
+
+    kinds = (CategoricalDistribution, FloatDistribution, IntDistribution)
+    settings = {"random_state": 0, **job.section("tune", kinds)}
+    storage = str(settings.get("storage") or "search.journal")
+    if "://" not in storage:
+        job.output.mkdir(parents=True, exist_ok=True)
+        storage = str(job.output / storage)
+    return FusionSearchCV(job.estimator(), **{**settings, "storage": storage})
+
+
 def _compare(model: Any, X: pd.DataFrame, y: Any, job: Job, settings: dict[str, Any]) -> Comparison:
     """Return the estimator beside others; of a single modality beside classical models."""
     modalities = infer_modalities(X) if model.modalities is None else model.modalities
@@ -142,8 +154,9 @@ def _compare(model: Any, X: pd.DataFrame, y: Any, job: Job, settings: dict[str, 
     if model.random_state is None:
         model.set_params(random_state=seed)
     folds = settings.pop("cv", 5)
-    others = classical_models(model, modalities, task, seed)
-    return compare({type(model).__name__: model, **others}, X, y, folds, task=task, **settings)
+    models = {type(model).__name__: model, **classical_models(model, modalities, task, seed)}
+    models |= settings.pop("others", {})
+    return compare(models, X, y, folds, task=task, **settings)
 
 
 def _predictions(model: Any, X: pd.DataFrame, times: list[float]) -> pd.DataFrame:

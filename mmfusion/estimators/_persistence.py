@@ -24,13 +24,14 @@ from sklearn.base import clone
 import mmfusion
 from mmfusion import modalities, objectives
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
+from mmfusion.inputs.parameters import check_choice
 from mmfusion.modalities import Modality
 from mmfusion.objectives import Objective
 from mmfusion.training import Training
 
 from ._plain import at_fault, plain
 
-__all__ = ["FORMAT", "load_estimator", "save_estimator"]
+__all__ = ["FORMAT", "load_estimator", "load_one_of", "save_estimator"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
 FORMAT = 4
@@ -273,6 +274,25 @@ def _replace(folder: Path, part: Path) -> None:
             raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def load_one_of(base: type, folder: Path) -> Any:
+    """Read what an estimator of a kind wrote, whichever it is; the package imports them all."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise FileNotFoundError(f"{folder} holds no saved estimator ({MANIFEST} is missing).")
+    try:
+        name = json.loads(manifest.read_text(encoding="utf-8"))["class"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{manifest} is damaged: {error!r}") from error
+    kinds = {kind.__name__: kind for kind in _below(base)}
+    check_choice("class", name, kinds)
+    return kinds[name].load(folder)
+
+
+def _below(kind: Any) -> list[Any]:
+    """Return the classes that are a kind of estimator."""
+    return [one for child in kind.__subclasses__() for one in (child, *_below(child))]
 
 
 def load_estimator(cls: type, folder: Path) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import make_survival_scorer
+
+from ._together import load_together, save_together
+from .base import FusionEstimator
 
 __all__ = ["FusionEnsemble"]
 
@@ -101,10 +106,57 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         self.estimators_ = Parallel(n_jobs=self.n_jobs)(
             delayed(member.fit)(X, y, **weights) for member in members
         )
+        self._expose()
+        return self
+
+    def _expose(self) -> None:
         for name in ("classes_", "n_features_in_", "feature_names_in_"):
             if hasattr(self.estimators_[0], name):
                 setattr(self, name, getattr(self.estimators_[0], name))
-        return self
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Save the fitted members into `folder`, each as its own ``save`` does.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist; replaced if it holds a saved ensemble.
+
+        Raises
+        ------
+        NotFittedError, OSError, ValueError
+            As of the members' ``save``.
+        """
+        check_is_fitted(self)
+        save_together(self.estimators_, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Load an ensemble that `save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+
+        Returns
+        -------
+        FusionEnsemble
+            Fitted, equal in its predictions. Its `estimator` is the first member's, `settings` are
+            the members' parameters, so that fitting it again makes the same members.
+
+        Raises
+        ------
+        FileNotFoundError
+            If `folder` holds no saved ensemble.
+        ValueError
+            If it is damaged, or of another format.
+        """
+        members = load_together(FusionEstimator, Path(folder))
+        settings = [clone(member).get_params(deep=False) for member in members]
+        model = cls(clone(members[0]), len(members), settings=settings)
+        model.estimators_ = members
+        model._expose()
+        return model
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the mean risk or number of each row, or the class with the largest mean chance.

@@ -58,8 +58,8 @@ class Comparison:
     failures : mapping of str to str
         Of models that failed: in how many folds, and the first error.
     chosen : DataFrame
-        Of models that are searches, a row a fold: model, repeat, fold, the inner score of what the
-        search found best, and its parameters as texts.
+        Of models that are searches, a row a fold: model, repeat, fold, the position (``trial``) and
+        inner score of what the search found best, and its parameters as texts.
     """
 
     scores: pd.DataFrame

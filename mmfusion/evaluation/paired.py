@@ -281,11 +281,12 @@ def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
 
 
 def _chosen(fitted: Any) -> dict[str, Any]:
-    """Return what a search found best, as texts, and the score by which it did."""
+    """Return what a search found best, as texts, its position, and the score by which it did."""
     if not hasattr(fitted, "best_params_"):
         return {}
     params = {name: repr(value) for name, value in fitted.best_params_.items()}
-    return {"inner score": float(getattr(fitted, "best_score_", float("nan"))), **params}
+    inner = float(getattr(fitted, "best_score_", float("nan")))
+    return {"trial": int(getattr(fitted, "best_index_", 0)), "inner score": inner, **params}
 
 
 def _rows(X: Any, rows: np.ndarray) -> Any:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from sklearn.base import clone
 
-from mmfusion.fusion import check_fusion
+from mmfusion.fusion import JointFusion, LateFusion, check_fusion
 from mmfusion.modalities import infer_modalities
 
-__all__ = ["default_space"]
+__all__ = ["DefaultSpace", "default_space"]
 
 #: What the predictor is made of: the linear part, networks, or both.
+BOTH, LINEAR, NETWORKS = "linear part and networks", "linear part alone", "networks alone"
+#: Of cohorts for which "auto" is one network.
+FIVE = "linear part and five networks"
 PARTS: dict[str, dict[str, Any]] = {
-    "linear part and networks": {"linear": True, "n_members": "auto"},
-    "linear part alone": {"linear": True, "n_members": 0},
-    "networks alone": {"linear": False, "n_members": "auto"},
+    BOTH: {"linear": True, "n_members": "auto"},
+    LINEAR: {"linear": True, "n_members": 0},
+    NETWORKS: {"linear": False, "n_members": 5},
+    FIVE: {"linear": True, "n_members": 5},
 }
-#: Joint operators that differ most in what they can say, and stay small.
-OPERATORS = ("concat", "gated", "attention")
-WIDTHS = (8, 16, 32, 64)
-EPOCHS = (30, 100, 300)
-LEARNING_RATE, WEIGHT_DECAY, RATE = (3e-4, 3e-2), (1e-4, 1.0), (0.0, 0.5)
+#: Up to so many rows "auto" is five networks already.
+FEW = 3000
+#: Ways of joining modalities that differ most in what they can say, and stay small.
+FUSIONS = ("concat", "gated", "attention", "late")
+WIDTHS = (16, 32, 64, 128)
+EPOCHS = (100, 300)
+LEARNING_RATE, WEIGHT_DECAY, RATE = (1e-3, 3e-2), (1e-3, 1.0), (0.0, 0.5)
+#: A network that may say more, and is held back more.
+BOLD = {"learning_rate": 1e-2, "weight_decay": 0.3, "dropout": 0.3, "width": 128}
 
 
-def default_space(estimator: Any, X: Any) -> tuple[Callable[[Any], dict[str, Any]], dict[str, Any]]:
-    """Return the space of an estimator, and the trial in it that is the estimator as it is.
+def default_space(estimator: Any, X: Any) -> DefaultSpace:
+    """Return the space of an estimator; the first of its `starts` is the estimator as it is.
 
     Parameters
     ----------
@@ -42,8 +50,8 @@ def default_space(estimator: Any, X: Any) -> tuple[Callable[[Any], dict[str, Any
     """
     prefix, model = "", estimator
     while hasattr(model, "steps"):
-        name, last = model.steps[-1]
-        prefix, model, X = f"{prefix}{name}__", last, None
+        name, model = model.steps[-1]
+        prefix += f"{name}__"
     params = model.get_params(deep=False) if hasattr(model, "get_params") else {}
     if not {"modalities", "fusion", "learning_rate", "n_members"} <= set(params):
         raise ValueError(
@@ -56,12 +64,12 @@ def default_space(estimator: Any, X: Any) -> tuple[Callable[[Any], dict[str, Any
             "The space parameter can be 'default' for an estimator with modalities: there is "
             "nothing to tune of a formula alone. Got modalities={}."
         )
-    space = DefaultSpace(params, _count(params["modalities"], X), prefix)
-    return space, space.own
+    n_modalities = _count(params["modalities"], None if prefix else X)
+    return DefaultSpace(params, n_modalities, len(X), prefix)
 
 
 class DefaultSpace:
-    """A function of a trial: `own` is the trial in which the estimator stays what it is.
+    """A function of a trial; `own` is the trial in which the estimator stays what it is.
 
     Ranges are widened where the estimator's own value lies beyond them. A parameter that is zero or
     None is left out where nothing can be scaled.
@@ -70,17 +78,26 @@ class DefaultSpace:
     ----------
     params : mapping of str to value
         The estimator's own.
-    n_modalities : int
+    n_modalities, n_rows : int
     prefix : str
         What its parameters begin with, at the end of a Pipeline.
+
+    Attributes
+    ----------
+    own : dict
+    starts : list of dict
+        The trials that come first: the estimator as it is, then changes of one kind each that
+        matter on some data and do harm on others, so that a short search is one among these.
     """
 
-    def __init__(self, params: Mapping[str, Any], n_modalities: int, prefix: str = "") -> None:
+    def __init__(
+        self, params: Mapping[str, Any], n_modalities: int, n_rows: int, prefix: str = ""
+    ) -> None:
         self.prefix = prefix
         self.fusion = check_fusion(params["fusion"])
         fusion = self.fusion.get_params(deep=False)
         training = params["training"]
-        self.parts = _parts(params, self.fusion)
+        self.parts = _parts(params, self.fusion, n_rows)
         self.own: dict[str, Any] = {}
         self.ranges: dict[str, tuple[float, float, bool]] = {}
         self.choices: dict[str, tuple[Any, ...]] = {}
@@ -95,8 +112,9 @@ class DefaultSpace:
         if n_modalities > 1:
             if not isinstance(params["modality_dropout"], Mapping):
                 self._range("modality_dropout", params["modality_dropout"], RATE)
-            if fusion.get("operator") in OPERATORS and fusion["at"] == "embedding":
-                self._choice("operator", fusion["operator"], OPERATORS)
+            if fusion.get("operator") in FUSIONS and fusion["at"] == "embedding":
+                tied = params["auxiliary"] or params["pretrained"] is not None
+                self._choice("fusion", fusion["operator"], FUSIONS[:-1] if tied else FUSIONS)
         if params["patience"] is not None and not isinstance(params["epochs"], str):
             self._choice("epochs", params["epochs"], EPOCHS)
         if len(self.parts) > 1:
@@ -105,6 +123,7 @@ class DefaultSpace:
         if self.intervals:
             n = params["n_intervals"]
             self._choice("n_intervals", n, (max(2, n // 2), 2 * n))
+        self.starts = self._starts()
 
     def _range(self, name: str, own: Any, ends: tuple[float, float], log: bool = False) -> None:
         if log and not own > 0:
@@ -115,6 +134,24 @@ class DefaultSpace:
     def _choice(self, name: str, own: Any, choices: tuple[Any, ...]) -> None:
         self.own[name] = own
         self.choices[name] = choices if own in choices else (*choices, own)
+
+    def _starts(self) -> list[dict[str, Any]]:
+        """Return the first trials: what a trial has no parameter for is left out of it."""
+        changes: list[dict[str, Any]] = [{"parts": name} for name in list(self.parts)[1:]]
+        changes += [{"fusion": "gated", "modality_dropout": 0.2}, BOLD, {"fusion": "late"}]
+        starts = [self.own]
+        for change in changes:
+            known = {k: v for k, v in change.items() if self._has(k, v)}
+            start = self.own | known
+            if known.keys() == change.keys() and start not in starts:
+                starts.append(start)
+        return starts
+
+    def _has(self, name: str, value: Any) -> bool:
+        if name in self.ranges:
+            low, high, _ = self.ranges[name]
+            return low <= value <= high
+        return name == "parts" or value in self.choices.get(name, ())
 
     def __call__(self, trial: Any) -> dict[str, Any]:
         """Return the estimator's parameters."""
@@ -136,24 +173,35 @@ class DefaultSpace:
                 drawn[name] = trial.suggest_categorical(name, values)
         if "weight_decay" in drawn:
             chosen["training__weight_decay"] = drawn.pop("weight_decay")
-        fusion = clone(self.fusion)
-        for name in ("dropout", "operator"):
-            if name in drawn:
-                fusion.set_params(**{name: drawn.pop(name)})
+        fusion = _joined(self.fusion, drawn.pop("fusion", None))
+        if "dropout" in drawn:
+            fusion.set_params(dropout=drawn.pop("dropout"))
         if "width" in drawn:
             _widen(fusion, drawn.pop("width") / self.width)
         chosen |= drawn | {"fusion": fusion}
         return {self.prefix + name: value for name, value in chosen.items()}
 
 
-def _parts(params: Mapping[str, Any], fusion: Any) -> dict[str, dict[str, Any]]:
+def _parts(params: Mapping[str, Any], fusion: Any, n_rows: int) -> dict[str, dict[str, Any]]:
     """Return what the predictor may be made of, the estimator's own choice first."""
     own = {"linear": params["linear"], "n_members": params["n_members"]}
     if not fusion.takes_offset or params["auxiliary"] or params["pretrained"] is not None:
         return {"as it is": own}
-    others = {name: each for name, each in PARTS.items() if each != own}
-    named = next((name for name, each in PARTS.items() if each == own), "as it is")
+    known = {name: each for name, each in PARTS.items() if name != FIVE or n_rows > FEW}
+    if fusion.learns_inputs:  # by the outcome: folds cannot share them
+        known = {BOTH: known[BOTH], LINEAR: known[LINEAR]}
+    others = {name: each for name, each in known.items() if each != own}
+    named = next((name for name, each in known.items() if each == own), "as it is")
     return {named: own, **others}
+
+
+def _joined(fusion: Any, name: str | None) -> Any:
+    """Return a fusion with another operator, or late fusion of the same widths."""
+    if name is None or name == getattr(fusion, "operator", None):
+        return clone(fusion)
+    if name == "late":
+        return LateFusion(dim=fusion.dim, hidden=fusion.hidden, dropout=fusion.dropout)
+    return JointFusion(name, fusion.dim, fusion.hidden, fusion.dropout)
 
 
 def _widen(fusion: Any, factor: float) -> None:

@@ -37,7 +37,7 @@ def check_sampler(sampler: Any, pruning: Any, n_objectives: int) -> None:
         if importlib.util.find_spec("cmaes") is None:
             raise ValueError(
                 "The sampler parameter can be 'cmaes' where the package cmaes is installed "
-                f"(pip install cmaes); without it {SAMPLERS[0]!r}, {SAMPLERS[1]!r} and "
+                f"(pip install 'mmfusion[cmaes]'); without it {SAMPLERS[0]!r}, {SAMPLERS[1]!r} and "
                 f"{SAMPLERS[3]!r}. Got 'cmaes'."
             )
         if n_objectives > 1:

@@ -30,6 +30,7 @@ from mmfusion.evaluation.outcomes import check_outcome, task_of
 from mmfusion.evaluation.roles import check_groups, check_model
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number, is_number
+from mmfusion.tuning.choice import best_trial, careful_trial
 from mmfusion.tuning.job import Job, job_key, seeded, step_of
 from mmfusion.tuning.place import check_storage, open_place, quiet
 from mmfusion.tuning.processes import work_in_processes
@@ -63,8 +64,10 @@ class FusionSearchCV(BaseSearchCV):
         Of `mmfusion.estimators`, or any other of scikit-learn's form.
     space : "default", dict or callable (trial) -> dict, default="default"
         "default" is made of the estimator's modalities, fusion and head: learning rate, weight
-        decay, dropout, width, joint operator, modality dropout, most epochs, intervals, and whether
-        there is a linear part, networks, or both; its first trial is the estimator as it is. A dict
+        decay, dropout, width, operator or late fusion, modality dropout, most epochs, intervals,
+        and whether there is a linear part, networks, or both. Its first trial is the estimator as
+        it is, which another replaces only where its gain, paired by fold, exceeds its standard
+        error (the rule of one standard error, Breiman et al. 1984). A dict
         has for each parameter a distribution of `optuna.distributions`, or a list of values. A
         function is given Optuna's trial and returns the parameters.
     n_trials : int, default=50
@@ -113,7 +116,8 @@ class FusionSearchCV(BaseSearchCV):
     best_params_ : dict
     best_score_ : float
     best_index_ : int
-        Position of the best trial in ``cv_results_``, of those that were judged on all folds.
+        Position of the trial that was taken in ``cv_results_``, of those that were judged on all
+        folds: the best, but of the default space the first where no gain exceeds its error.
     cv_results_ : dict
         scikit-learn's columns, a row a trial, and ``trial`` and ``state``.
     study_ : optuna.Study
@@ -225,7 +229,7 @@ class FusionSearchCV(BaseSearchCV):
         self.multimetric_ = several
         self._refuse_none_left()
         if self.refit is not False or not several:
-            self._choose(several)
+            self._choose(several, job)
         if self.refit is not False:
             started = time.perf_counter()
             self.best_estimator_ = job.refit(self.best_params_)
@@ -345,12 +349,17 @@ class FusionSearchCV(BaseSearchCV):
             f"No trial was judged on all folds. The first error: {errors[0] if errors else 'none'}."
         )
 
-    def _choose(self, several: bool) -> None:
+    def _choose(self, several: bool, job: Job) -> None:
         metric = self.refit if isinstance(self.refit, str) else next(iter(self._names(several)))
         if callable(self.refit):
             self.best_index_ = int(self.refit(self.cv_results_))
         else:
-            self.best_index_ = int(self.cv_results_[f"rank_test_{metric}"].argmin())
+            ratios = [len(test) / len(train) for train, test in job.folds]
+            self.best_index_ = (
+                careful_trial(self.cv_results_, metric, ratios)
+                if job.space.careful
+                else best_trial(self.cv_results_, metric)
+            )
             self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
         self.best_params_ = self.cv_results_["params"][self.best_index_]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmfusion.inputs.messages import did_you_mean
@@ -20,15 +20,23 @@ class Space:
     Parameters
     ----------
     suggest : callable (trial) -> dict
-    first : mapping of str to value, optional
-        Parameters of the trial that comes first, as Optuna names them.
+    starts : sequence of mapping of str to value, default=()
+        Parameters of the trials that come first, as Optuna names them.
+    careful : bool, default=False
+        Whether the first trial is the estimator as it is, which another trial replaces only where
+        its gain exceeds its standard error.
     """
 
     def __init__(
-        self, suggest: Callable[[Any], Mapping[str, Any]], first: Mapping[str, Any] | None = None
+        self,
+        suggest: Callable[[Any], Mapping[str, Any]],
+        starts: Sequence[Mapping[str, Any]] = (),
+        *,
+        careful: bool = False,
     ) -> None:
         self.suggest = suggest
-        self.first = first
+        self.starts = list(starts)
+        self.careful = careful
 
     def __call__(self, trial: Any) -> dict[str, Any]:
         """Return the parameters of a trial, for ``set_params``."""
@@ -97,7 +105,8 @@ def check_space(space: Any, estimator: Any, X: Any) -> Space:
                 "The space parameter must be 'default', a dict of distributions, or a function of "
                 f"the trial. Got {space!r}."
             )
-        return Space(*default_space(estimator, X))
+        space = default_space(estimator, X)
+        return Space(space, space.starts, careful=True)
     if callable(space):
         return Space(space)
     if not isinstance(space, Mapping):

@@ -96,8 +96,8 @@ def _take_trial(study: Any, job: Job, me: Worker) -> tuple[Any, dict[str, Any]]:
         return None, {}
     study.sampler = make_sampler(job.sampler, job.seed, number)
     waiting = study.get_trials(deepcopy=False, states=(state.WAITING,))
-    if number == 0 and job.space.first and not waiting:
-        study.enqueue_trial(dict(job.space.first))
+    if number < len(job.space.starts) and not waiting:
+        study.enqueue_trial(dict(job.space.starts[number]))
     trial = study.ask()
     params = job.space(trial)
     trial.set_user_attr(OWNER, me.name)

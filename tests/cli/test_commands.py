@@ -62,7 +62,7 @@ def test_fit_and_predict_do_what_the_same_lines_of_python_do(
         },
         "gated",
         structured="treatment",
-        epochs=10,
+        epochs=5,
         n_members=1,
         random_state=0,
     )
@@ -84,12 +84,21 @@ def INDEX(folder: Path) -> list[object]:
 
 def test_evaluate_scores_single_modalities_and_classical_models(study: Path) -> None:
     change(
-        study, ('  rna: {type: Genes, columns: "gene_*"}\n', ""), ("  epochs: 10", "  epochs: 2")
+        study,
+        ('  rna: {type: Genes, columns: "gene_*"}\n', ""),
+        ("  epochs: 5", "  epochs: 2"),
+        ("n_trials: 3", "n_trials: 2"),
     )
     said = call("evaluate", study)
     results = study.parent / "results"
     scores = pd.read_csv(results / "scores.csv")
     assert set(scores["model"]) >= {"formula alone", "formula + scan", "joint fusion, gated"}
+    # The search is made anew inside the training rows of each fold.
+    chosen = pd.read_csv(results / "chosen.csv").query("model == 'tuned'")
+    assert chosen["fold"].tolist() == [0, 1, 2]
+    assert chosen["fusion"].isin(["'gated'", "'concat'"]).all()
+    kept = (results / "search.journal.folds").read_text(encoding="utf-8")
+    assert len(kept.splitlines()) == 3 * 2 * 2
     assert (scores.groupby("model").size() == 3).all()
     assert "| joint fusion, gated |" in (results / "comparison.md").read_text(encoding="utf-8")
     assert "Harrell's C" in said
@@ -115,9 +124,7 @@ def test_a_saved_model_is_scored_on_other_rows(
 
 
 def test_tune_saves_the_best_model_and_goes_on_where_it_was(study: Path) -> None:
-    change(
-        study, ("  epochs: 10", "  epochs: 2"), ("  n_trials: 4\n  cv: 3", "  n_trials: 2\n  cv: 2")
-    )
+    change(study, ("  epochs: 5", "  epochs: 2"), ("  n_trials: 3", "  n_trials: 2"))
     said = call("tune", study)
     results = study.parent / "results"
     trials = pd.read_csv(results / "trials.csv")
@@ -195,9 +202,9 @@ def test_classes_and_numbers(
             "Got 'JointFusio'. Did you mean 'JointFusion'?",
         ),
         (("structured: treatment", "structured: treat"), 19, "'treat' not found .*'treatment'"),
-        (("  epochs: 10", "  epoch: 10"), 22, "no 'epoch'; .* Did you mean 'epochs'?"),
-        (("  epochs: 10", "  epochs: 1.5"), 22, "The epochs parameter must be an integer"),
-        (("  epochs: 10", "  training__emma: 1"), 22, "Invalid parameter 'emma'"),
+        (("  epochs: 5", "  epoch: 10"), 22, "no 'epoch'; .* Did you mean 'epochs'?"),
+        (("  epochs: 5", "  epochs: 1.5"), 22, "The epochs parameter must be an integer"),
+        (("  epochs: 5", "  training__emma: 1"), 22, "Invalid parameter 'emma'"),
         (("  n_members: 1", "  n_members: 1\n  n_members: 2"), 24, "'n_members' is there twice"),
     ],
 )
@@ -246,7 +253,7 @@ def test_predictions_name_what_is_wrong(study: Path, tmp_path: Path) -> None:
     table = study.parent / "patients.csv"
     said = call("predict", tmp_path / "nothing", table, code=1)
     assert "holds no saved estimator (model.json is missing)" in said
-    call("fit", change(study, ("  epochs: 10", "  epochs: 1")))
+    call("fit", change(study, ("  epochs: 5", "  epochs: 1")))
     model = study.parent / "results"
     assert "Got 'risks.txt'" in call("predict", model, table, "-o", "risks.txt", code=1)
     assert "no column 'id'" in call("predict", model, table, "--index", "id", code=1)
@@ -293,15 +300,23 @@ def test_each_command_as_a_process(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     said, _ = process("demo", folder)
     assert "$ mmfusion evaluate" in said
+    assert "| tuned |" in said
     assert len(pd.read_csv(folder / "predictions.csv")) == 120
     assert (folder / "results/report.html").is_file()
     study = folder / "study.yaml"
-    change(study, ("output: results", "output: mine"), ("  epochs: 10", "  epochs: 2"))
+    # What the demo did in one process, smaller, each in a process of its own.
+    change(
+        study,
+        ("output: results", "output: mine"),
+        ("  epochs: 5", "  epochs: 1"),
+        ("  n_trials: 3", "  n_trials: 1"),
+        ("evaluate:\n  cv: 3", "evaluate:\n  single: false\n  cv: 2"),
+        ('  rna: {type: Genes, columns: "gene_*"}\n', ""),
+    )
     process("fit", study)
-    assert load(folder / "mine/model").epochs == 2
+    assert load(folder / "mine/model").epochs == 1
     process("evaluate", study)
-    assert (folder / "mine/differences.csv").is_file()
-    change(study, ("  n_trials: 4", "  n_trials: 1"))
+    assert "tuned" in set(pd.read_csv(folder / "mine/differences.csv")["model"])
     process("tune", study)
     assert len(pd.read_csv(folder / "mine/trials.csv")) == 1
     process("report", study, "--test", folder / "new_patients.csv")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -64,3 +66,25 @@ def test_wrong_parameters_are_named() -> None:
         FusionEnsemble(COX, 0).fit(FRAME, Y)
     with pytest.raises(ValueError, match="Invalid parameter 'fusoin'"):
         FusionEnsemble(COX, settings=[{"fusoin": "gated"}]).fit(FRAME, Y)
+
+
+def test_a_saved_ensemble_predicts_the_same_and_can_be_fitted_again(tmp_path: Path) -> None:
+    settings = [{"fusion": "gated"}, {"fusion": "concat"}]
+    model = FusionEnsemble(COX, 2, settings=settings, random_state=0).fit(FRAME, Y)
+    model.save(tmp_path / "ensemble")
+    loaded = FusionEnsemble.load(tmp_path / "ensemble")
+    np.testing.assert_array_equal(loaded.predict(FRAME), model.predict(FRAME))
+    np.testing.assert_array_equal(loaded.spread(FRAME), model.spread(FRAME))
+    again = clone(loaded).fit(FRAME, Y)
+    np.testing.assert_array_equal(again.predict(FRAME), model.predict(FRAME))
+    model.save(tmp_path / "ensemble")  # in its own place
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/plan.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is no saved ensemble"):
+        model.save(tmp_path / "notes")
+    assert (tmp_path / "notes/plan.txt").read_text() == "mine"
+    with pytest.raises(FileNotFoundError, match="holds no saved ensemble"):
+        FusionEnsemble.load(tmp_path)
+    (tmp_path / "ensemble/ensemble.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        FusionEnsemble.load(tmp_path / "ensemble")

@@ -17,6 +17,8 @@ from mmfusion.objectives import Similarity
 from mmfusion.survival import surv
 from tests.tuning.common import cohort
 
+#: Training that is over soon.
+SOON = {"learning_rate": 0.02, "patience": 5, "random_state": 0}
 WAVE = {"clinical": Tabular(["age"]), "genes": Tabular(["gene_0", "gene_1"])}
 
 
@@ -39,7 +41,7 @@ def test_epochs_are_the_minimum_of_the_mean_curve_and_all_rows_are_trained_on(
         return original(self)
 
     monkeypatch.setattr(Prepared, "train", watching)
-    model = FusionRegressor(WAVE, epochs="cv", learning_rate=0.02, random_state=0).fit(X, y)
+    model = FusionRegressor(WAVE, epochs="cv", **SOON).fit(X, y)
     prepared = seen[0]
     assert len(prepared.of_folds) == 5
     assert len(prepared.network.members) == 1
@@ -50,30 +52,30 @@ def test_epochs_are_the_minimum_of_the_mean_curve_and_all_rows_are_trained_on(
     assert len(list(model.network_.parameters())) > 0
 
     # The folds are those of the default, so that both stop alike.
-    default = FusionRegressor(WAVE, learning_rate=0.02, random_state=0).fit(X, y)
+    default = FusionRegressor(WAVE, **SOON).fit(X, y)
     np.testing.assert_array_equal(default.history_["val_loss"], history["val_loss"])
     assert default.best_epoch_ == model.best_epoch_
     found, theirs = model.predict(X), default.predict(X)
     assert np.corrcoef(found, theirs)[0, 1] > 0.9
     assert not np.allclose(found, theirs)
-    again = FusionRegressor(WAVE, epochs="cv", learning_rate=0.02, random_state=0).fit(X, y)
+    again = FusionRegressor(WAVE, epochs="cv", **SOON).fit(X, y)
     np.testing.assert_array_equal(again.predict(X), found)
 
 
 def test_where_nothing_is_to_be_learned_the_network_says_nothing() -> None:
-    X, y = cohort(150, noise=True)
-    model = FusionCox(WAVE, epochs="cv", random_state=1).fit(X, y)
+    X, y = cohort(120, noise=True)
+    model = FusionCox(WAVE, epochs="cv", **SOON).fit(X, y)
     assert model.model_.deep.share.tolist() == [0.0]
 
 
-@pytest.mark.parametrize("fusion", ["concat", LateFusion("stack", folds=3)])
+@pytest.mark.parametrize("fusion", ["concat", LateFusion("stack", folds=2)])
 def test_predictions_are_calibrated_and_come_back_from_a_folder(fusion: Any, tmp_path: Any) -> None:
     X, _ = cohort(400)
     rng = np.random.default_rng(3)
     eta = 2 * np.sin(2 * X["age"].to_numpy()) + X["gene_0"].to_numpy()
     time = rng.exponential(np.exp(-eta))
     y = surv(np.minimum(time, 3), time < 3)
-    model = FusionCox(WAVE, fusion, epochs="cv", random_state=0).fit(X[:250], y[:250])
+    model = FusionCox(WAVE, fusion, epochs="cv", **SOON).fit(X[:250], y[:250])
     assert model.score(X[250:], y[250:]) > 0.75
     # The baseline was learned beside what the networks of the folds say, and is the last one's too.
     risk = 1 - model.predict_survival_function(X[:250], times=[0.5]).to_numpy()[:, 0]
@@ -85,17 +87,17 @@ def test_predictions_are_calibrated_and_come_back_from_a_folder(fusion: Any, tmp
 
 def test_classes_and_a_formula_with_time() -> None:
     X, y, values = data(120)
-    classes = FusionClassifier(WAVE, epochs="cv", random_state=0).fit(X, values > 0)
+    classes = FusionClassifier(WAVE, epochs="cv", **SOON).fit(X, values > 0)
     assert classes.predict_proba(X).shape == (120, 2)
-    pamm = FusionPAMM(WAVE, structured="age", epochs="cv", n_intervals=8, random_state=0)
+    pamm = FusionPAMM(WAVE, structured="age", epochs="cv", n_intervals=8, **SOON)
     assert np.isfinite(pamm.fit(X, y).predict(X)).all()
 
 
 @pytest.mark.slow
 def test_inference_by_folds_trains_one_network_each() -> None:
-    X, y = cohort(150)
+    X, y = cohort(100)
     model = FusionCox({"genes": WAVE["genes"]}, structured="age", inference="cross_fit")
-    model.set_params(epochs="cv", random_state=0).fit(X, y)
+    model.set_params(epochs="cv", **SOON | {"patience": 1}).fit(X, y)
     assert "(deep)" in model.effects_.index
 
 
@@ -126,5 +128,5 @@ def test_an_eval_set_and_other_words_are_refused() -> None:
 def test_the_users_random_numbers_are_left_alone() -> None:
     X, y = cohort(80)
     before = torch.get_rng_state()
-    FusionCox(WAVE, epochs="cv", random_state=0).fit(X, y)
+    FusionCox(WAVE, epochs="cv", **SOON).fit(X, y)
     assert torch.equal(torch.get_rng_state(), before)

@@ -23,7 +23,7 @@ from mmfusion.modalities import Image, clear_image_cache
 from mmfusion.modalities import _decoding as decoding
 from mmfusion.training import Training
 from mmfusion.tuning import FusionSearchCV
-from mmfusion.tuning.default_space import default_space
+from mmfusion.tuning.default_space import PARTS, default_space
 from tests.tuning.common import cohort, cox
 
 TWO = {"clinical": Tabular(["age"]), "genes": Genes("gene_*")}
@@ -51,8 +51,8 @@ ESTIMATORS = {
 def test_the_first_trial_is_the_estimator_as_it_is(name: str) -> None:
     model = ESTIMATORS[name]
     X, _ = cohort()
-    space, own = default_space(model, X)
-    changed = clone(model).set_params(**space(optuna.trial.FixedTrial(own)))
+    space = default_space(model, X)
+    changed = clone(model).set_params(**space(optuna.trial.FixedTrial(space.starts[0])))
     before, after = model.get_params(), changed.get_params()
     for params in (before, after):
         # The same, written out.
@@ -66,27 +66,32 @@ def test_the_first_trial_is_the_estimator_as_it_is(name: str) -> None:
 def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
     model = ESTIMATORS[name]
     X, _ = cohort()
-    space, _ = default_space(model, X)
+    space = default_space(model, X)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen: list[dict[str, Any]] = []
+    for start in space.starts:
+        study.enqueue_trial(start)
     for _ in range(40):
         trial = study.ask()
         clone(model).set_params(**space(trial))._validate_params()
         seen.append(trial.params)
     assert set(seen[0]) <= {
         *("parts", "learning_rate", "weight_decay", "dropout", "width", "modality_dropout"),
-        *("operator", "epochs", "n_intervals"),
+        *("fusion", "epochs", "n_intervals"),
     }
     frame = pd.DataFrame(seen)
+    for start, tried in zip(space.starts, seen, strict=False):
+        assert {key: start[key] for key in tried} == tried
     if name == "cox":
-        assert set(frame["operator"].dropna()) == {"concat", "gated", "attention"}
+        assert set(frame["fusion"].dropna()) == {"concat", "gated", "attention", "late"}
+        assert [start["parts"] for start in space.starts[:3]] == list(PARTS)[:3]
         assert frame.loc[frame["parts"] == "linear part alone", "width"].isna().all()
         assert frame["parts"].nunique() == 3
     if name == "one modality":
-        assert not {"operator", "modality_dropout"} & set(frame)
+        assert not {"fusion", "modality_dropout"} & set(frame)
     if name == "gated":
         assert frame["learning_rate"].max() <= 0.1
-        assert set(frame["epochs"].dropna()) == {7, 30, 100, 300}
+        assert set(frame["epochs"].dropna()) == {7, 100, 300}
     if name == "training":
         assert not {"weight_decay", "epochs"} & set(frame)
     if name == "curves":
@@ -99,8 +104,8 @@ def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
 
 def test_a_pipeline_has_the_space_of_its_last_step() -> None:
     X, y = cohort()
-    pipe = make_pipeline("passthrough", cox())
-    search = FusionSearchCV(pipe, n_trials=2, cv=2, random_state=0).fit(X, y)
+    pipe = make_pipeline("passthrough", cox(linear=False))
+    search = FusionSearchCV(pipe, n_trials=1, cv=2, random_state=0).fit(X, y)
     first = search.cv_results_["params"][0]
     assert all(name.startswith("fusioncox__") for name in first)
     plain = clone(pipe).set_params(fusioncox__random_state=0)
@@ -112,6 +117,19 @@ def test_a_pipeline_has_the_space_of_its_last_step() -> None:
     expected = cross_val_score(plain, X, y, cv=folds)
     found = [search.cv_results_[f"split{i}_test_score"][0] for i in range(2)]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_starts_come_in_their_order_when_a_search_goes_on(tmp_path: Path) -> None:
+    X, y = cohort(60)
+    model = FusionCox(TWO, n_members=1, epochs=1, linear=False, random_state=0)
+    settings = {"cv": 2, "random_state": 0, "refit": False, "storage": tmp_path / "study"}
+    FusionSearchCV(model, n_trials=2, **settings).fit(X, y)
+    search = FusionSearchCV(model, n_trials=4, **settings).fit(X, y)
+    starts = default_space(model, X).starts[:4]
+    assert len({repr(start) for start in starts}) == 4
+    for trial, start in zip(search.study_.trials, starts, strict=True):
+        assert trial.params == {key: start[key] for key in trial.params}
+        assert trial.state.name == "COMPLETE"
 
 
 def test_a_formula_alone_has_nothing_to_tune() -> None:

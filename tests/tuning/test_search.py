@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from typing import Any
 
@@ -21,7 +22,19 @@ from mmfusion.estimators import FusionDistribution
 from mmfusion.metrics import concordance_index
 from mmfusion.survival import surv
 from mmfusion.tuning import FusionSearchCV
-from tests.tuning.common import SPACE, cohort, cox, numbers, ridge_search
+from tests.tuning.common import cohort, cox, numbers, ridge_search
+
+
+class Bowl(Ridge):
+    """A model whose score is best at ``a = 1``, ``b = -2``."""
+
+    def __init__(self, a: float = 0.0, b: float = 0.0) -> None:
+        super().__init__()
+        self.a = a
+        self.b = b
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        return -((self.a - 1) ** 2) - (self.b + 2) ** 2
 
 
 def test_scores_are_those_of_a_grid_search_on_the_same_folds() -> None:
@@ -308,18 +321,24 @@ def test_types_are_checked(params: dict[str, Any], message: str) -> None:
         ridge_search(**params).fit(X, y)
 
 
-def test_cma_es_says_what_it_needs() -> None:
+def test_cma_es_comes_closer_trial_by_trial_and_can_be_repeated() -> None:
+    pytest.importorskip("cmaes")
     X, y = numbers()
-    space = {"alpha": SPACE["alpha"]}
-    search = ridge_search(sampler="cmaes", space=space)
-    try:
-        import cmaes  # noqa: F401
-    except ImportError:
-        with pytest.raises(ValueError, match="where the package cmaes is installed"):
-            search.fit(X, y)
-    else:
-        again = clone(search).fit(X, y)
-        assert search.fit(X, y).cv_results_["params"] == again.cv_results_["params"]
+    space = {name: FloatDistribution(-5.0, 5.0) for name in ("a", "b")}
+    search = FusionSearchCV(
+        Bowl(), space, n_trials=60, cv=2, sampler="cmaes", random_state=0, refit=False
+    )
+    tried = [search.fit(X, y).cv_results_["params"] for _ in range(2)]
+    assert tried[0] == tried[1]
+    far = np.array([np.hypot(each["a"] - 1, each["b"] + 2) for each in tried[0]])
+    assert far[-12:].mean() < 0.3 * far[:12].mean()  # of random draws they are alike
+
+
+def test_cma_es_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    X, y = numbers()
+    with pytest.raises(ValueError, match=r"package cmaes is installed .*mmfusion\[cmaes\]"):
+        ridge_search(sampler="cmaes").fit(X, y)
 
 
 @pytest.mark.parametrize("censored", [False, True])
