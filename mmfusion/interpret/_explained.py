@@ -4,79 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from mmfusion.interpret._baseline import FORMULA, Baseline, names_of
 from mmfusion.interpret._formula import FormulaPath, formula_path
 from mmfusion.interpret._inputs import Inputs, Tensors, inputs_of
+from mmfusion.interpret._late import Late
 from mmfusion.interpret._numeric import differentiable
 from mmfusion.interpret._targets import target_of
 from mmfusion.modalities.base import DESIGN
 from mmfusion.model.linear_part import CLIP, PRESENCE
-from mmfusion.model.pools import Single
 from mmfusion.model.subjects import Subjects
 from mmfusion.training import make_fabric
 
-__all__ = ["FORMULA", "Baseline", "Explained", "names_of"]
-
-#: What the columns of a formula are called among the modalities.
-FORMULA = "(formula)"
-
-
-def names_of(estimator: Any) -> list[str]:
-    """Return the modalities of a fitted estimator, and `FORMULA` where a formula reads columns."""
-    check_is_fitted(estimator)
-    formula = [FORMULA] if len(estimator.model_.structured.columns) else []
-    return [*estimator.modalities_, *formula]
-
-
-@dataclass(eq=False)
-class Baseline:
-    """Where attributions start.
-
-    Attributes
-    ----------
-    kind : {"blur", "mean", "zero"}
-    inputs : mapping of str to Inputs, or None
-        Of the rows that were given as baselines.
-    table : DataFrame or None
-        These rows.
-    number : int
-        Which of them it is.
-    """
-
-    kind: str = "blur"
-    inputs: Mapping[str, Inputs] | None = None
-    table: pd.DataFrame | None = None
-    number: int = 0
-
-    def of(self, name: str, inputs: Inputs, rows: Tensor) -> Tensors:
-        """Return the baseline of some rows of a modality."""
-        if self.inputs is not None and self.inputs[name].present[self.number]:
-            return inputs.like(rows, self.inputs[name], self.number)
-        return inputs.start(rows, self.kind)
-
-    def cells(self, structured: Any) -> dict[str, Any]:
-        """Return a cell for each column of the formula."""
-        if self.table is not None:
-            return {name: self.table[name].iloc[self.number] for name in structured.columns}
-        typical = getattr(structured, "typical", {})
-        missing = [name for name in structured.columns if name not in typical]
-        if missing:
-            raise ValueError(
-                f"The model was saved without the training means of the columns {missing} of its "
-                "formula: give baseline= a table of rows."
-            )
-        cells = {name: typical[name] for name in structured.columns}
-        if self.kind == "zero":
-            cells = {k: 0.0 if isinstance(v, float) else v for k, v in cells.items()}
-        return cells
+__all__ = ["Explained"]
 
 
 class Explained(nn.Module):
@@ -283,7 +229,7 @@ class Explained(nn.Module):
         outputs, features = self._networks(given, rows, numbers, design)
         linear = self._linear(features, len(rows))
         formula = given[FORMULA][0] if FORMULA in given else outputs.new_zeros(len(rows), 0)
-        late = _Late(self, numbers, outputs.shape[1:], linear.shape[1], formula.shape[1])
+        late = Late(self, numbers, outputs.shape[1:], linear.shape[1], formula.shape[1])
         if late.narrow:
             found = differentiable(late.targets, self._eta(outputs, linear, formula, numbers))
         else:
@@ -456,50 +402,6 @@ class Explained(nn.Module):
         features = linear.features
         bits = (self.present - features.center[PRESENCE]) * features.factor[PRESENCE]
         return bits @ linear.coef[PRESENCE] @ linear.basis.T
-
-
-class _Late:
-    """What comes after the networks: pool, linear part, formula, head, of arrays.
-
-    Called with a row's outputs of all networks, coordinates of the linear part and of the path of
-    the formula, side by side.
-    """
-
-    def __init__(
-        self, explained: Explained, numbers: np.ndarray, outputs: Any, linear: int, formula: int
-    ) -> None:
-        self.explained, self.numbers, self.shape = explained, numbers, outputs
-        self.linear, self.formula = linear, formula
-        self.there = explained.seen(numbers)
-
-    @property
-    def narrow(self) -> bool:
-        """Whether predictors are fewer than what they are made of, and simple to make."""
-        members, width = self.shape
-        single = isinstance(self.explained.model.deep.pool, Single)
-        k = len(self.explained.model.deep.share)
-        return single and k <= members * width + self.linear + self.formula
-
-    def targets(self, eta: np.ndarray) -> np.ndarray:
-        return self.explained.targets(eta, self.numbers)
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        explained, model = self.explained, self.explained.model
-        members, width = self.shape
-        edges = np.cumsum([members * width, self.linear])
-        outputs, linear, formula = np.split(values, edges, axis=1)
-        outputs = outputs.reshape(len(values), members, width)
-        etas = model.structured.pool_base + outputs @ model.head.deep_basis.matrix.T
-        etas[~self.there] = np.nan
-        pool = model.deep.pool
-        deep = model.deep.share * pool.pooled(pool.standardised(etas), self.there, model.head)
-        if self.linear:
-            deep = deep + linear @ model.deep.linear.basis.T
-        eta = explained.known(self.numbers, moved=not self.formula)
-        if self.formula:
-            eta = eta + np.einsum("nj,njk->nk", formula, explained.moves(self.numbers))
-        alone = explained.alone[self.numbers]
-        return self.targets(eta + np.where(alone[:, None], 0.0, deep))
 
 
 def _embeddings(encoder: Any) -> list[nn.Module]:
