@@ -68,11 +68,11 @@ def _subjects(found: Evidence, chosen: np.ndarray) -> Sequence[Block]:
         for k, label in enumerate(labels)
     ]
     for one in found.of_causes() if found.incidence else ():
-        table = found.incidence[one.cause or 1].iloc[chosen]
+        own = found.incidence[one.cause or 1].iloc[chosen]
         said = ", ".join(f"{value:.0%}" for value in one.risk[chosen])
         blocks.append(
             draw(
-                lambda ax, table=table: _draw_incidence(ax, table, labels, found.unit),  # type: ignore[misc]
+                lambda ax, own=own: _draw_incidence(ax, own, labels, found.unit),  # type: ignore[misc]
                 f"Predicted cumulative incidence of cause {one.cause} of {len(chosen)} subjects. "
                 f"Risk{by}: {said}.",
                 f"Predicted incidence of cause {one.cause} of subjects at the 5th to the 95th "
