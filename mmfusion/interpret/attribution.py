@@ -31,6 +31,8 @@ __all__ = [
 
 #: Rows whose attributions miss the change of the prediction by more than this are warned of.
 TOLERANCE = 0.01
+#: The methods that say nothing of a target.
+WITHOUT_TARGET = ("attention", "attention_rollout")
 #: The methods whose attributions add up to the change of the prediction.
 COMPLETE = ("integrated_gradients", "deep_lift", "shapley_sampling")
 
@@ -175,6 +177,8 @@ def attribute(
     check_options(method, run, options)
     with single_precision():
         names = check_names(model, modality, method)
+        if target is None and method in WITHOUT_TARGET:  # any will do, where there are several
+            target = ("parameter", model.model_.head.grid.names[0])
         explained = Explained(model, X, target, names)
         starts = starts_of(explained, baseline)
         with explained.running():
