@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -98,6 +98,7 @@ class Explained(nn.Module):
         """Have the networks where they run, in evaluation mode, their embeddings replaced."""
         self.members.to(self.device).eval()
         self._bits: dict[int, Tensor] = {}
+        self._features: dict[str, dict[int, Tensor]] = {}
         with ExitStack() as stack:
             members: Any = self.members
             for member in members:
@@ -298,10 +299,11 @@ class Explained(nn.Module):
     ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
         """Return the outputs of all networks, (n, M, D), and what the linear part reads."""
         mine = self.owner[rows.cpu()]
-        tensors = {
-            name: given.get(name) or tuple(t.to(self.device) for t in part.tensors(mine))
-            for name, part in self.inputs.items()
-        }
+
+        def tensors(name: str) -> Tensors:
+            known = given.get(name)
+            return known or tuple(t.to(self.device) for t in self.inputs[name].tensors(mine))
+
         present = torch.from_numpy(self.present[numbers]).to(self.device)
         outputs: list[Tensor] = []
         features: dict[str, tuple[Tensor, Tensor]] = {}
@@ -329,7 +331,7 @@ class Explained(nn.Module):
     def _outputs(
         self,
         network: Any,
-        tensors: Mapping[str, Tensors],
+        tensors: Callable[[str], Tensors],
         rows: Tensor,
         present: Tensor,
         design: Tensor | None,
@@ -345,8 +347,12 @@ class Explained(nn.Module):
             mine = torch.nonzero(present[:, place])[:, 0]
             if not len(mine):
                 continue
-            encoded, bits = self.inputs[name].encoded(tensors[name], rows, mine)
             encoder = network.encoders[name]
+            kept = self._kept(name, rows[mine])
+            if kept is not None:
+                features[name], inputs[name] = (mine, kept.double()), (kept,)
+                continue
+            encoded, bits = self.inputs[name].encoded(tensors(name), rows, mine)
             if network.modalities[name].kind == "table":
                 columns = torch.cat([encoded[0], *(each[:, 1:] for each in bits)], dim=1)
                 features[name] = (mine, columns)
@@ -355,6 +361,8 @@ class Explained(nn.Module):
                     encoded = (columns.float(),)
             elif encoder.frozen:
                 found = getattr(encoder, "source", encoder).features(*encoded)
+                if name not in self.names:
+                    self._keep(name, rows[mine], found)
                 features[name] = (mine, found.double())
                 encoded = (found,)
             inputs[name], embedded[name] = encoded, bits
@@ -369,6 +377,17 @@ class Explained(nn.Module):
             found.append(member(inputs, there).double())
         self._bits.clear()
         return torch.stack(found).mean(0), features
+
+    def _kept(self, name: str, subjects: Tensor) -> Tensor | None:
+        """Return the features of a modality that stays as it is, if a frozen encoder made them."""
+        store, keys = self._features.get(name, {}), subjects.tolist()
+        if not all(key in store for key in keys):
+            return None
+        return torch.stack([store[key] for key in keys])
+
+    def _keep(self, name: str, subjects: Tensor, features: Tensor) -> None:
+        store = self._features.setdefault(name, {})
+        store |= dict(zip(subjects.tolist(), features.detach(), strict=True))
 
     def _linear(self, features: Mapping[str, tuple[Tensor, Tensor]], n: int) -> Tensor:
         """Return the linear part's coordinates in its basis of the predictors, (n, F)."""
