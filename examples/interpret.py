@@ -66,7 +66,8 @@ def glioma(epochs: int, seed: int) -> Data:
     )
 
     def picture(cell: Any) -> np.ndarray:
-        return np.asarray(Picture.open(cell).convert("RGB"))
+        first = cell[0] if isinstance(cell, list) else cell
+        return np.asarray(Picture.open(first).convert("RGB"))
 
     return Data(data.frame, data.target, model, "months", 24.0, picture)
 
