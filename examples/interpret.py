@@ -5,7 +5,7 @@ in no model) is fitted on three quarters of the patients. Of the others: which g
 risk, which regions of an image, what each modality is worth, how all of it changes over time, and
 the report to hand over. One page of figures.
 
-    python examples/interpret.py                  # glioma: some minutes of one core
+    python examples/interpret.py                  # glioma: two and a half minutes of one core
     python examples/interpret.py --data digits    # the simulated digit cohort, without download
     python examples/interpret.py --fast           # a check: digits, a few patients and epochs
 """
@@ -69,7 +69,7 @@ def glioma(epochs: int, seed: int) -> Data:
         first = cell[0] if isinstance(cell, list) else cell
         return np.asarray(Picture.open(first).convert("RGB"))
 
-    return Data(data.frame, data.target, model, "months", 24.0, picture)
+    return Data(data.frame, data.target, model, "days", 730.0, picture)
 
 
 def digits(n: int | None, epochs: int, seed: int) -> Data:
