@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mmfusion import Genes, Image, Tabular
+from mmfusion import Genes, Image, Tabular, surv
 from mmfusion.datasets import load_digits_cohort
 from mmfusion.estimators import FusionCox, FusionPAMM
 from mmfusion.interpret import attribute, attribute_over_time, modality_value, plots
@@ -29,6 +29,23 @@ def save(name: str, on: Callable[[Any], Any], size: tuple[float, float] = (5.0, 
     on(ax)
     figure.savefig(FOLDER / f"{name}.png", dpi=70, metadata={"Software": None})
     plt.close(figure)
+
+
+def incidence() -> None:
+    """Draw two causes, the second of which is the likelier the older a patient is."""
+    cohort = load_digits_cohort(1500, n_genes=2, random_state=0)
+    old = np.random.default_rng(0).normal(60, 10, 1500) < cohort.frame["age"]
+    cause = np.where(cohort.target["event"], 1 + old, 0)
+    y = surv(cohort.target["time"], cause)
+    model = FusionPAMM({}, structured="s(age) + C(stage)").fit(cohort.frame[:1000], y[:1000])
+    test, times = cohort.frame[1000:], np.linspace(2, 100, 25)
+    predicted = model.predict_cumulative_incidence_function(test, times, cause=2)
+    save(
+        "incidence",
+        lambda ax: plots.plot_incidence(
+            y[1000:], predicted.iloc[:, 11], 2, ax, predicted=predicted, time_label="months"
+        ),
+    )
 
 
 def main() -> None:
@@ -109,6 +126,7 @@ def main() -> None:
     save("over_time", lambda ax: plots.plot_attribution_over_time(wide, ax, time_label="months"))
     worth = modality_value(model, test, y, n_bootstrap=100)
     save("shapley", lambda ax: plots.plot_shapley(worth.table, ax, label="share of C"), (5.0, 2.2))
+    incidence()
     save("learning", lambda ax: plots.plot_learning_curves(model.history_, ax))
 
 

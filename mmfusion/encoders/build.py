@@ -167,6 +167,12 @@ def _table_encoder(modality: Any, width: int | None) -> Encoder:
 
 def _image_encoder(modality: Any, width: int | None, tokens: bool) -> Encoder:
     n_channels, size = modality.n_channels_, modality.size_
+    attention = modality.pool == "attention"
+    if attention and width is None:
+        raise ValueError(
+            "Image(pool='attention') learns its weights, and early fusion reads what is not "
+            "learned. Use pool='mean', or joint or late fusion."
+        )
     as_pixels = width is None and modality.freeze != "all"
     backbone = (
         make_backbone("raw", n_channels, size)
@@ -180,9 +186,10 @@ def _image_encoder(modality: Any, width: int | None, tokens: bool) -> Encoder:
         "n_components": _components(modality),
         "dropout": modality.dropout,
         "lr_scale": _lr_scale(modality),
+        "attention": attention,
     }
     encoder = VisionEncoder(backbone.module, n_channels, size, width, **options)
-    if not tokens or width is None or encoder.frozen:
+    if not tokens or width is None or encoder.frozen or attention:
         return encoder
     if token_shape(backbone.module, (n_channels, *size)) is None:
         return encoder

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from mmfusion.encoders.attention_pool import GatedAttention
 from mmfusion.encoders.base import Encoder
 from mmfusion.encoders.lone import lone_row
 from mmfusion.encoders.own import output_width
@@ -21,9 +22,10 @@ __all__ = ["VisionEncoder"]
 class VisionEncoder(Encoder):
     """Any backbone that maps images (k, channels, height, width) to (k, f).
 
-    Several images of a row are encoded each and averaged. A backbone without a trained parameter
-    is frozen: it stays in evaluation mode, its features can be kept, and they are standardised
-    (and reduced to `n_components`) as `fit_features` learns from the training rows.
+    Several images of a row are encoded each and averaged, or weighted by attention. A backbone
+    without a trained parameter is frozen: it stays in evaluation mode, its features can be kept,
+    and they are standardised (and reduced to `n_components`) as `fit_features` learns from the
+    training rows.
 
     Parameters
     ----------
@@ -43,6 +45,9 @@ class VisionEncoder(Encoder):
         After the projection.
     lr_scale : float
         The backbone's learning rate as a multiple of the rest's.
+    attention : bool
+        Whether a row's images are weighted by `GatedAttention`: features are then learned, and none
+        are kept, also of a frozen backbone.
 
     Attributes
     ----------
@@ -73,6 +78,7 @@ class VisionEncoder(Encoder):
         n_components: int | float | None = None,
         dropout: float = 0.0,
         lr_scale: float = 1.0,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         self.feature_width = output_width(backbone, (n_channels, *size))
@@ -81,7 +87,13 @@ class VisionEncoder(Encoder):
         self.register_buffer("std", _per_channel(std, n_channels))
         freeze_stages(backbone, freeze)
         self._held = frozen_parts(backbone)
-        self.frozen = self._held == [backbone]
+        self.attention = GatedAttention(self.feature_width) if attention else None
+        self.frozen = self._held == [backbone] and not attention
+        if n_components is not None and attention:
+            raise ValueError(
+                "The n_components parameter of Image is of features that are not learned, and "
+                f"pool='attention' learns them. Got n_components={n_components!r}."
+            )
         if n_components is not None and not self.frozen:
             raise ValueError(
                 "The n_components parameter of Image needs freeze='all': components of features "
@@ -135,6 +147,9 @@ class VisionEncoder(Encoder):
                 return encoded
             counts = torch.bincount(owner)
             total = encoded.new_zeros(len(counts), encoded.shape[1])
+            if self.attention is not None:
+                weights = self.attention(encoded, owner)
+                return total.index_add(0, owner, weights[:, None] * encoded)
             return total.index_add(0, owner, encoded) / counts[:, None]
 
     def _normalise(self, pixels: Tensor) -> Tensor:
@@ -181,6 +196,7 @@ class VisionEncoder(Encoder):
     def parameter_groups(self) -> list[dict[str, Any]]:
         mine = [p for p in self.backbone.parameters() if p.requires_grad]
         rest = [] if self.projection is None else list(self.projection.parameters())
+        rest += [] if self.attention is None else list(self.attention.parameters())
         groups: list[dict[str, Any]] = [
             {"params": mine, "lr_scale": self.lr_scale},
             {"params": rest},

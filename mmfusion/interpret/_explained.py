@@ -2,81 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from mmfusion.interpret._baseline import FORMULA, Baseline, names_of
 from mmfusion.interpret._formula import FormulaPath, formula_path
 from mmfusion.interpret._inputs import Inputs, Tensors, inputs_of
+from mmfusion.interpret._late import Late
 from mmfusion.interpret._numeric import differentiable
 from mmfusion.interpret._targets import target_of
 from mmfusion.modalities.base import DESIGN
 from mmfusion.model.linear_part import CLIP, PRESENCE
-from mmfusion.model.pools import Single
 from mmfusion.model.subjects import Subjects
 from mmfusion.training import make_fabric
 
-__all__ = ["FORMULA", "Baseline", "Explained", "names_of"]
-
-#: What the columns of a formula are called among the modalities.
-FORMULA = "(formula)"
-
-
-def names_of(estimator: Any) -> list[str]:
-    """Return the modalities of a fitted estimator, and `FORMULA` where a formula reads columns."""
-    check_is_fitted(estimator)
-    formula = [FORMULA] if len(estimator.model_.structured.columns) else []
-    return [*estimator.modalities_, *formula]
-
-
-@dataclass(eq=False)
-class Baseline:
-    """Where attributions start.
-
-    Attributes
-    ----------
-    kind : {"blur", "mean", "zero"}
-    inputs : mapping of str to Inputs, or None
-        Of the rows that were given as baselines.
-    table : DataFrame or None
-        These rows.
-    number : int
-        Which of them it is.
-    """
-
-    kind: str = "blur"
-    inputs: Mapping[str, Inputs] | None = None
-    table: pd.DataFrame | None = None
-    number: int = 0
-
-    def of(self, name: str, inputs: Inputs, rows: Tensor) -> Tensors:
-        """Return the baseline of some rows of a modality."""
-        if self.inputs is not None and self.inputs[name].present[self.number]:
-            return inputs.like(rows, self.inputs[name], self.number)
-        return inputs.start(rows, self.kind)
-
-    def cells(self, structured: Any) -> dict[str, Any]:
-        """Return a cell for each column of the formula."""
-        if self.table is not None:
-            return {name: self.table[name].iloc[self.number] for name in structured.columns}
-        typical = getattr(structured, "typical", {})
-        missing = [name for name in structured.columns if name not in typical]
-        if missing:
-            raise ValueError(
-                f"The model was saved without the training means of the columns {missing} of its "
-                "formula: give baseline= a table of rows."
-            )
-        cells = {name: typical[name] for name in structured.columns}
-        if self.kind == "zero":
-            cells = {k: 0.0 if isinstance(v, float) else v for k, v in cells.items()}
-        return cells
+__all__ = ["Explained"]
 
 
 class Explained(nn.Module):
@@ -152,6 +98,7 @@ class Explained(nn.Module):
         """Have the networks where they run, in evaluation mode, their embeddings replaced."""
         self.members.to(self.device).eval()
         self._bits: dict[int, Tensor] = {}
+        self._features: dict[str, dict[int, Tensor]] = {}
         with ExitStack() as stack:
             members: Any = self.members
             for member in members:
@@ -283,7 +230,7 @@ class Explained(nn.Module):
         outputs, features = self._networks(given, rows, numbers, design)
         linear = self._linear(features, len(rows))
         formula = given[FORMULA][0] if FORMULA in given else outputs.new_zeros(len(rows), 0)
-        late = _Late(self, numbers, outputs.shape[1:], linear.shape[1], formula.shape[1])
+        late = Late(self, numbers, outputs.shape[1:], linear.shape[1], formula.shape[1])
         if late.narrow:
             found = differentiable(late.targets, self._eta(outputs, linear, formula, numbers))
         else:
@@ -352,10 +299,11 @@ class Explained(nn.Module):
     ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
         """Return the outputs of all networks, (n, M, D), and what the linear part reads."""
         mine = self.owner[rows.cpu()]
-        tensors = {
-            name: given.get(name) or tuple(t.to(self.device) for t in part.tensors(mine))
-            for name, part in self.inputs.items()
-        }
+
+        def tensors(name: str) -> Tensors:
+            known = given.get(name)
+            return known or tuple(t.to(self.device) for t in self.inputs[name].tensors(mine))
+
         present = torch.from_numpy(self.present[numbers]).to(self.device)
         outputs: list[Tensor] = []
         features: dict[str, tuple[Tensor, Tensor]] = {}
@@ -383,7 +331,7 @@ class Explained(nn.Module):
     def _outputs(
         self,
         network: Any,
-        tensors: Mapping[str, Tensors],
+        tensors: Callable[[str], Tensors],
         rows: Tensor,
         present: Tensor,
         design: Tensor | None,
@@ -399,8 +347,12 @@ class Explained(nn.Module):
             mine = torch.nonzero(present[:, place])[:, 0]
             if not len(mine):
                 continue
-            encoded, bits = self.inputs[name].encoded(tensors[name], rows, mine)
             encoder = network.encoders[name]
+            kept = self._kept(name, rows[mine])
+            if kept is not None:
+                features[name], inputs[name] = (mine, kept.double()), (kept,)
+                continue
+            encoded, bits = self.inputs[name].encoded(tensors(name), rows, mine)
             if network.modalities[name].kind == "table":
                 columns = torch.cat([encoded[0], *(each[:, 1:] for each in bits)], dim=1)
                 features[name] = (mine, columns)
@@ -409,6 +361,8 @@ class Explained(nn.Module):
                     encoded = (columns.float(),)
             elif encoder.frozen:
                 found = getattr(encoder, "source", encoder).features(*encoded)
+                if name not in self.names:
+                    self._keep(name, rows[mine], found)
                 features[name] = (mine, found.double())
                 encoded = (found,)
             inputs[name], embedded[name] = encoded, bits
@@ -423,6 +377,17 @@ class Explained(nn.Module):
             found.append(member(inputs, there).double())
         self._bits.clear()
         return torch.stack(found).mean(0), features
+
+    def _kept(self, name: str, subjects: Tensor) -> Tensor | None:
+        """Return the features of a modality that stays as it is, if a frozen encoder made them."""
+        store, keys = self._features.get(name, {}), subjects.tolist()
+        if not all(key in store for key in keys):
+            return None
+        return torch.stack([store[key] for key in keys])
+
+    def _keep(self, name: str, subjects: Tensor, features: Tensor) -> None:
+        store = self._features.setdefault(name, {})
+        store |= dict(zip(subjects.tolist(), features.detach(), strict=True))
 
     def _linear(self, features: Mapping[str, tuple[Tensor, Tensor]], n: int) -> Tensor:
         """Return the linear part's coordinates in its basis of the predictors, (n, F)."""
@@ -456,50 +421,6 @@ class Explained(nn.Module):
         features = linear.features
         bits = (self.present - features.center[PRESENCE]) * features.factor[PRESENCE]
         return bits @ linear.coef[PRESENCE] @ linear.basis.T
-
-
-class _Late:
-    """What comes after the networks: pool, linear part, formula, head, of arrays.
-
-    Called with a row's outputs of all networks, coordinates of the linear part and of the path of
-    the formula, side by side.
-    """
-
-    def __init__(
-        self, explained: Explained, numbers: np.ndarray, outputs: Any, linear: int, formula: int
-    ) -> None:
-        self.explained, self.numbers, self.shape = explained, numbers, outputs
-        self.linear, self.formula = linear, formula
-        self.there = explained.seen(numbers)
-
-    @property
-    def narrow(self) -> bool:
-        """Whether predictors are fewer than what they are made of, and simple to make."""
-        members, width = self.shape
-        single = isinstance(self.explained.model.deep.pool, Single)
-        k = len(self.explained.model.deep.share)
-        return single and k <= members * width + self.linear + self.formula
-
-    def targets(self, eta: np.ndarray) -> np.ndarray:
-        return self.explained.targets(eta, self.numbers)
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        explained, model = self.explained, self.explained.model
-        members, width = self.shape
-        edges = np.cumsum([members * width, self.linear])
-        outputs, linear, formula = np.split(values, edges, axis=1)
-        outputs = outputs.reshape(len(values), members, width)
-        etas = model.structured.pool_base + outputs @ model.head.deep_basis.matrix.T
-        etas[~self.there] = np.nan
-        pool = model.deep.pool
-        deep = model.deep.share * pool.pooled(pool.standardised(etas), self.there, model.head)
-        if self.linear:
-            deep = deep + linear @ model.deep.linear.basis.T
-        eta = explained.known(self.numbers, moved=not self.formula)
-        if self.formula:
-            eta = eta + np.einsum("nj,njk->nk", formula, explained.moves(self.numbers))
-        alone = explained.alone[self.numbers]
-        return self.targets(eta + np.where(alone[:, None], 0.0, deep))
 
 
 def _embeddings(encoder: Any) -> list[nn.Module]:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmfusion.interpret._explained import Baseline, Explained
+from mmfusion.interpret._baseline import Baseline
+from mmfusion.interpret._explained import Explained
 
 __all__ = ["METHODS", "ends_of", "pieces"]
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmfusion.encoders.own import run_on_zeros
-from mmfusion.interpret._explained import Baseline, Explained
+from mmfusion.interpret._baseline import Baseline
+from mmfusion.interpret._explained import Explained
 from mmfusion.interpret._gradients import Found, keep, pieces
 from mmfusion.modalities.image import images_in
 
@@ -274,6 +275,35 @@ def attention_rollout(
     return _of_images(explained, batch_size, find)
 
 
+def bag_attention(
+    explained: Explained, baseline: Baseline, *, batch_size: int | None = None
+) -> Found:
+    """Return each image's weight among those of its row, spread over its pixels."""
+    for name in explained.names:
+        if any(
+            getattr(encoder, "attention", None) is None for encoder in _networks(explained, name)
+        ):
+            raise ValueError(
+                f"The method 'attention' is of images whose bags are weighted: fit {name!r} as "
+                "Image(..., pool='attention')."
+            )
+
+    def find(name: str, values: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        with ExitStack() as stack, torch.no_grad():
+            for encoder in _networks(explained, name):
+                hook = encoder.attention.register_forward_hook(
+                    lambda module, args, output: seen.append(output.detach())
+                )
+                stack.callback(hook.remove)
+            explained(*values, rows)
+        counts = explained.inputs[name].counts[explained.owner[rows]]  # type: ignore[attr-defined]
+        weights = torch.stack(seen).mean(0) if seen else torch.ones(int(counts.sum()))
+        return weights[:, None, None]
+
+    return _of_images(explained, batch_size, find)
+
+
 @contextmanager
 def _attentions(backbone: Any) -> Iterator[list[Tensor]]:
     """Yield a list that the attention of each block is put into, (k, heads, length, length)."""
@@ -323,4 +353,5 @@ MAPS: dict[str, Callable[..., Found]] = {
     "grad_cam": grad_cam,
     "guided_backprop": guided_backprop,
     "attention_rollout": attention_rollout,
+    "attention": bag_attention,
 }

@@ -14,7 +14,8 @@ import torch
 
 from mmfusion.inputs.messages import did_you_mean
 from mmfusion.inputs.parameters import check_choice
-from mmfusion.interpret._explained import FORMULA, Baseline, Explained, names_of
+from mmfusion.interpret._baseline import FORMULA, Baseline, names_of
+from mmfusion.interpret._explained import Explained
 from mmfusion.interpret._gradients import METHODS, ends_of, pieces
 from mmfusion.interpret._maps import MAPS, original_size, resized
 from mmfusion.training.precision import single_precision
@@ -30,6 +31,8 @@ __all__ = [
 
 #: Rows whose attributions miss the change of the prediction by more than this are warned of.
 TOLERANCE = 0.01
+#: The methods that say nothing of a target.
+WITHOUT_TARGET = ("attention", "attention_rollout")
 #: The methods whose attributions add up to the change of the prediction.
 COMPLETE = ("integrated_gradients", "deep_lift", "shapley_sampling")
 
@@ -53,6 +56,9 @@ class Attribution:
         shape (k, height, width), an image each.
     owners : dict of str to ndarray of int
         Of each image, the position in `X` of the row that each map of `images` belongs to.
+    weights : dict of str to Series
+        Of the method "attention": each image's weight among those of its row, by the index of `X`
+        and the image's position; the maps of `images` are the same, spread over the pixels.
     points : dict of str to ndarray, shape (n, p)
         Of each modality of point clouds, a number a point; 0 behind a cloud's points.
     gap : Series
@@ -66,6 +72,7 @@ class Attribution:
     tables: dict[str, pd.DataFrame]
     images: dict[str, np.ndarray]
     owners: dict[str, np.ndarray]
+    weights: dict[str, pd.Series]
     points: dict[str, np.ndarray]
     gap: pd.Series
     value: pd.Series
@@ -110,7 +117,8 @@ def attribute(
         over random orders. ``"deep_lift"`` is refused where it does not add up, which it does for
         few networks. Of one image modality: ``"grad_cam"`` (Selvaraju et al. 2017),
         ``"guided_backprop"`` (networks of ReLU alone), ``"attention_rollout"`` (Abnar & Zuidema
-        2020; transformers, says nothing of a sign or a target).
+        2020; transformers, says nothing of a sign or a target). ``"attention"``: the weights of the
+        images of a row, of ``Image(pool="attention")``.
     target : tuple, optional
         ``("survival", time)``, ``("cumulative_incidence", cause, time)``, ``("quantile", share)``,
         ``("parameter", name)`` (a predictor, by its name in the head's grid), ``("class", label)``.
@@ -169,6 +177,8 @@ def attribute(
     check_options(method, run, options)
     with single_precision():
         names = check_names(model, modality, method)
+        if target is None and method in WITHOUT_TARGET:  # any will do, where there are several
+            target = ("parameter", model.model_.head.grid.names[0])
         explained = Explained(model, X, target, names)
         starts = starts_of(explained, baseline)
         with explained.running():
@@ -274,6 +284,7 @@ def _result(
         {},
         {},
         {},
+        {},
         pd.Series(np.nan, index, name="gap"),
         pd.Series(value, index, name="value"),
         pd.Series(baseline_value, index, name="baseline_value"),
@@ -328,3 +339,9 @@ def _put(explained: Explained, result: Attribution, name: str, found: np.ndarray
     size = original_size(modality, explained.subjects.table(explained.table))
     result.images[name] = resized(maps, size or maps.shape[1:])
     result.owners[name] = owners
+    if result.method == "attention":
+        place = np.concatenate([np.arange(count) for count in np.bincount(owners)])
+        index = pd.MultiIndex.from_arrays(
+            [explained.table.index[owners], place], names=[explained.table.index.name, "image"]
+        )
+        result.weights[name] = pd.Series(maps.sum(axis=(1, 2)), index, name="weight")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmfusion.interpret._explained import names_of
+from mmfusion.interpret._baseline import names_of
 from mmfusion.model.subjects import Subjects
 
 __all__ = ["embed"]

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_choice, check_number
-from mmfusion.interpret._explained import FORMULA
+from mmfusion.interpret._baseline import FORMULA
 from mmfusion.interpret._subsets import Subsets, shapley
 from mmfusion.interpret._targets import Target, target_of
 from mmfusion.metrics import concordance_index, evaluation_times, integrated_brier_score

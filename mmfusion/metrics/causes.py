@@ -279,7 +279,7 @@ def _parts(
     score = w * hazard * (d - mean) / mean
     expected = w * slope * hazard / mean
     observed = -w * hazard * (d / mean - 1 - d * slope / mean**2)
-    return score, *((design * each[:, None]).T @ design for each in (expected, observed))  # type: ignore[return-value]
+    return score, *((design * each[:, None]).T @ design for each in (expected, observed))
 
 
 def _undefined(n: int) -> Score:

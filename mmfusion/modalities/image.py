@@ -65,6 +65,11 @@ class Image(Modality):
         Principal components of a frozen encoder's features. "auto": the linear part sees all
         features, networks beside it the leading components where the rows cannot carry more (a
         tenth of the events, 8 to 64). None: all features.
+    pool : {"mean", "attention"}, default="mean"
+        How the images of a row become one vector: their mean, or weighted by gated attention (Ilse,
+        Tomczak & Welling 2018), learned with the network; ``attribute(..., method="attention")``
+        shows the weights. With attention features are not kept: a frozen encoder too reads every
+        image in every epoch.
     dropout : float, default=0.0
         The encoder's dropout.
     learning_rate_scale : float, optional
@@ -107,6 +112,7 @@ class Image(Modality):
     pretrained: bool | str | Path = False
     freeze: str | int | None = None
     n_components: int | float | str | None = "auto"
+    pool: str = "mean"
     dropout: float = 0.0
     learning_rate_scale: float | None = None
     root: str | Path | None = None
@@ -129,6 +135,7 @@ class Image(Modality):
         """
         require_frame(frame, "A modality")
         check_choice("channels", self.channels, ("RGB", "L"), "Image")
+        check_choice("pool", self.pool, ("mean", "attention"), "Image")
         size = _check_size(self.size)
         columns = list_labels(self.column, "Image", "column")
         images, _ = self._collect(frame, columns)

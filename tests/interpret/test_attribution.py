@@ -136,6 +136,22 @@ def test_every_kind_of_modality_adds_up(fusion: Any) -> None:
         assert (found.by_modality().loc[~has, name] == 0).all()
 
 
+def test_a_frozen_encoder_of_what_stays_as_it_is_runs_once(monkeypatch: Any) -> None:
+    frame, y = cells()
+    kinds = {name: ALL_KINDS[name] for name in ("photo", "rna")}
+    model = heard(FusionRegressor(kinds, device="cpu", random_state=0, **LOUD).fit(frame, y))
+    some, seen = frame[:6], []
+    (network,) = model.model_.deep.networks.values()
+    encoder = network.encoders["photo"]
+    source = getattr(encoder, "source", encoder)
+    features = source.features
+    monkeypatch.setattr(source, "features", lambda *a: seen.append(len(a[0])) or features(*a))
+    found = attribute(model, some, "rna", n_steps=64)
+    assert sum(seen) == 6
+    check_complete(model, some, found)
+    assert np.allclose(found.value, model.predict(some), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("reduce", ["pca", "features", None])
 def test_early_fusion_adds_up(reduce: Any) -> None:
     frame, y = cells()

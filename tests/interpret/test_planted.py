@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mmfusion import Genes, Image
 from mmfusion.estimators import FusionCox, FusionRegressor
@@ -109,6 +110,45 @@ def test_maps_know_their_networks() -> None:
         attribute(models["cnn"], some, method="guided_backprop")
     with pytest.raises(ValueError, match="of transformers"):
         attribute(models["cnn"], some, method="attention_rollout")
+
+
+def test_attention_finds_the_image_of_a_bag_that_matters() -> None:
+    rng = np.random.default_rng(0)
+    bags: list[list[np.ndarray]] = []
+    bright = rng.random(90)
+    for row in range(90):
+        count = 1 + row % 3
+        images = rng.normal(0.3, 0.05, (count, 8, 8))
+        images[row % count] += bright[row] * np.eye(8) * 0.6
+        bags.append([(255 * image.clip(0, 1)).astype(np.uint8) for image in images])
+    bags[7] = []
+    frame = pd.DataFrame({"bag": pd.Series(bags, dtype=object)}).rename(lambda k: f"p{k}")
+    rest, y = frame.drop(index="p7"), np.delete(bright, 7)
+    quick: dict[str, Any] = {"n_members": 2, "device": "cpu", "random_state": 0}
+    images = {"bag": Image("bag", size=8, channels="L", pool="attention")}
+    model: Any = FusionRegressor(
+        images, structured="1", epochs=12, learning_rate=0.01, **quick
+    ).fit(rest, y)
+    weights = attribute(model, frame[:12], "bag", method="attention").weights["bag"]
+    counts = [0 if row == 7 else 1 + row % 3 for row in range(12)]
+    assert [len(weights.get(f"p{row}", ())) for row in range(12)] == counts
+    np.testing.assert_allclose(weights.groupby(level=0).sum(), 1, rtol=1e-5)
+    every = attribute(model, rest, "bag", method="attention").weights["bag"]
+    clear = [row for row in range(90) if row % 3 and row != 7 and bright[row] > 0.5]
+    shares = [every[f"p{row}", row % (1 + row % 3)] * (1 + row % 3) for row in clear]
+    assert np.mean(shares) > 1.05  # as a multiple of an even share
+    network = next(iter(model.model_.deep.networks.values()))
+    found = []
+    for member in network.members:  # the formula of the paper
+        encoder = member.encoders["bag"]
+        pixels = torch.from_numpy(np.stack(bags[2]))[:, None]
+        h, pool = encoder._run(encoder._normalise(pixels)), encoder.attention
+        gated = torch.tanh(pool.content(h)) * torch.sigmoid(pool.gate(h))
+        found.append(torch.softmax(pool.score(gated)[:, 0], 0).detach().numpy())
+    np.testing.assert_allclose(weights["p2"], np.mean(found, axis=0), rtol=1e-4)
+    plain = FusionRegressor({"bag": Image("bag", size=8, channels="L")}, epochs=1, **quick)
+    with pytest.raises(ValueError, match="pool='attention'"):
+        attribute(plain.fit(rest, y), rest, "bag", method="attention")
 
 
 def test_an_image_that_a_row_lacks_has_no_map() -> None:

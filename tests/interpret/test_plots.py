@@ -16,7 +16,7 @@ from mmfusion import surv
 from mmfusion.estimators import FusionCox, FusionPAMM
 from mmfusion.interpret import plots
 from mmfusion.metrics import brier_score, cumulative_dynamic_auc, net_benefit, score_interval
-from mmfusion.survival import kaplan_meier
+from mmfusion.survival import cumulative_incidence, kaplan_meier
 from tests.helpers import make_cohort
 
 
@@ -366,3 +366,30 @@ def test_a_model_draws_effects_over_time_of_two_columns_and_of_levels(ax, cohort
     model.plot_effects("s(gene_2):sex[f]", right)
     assert right.get_xlabel() == "gene_2"
     plt.close(figure)
+
+
+def test_incidence_of_a_cause_by_group(ax, cohort) -> None:
+    frame, y = cohort
+    cause = np.where(y["event"], 1 + (frame["gene_0"] > 0), 0)
+    both = surv(y["time"], cause)
+    group = frame["sex"].to_numpy()
+    predicted = pd.DataFrame({0.5: np.full(200, 0.2), 1.0: np.where(group == "f", 0.3, 0.4)})
+    drawn = plots.plot_incidence(both, cause=2, ax=ax, groups=group, predicted=predicted)
+    assert drawn is ax
+    assert ax.get_legend_handles_labels()[1] == [
+        f"{level} (n = {(group == level).sum()})" for level in "fm"
+    ]
+    lines, dashed = ax.lines[::2], ax.lines[1::2]
+    for level, line, mean in zip("fm", lines, dashed, strict=True):
+        mine = group == level
+        curve = cumulative_incidence(y["time"][mine], cause[mine], 2)
+        x, f = line.get_data()
+        np.testing.assert_allclose(x, np.r_[0, curve.x])
+        np.testing.assert_allclose(f, np.r_[0, curve.y])
+        np.testing.assert_allclose(mean.get_ydata(), [0, 0.2, 0.3 if level == "f" else 0.4])
+    texts = [text.get_text() for text in ax.texts]
+    at = texts.index("at risk: f")
+    assert texts[at + 1] == str((group == "f").sum())
+    assert len(ax.collections) == 2  # a band each
+    with pytest.raises(ValueError, match="one of the causes of y"):
+        plots.plot_incidence(both, cause=3, groups=group)

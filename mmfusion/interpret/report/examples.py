@@ -28,6 +28,9 @@ from mmfusion.modalities.image import images_in
 
 __all__ = ["examples"]
 
+#: Of integrated gradients: a page is not to wait for the last percent of a large network.
+MAX_STEPS = 128
+
 
 def examples(found: Evidence, n: int) -> Section:
     """Return the section of some subjects, from the lowest to the highest risk."""
@@ -65,11 +68,11 @@ def _subjects(found: Evidence, chosen: np.ndarray) -> Sequence[Block]:
         for k, label in enumerate(labels)
     ]
     for one in found.of_causes() if found.incidence else ():
-        table = found.incidence[one.cause or 1].iloc[chosen]
+        own = found.incidence[one.cause or 1].iloc[chosen]
         said = ", ".join(f"{value:.0%}" for value in one.risk[chosen])
         blocks.append(
             draw(
-                lambda ax, table=table: _draw_incidence(ax, table, labels, found.unit),  # type: ignore[misc]
+                lambda ax, own=own: _draw_incidence(ax, own, labels, found.unit),  # type: ignore[misc]
                 f"Predicted cumulative incidence of cause {one.cause} of {len(chosen)} subjects. "
                 f"Risk{by}: {said}.",
                 f"Predicted incidence of cause {one.cause} of subjects at the 5th to the 95th "
@@ -141,7 +144,9 @@ def _attributions(found: Evidence, chosen: np.ndarray) -> Sequence[Block]:
         for own in found.of_causes():
             with warnings.catch_warnings():  # a gap is said below, in words
                 warnings.simplefilter("ignore")
-                one = attribute(model, found.X.iloc[[row]], target=_target(own, row))
+                one = attribute(
+                    model, found.X.iloc[[row]], target=_target(own, row), max_steps=MAX_STEPS
+                )
             blocks += _of_subject(model, found.X.iloc[[row]], one, f"{label}{own.named}")
     return blocks
 

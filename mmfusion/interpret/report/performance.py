@@ -157,7 +157,7 @@ def _of_cause(found: Evidence) -> list[tuple[str, pd.Series, str]]:
         ),
     ):
         if name in table.index:
-            made.append((title, table.loc[name], says))
+            made.append((title, pd.Series(table.loc[name]), says))
     return made
 
 
