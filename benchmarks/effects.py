@@ -335,6 +335,8 @@ def rows() -> dict[str, Row]:
         for kind in ("gaussian", "cox"):
             mechanism = Mechanism(kind, 600, 0.5, confounder=shape)
             add(f"confounded.marginal.{kind}.{shape}", marginal, mechanism, *how)
+    mechanism = Mechanism("cox", 600, 0.5, confounder="easy")  # with three splits, the default
+    add("confounded.splits.cox.easy", marginal, mechanism, "networks", "learn", 3)
     return found
 
 
