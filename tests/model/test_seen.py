@@ -35,7 +35,7 @@ def test_training_rows_are_known_again_and_new_ones_are_not(kind, tmp_path) -> N
         y = np.where(y["time"] > np.median(y["time"]), "late", "early")
     modalities = {"ct": Image("image", size=8, channels="L"), "rna": Genes("gene_*")}
     formula = None if kind is FusionDiscreteTime else "age + C(stage)"
-    model = kind(modalities, structured=formula, epochs=1, random_state=0)
+    model = kind(modalities, structured=formula, epochs=1, n_members=1, random_state=0)
     model.fit(frame[:80], y[:80])
     mixed = np.r_[100:120, 40, 41, 90]
     np.testing.assert_array_equal(known(model, frame.iloc[mixed], y[mixed]), mixed < 80)
