@@ -60,7 +60,10 @@ def plot_incidence(
     check_order(y=y, risk=risk, groups=groups, predicted=predicted)
     outcome = check_survival(y, allow_competing=True)
     if not (outcome.event == cause).any():
-        raise ValueError(f"The cause parameter must be one of the causes of y. Got {cause!r}.")
+        known = np.unique(outcome.event)[1:].astype(int).tolist()
+        raise ValueError(
+            f"The cause parameter must be one of {known}, the causes of y. Got {cause!r}."
+        )
     label, names, what = _grouped(risk, groups, len(outcome))
     ax, highest = _axes(ax), 0.0
     for group, (name, colour) in enumerate(zip(names, _colours(len(names)), strict=True)):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from mmfusion.inputs.parameters import is_count
 from mmfusion.inputs.times import as_times
 from mmfusion.survival.curves import StepFunction, _risk_table
 from mmfusion.survival.outcome import Survival, check_survival, snap
@@ -54,6 +55,7 @@ def cumulative_incidence(
     time, event, entry : array-like, shape (n,)
         As in `surv`; `event` is the cause, 0 is censored.
     cause : int, default=1
+        1, 2, ...; of a cause that no row has the incidence is 0.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def cumulative_incidence(
     Raises
     ------
     ValueError, TypeError
-        As `check_survival` (events are not required).
+        A cause that is no whole number from 1 on; as `check_survival` (events are not required).
 
     Examples
     --------
@@ -70,6 +72,8 @@ def cumulative_incidence(
     >>> cumulative_incidence([1, 2, 3, 4], [1, 2, 1, 0])([1, 2, 3])
     array([0.25, 0.25, 0.5 ])
     """
+    if not is_count(cause):
+        raise ValueError(f"The cause parameter must be a whole number from 1 on. Got {cause!r}.")
     given = (time, event) if entry is None else (time, event, entry)
     y = check_survival(given, allow_competing=True, require_events=False, name="the outcome")
     times, events, censored, staying = _risk_table(y.time, y.event, y.entry, None)

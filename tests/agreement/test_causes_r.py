@@ -32,6 +32,13 @@ def test_incidence_and_its_standard_error(cause: int) -> None:
     assert ((lower < curve(R["times"])) & (curve(R["times"]) < upper)).all()
 
 
+@pytest.mark.parametrize("cause", ["x", 0, 1.5, None, True])
+def test_a_cause_is_a_whole_number(cause: object) -> None:
+    with pytest.raises(ValueError, match="cause parameter must be a whole number from 1 on"):
+        cumulative_incidence([1, 2, 3], [1, 2, 0], cause)
+    assert cumulative_incidence([1, 2, 3], [1, 2, 0], 5)([3.0]) == 0  # a cause that no row has
+
+
 def test_incidence_of_rows_that_enter_late() -> None:
     late = pd.DataFrame(R["late"])
     y = check_survival((late["time"], late["event"], late["entry"]), allow_competing=True)
