@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.newton import newton
 from mmfusion.structured.smoothing import Problem
 from mmfusion.structured.symmetric import Symmetric
@@ -21,7 +22,7 @@ def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
     """Return coefficients near the fit of all rows: those of evenly spread rows.
 
     Where rows are few, interact, or coefficients are penalised it is `start` itself, and also where
-    the likelihood of all rows does not prefer what was found.
+    the spread rows have no fit of their own, or all rows do not prefer it.
     """
     likelihood, design, offset = problem.likelihood, problem.design, problem.offset
     n, p = len(offset), len(start)
@@ -30,8 +31,13 @@ def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
         return start
     rows = slice(None, None, step)
     part, few = likelihood.take(rows), design.take(rows)
+    eta, labels = few.predict(start) + offset[rows], [f"x{j}" for j in range(p)]
     nothing = Symmetric.zeros(few.layout)
-    found = newton(part, few, nothing, start, offset[rows], tol=TOL, max_iter=STEPS)
+    try:  # a level of few rows may be in none of them, or in so few that a scale has no end
+        check_identified(part.information(eta, few, definite=True), labels, len(eta))
+        found = newton(part, few, nothing, start, offset[rows], tol=TOL, max_iter=STEPS)
+    except ValueError:
+        return start
     if not found.converged or not np.isfinite(found.coef).all():
         return start
     there, here = (likelihood.value(design.predict(at) + offset) for at in (found.coef, start))
