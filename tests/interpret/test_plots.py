@@ -391,5 +391,5 @@ def test_incidence_of_a_cause_by_group(ax, cohort) -> None:
     at = texts.index("at risk: f")
     assert texts[at + 1] == str((group == "f").sum())
     assert len(ax.collections) == 2  # a band each
-    with pytest.raises(ValueError, match="one of the causes of y"):
+    with pytest.raises(ValueError, match="the causes of y"):
         plots.plot_incidence(both, cause=3, groups=group)
