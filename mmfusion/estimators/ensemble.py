@@ -1,4 +1,4 @@
-"""Several fits of one estimator, averaged: other seeds, other settings."""
+"""Several fits of one estimator, averaged: other seeds, other settings; loading what was saved."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import make_survival_scorer
 
-from ._together import load_together, save_together
+from ._persistence import load_one_of
+from ._together import MANIFEST, load_together, save_together
 from .base import FusionEstimator
 
-__all__ = ["FusionEnsemble"]
+__all__ = ["FusionEnsemble", "load"]
 
 
 def _has(method: str) -> Any:
@@ -283,3 +284,27 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
         return tags
+
+
+def load(folder: str | os.PathLike[str]) -> Any:
+    """Load an estimator, or an ensemble, that its ``save`` wrote, whichever it is.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    estimator
+        Fitted; see `FusionCox.load`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `folder` holds no saved estimator.
+    ValueError
+        If it is none of the estimators, or damaged.
+    """
+    if (Path(folder) / MANIFEST).is_file():
+        return FusionEnsemble.load(folder)
+    return load_one_of(FusionEstimator, Path(folder))

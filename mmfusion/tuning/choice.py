@@ -1,4 +1,4 @@
-"""Which trial of a search is taken: the best, or the first where no gain exceeds its error."""
+"""Which trials of a search are taken: the best, or the first where no gain exceeds its error."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["best_trial", "careful_trial"]
+__all__ = ["best_trial", "best_trials", "careful_trial"]
 
 
 def best_trial(results: Mapping[str, Any], score: str) -> int:
     """Return the position in ``cv_results_`` of the best trial that was judged on all folds."""
     return int(results[f"rank_test_{score}"].argmin())
+
+
+def best_trials(results: Mapping[str, Any], score: str, n_best: int) -> list[int]:
+    """Return the positions of the best trials that were judged on all folds, the best first.
+
+    Trials of the same parameters count once.
+    """
+    found: list[int] = []
+    for position in np.argsort(results[f"rank_test_{score}"], kind="stable"):
+        known = [repr(results["params"][other]) for other in found]
+        whole = results["state"][position] == "complete"
+        if whole and repr(results["params"][position]) not in known:
+            found.append(int(position))
+    return found[:n_best]
 
 
 def careful_trial(results: Mapping[str, Any], score: str, ratios: Sequence[float]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from mmfusion.estimators.ensemble import FusionEnsemble
 from mmfusion.evaluation.fingerprint import fingerprint, roots_in
 from mmfusion.evaluation.folds import Folds
 from mmfusion.evaluation.outcomes import Outcome, for_fit, take
@@ -119,6 +120,14 @@ class Job:
         """Return the estimator with the parameters of a trial, fitted to all rows."""
         whole = np.arange(len(self.y))
         return self.model(params).fit(*self._rows(whole), **self._cut(self.fit_params, whole))
+
+    def average(self, settings: Sequence[Mapping[str, Any]]) -> Any:
+        """Return the mean of models with the parameters of several trials, fitted to all rows."""
+        whole = np.arange(len(self.y))
+        model = FusionEnsemble(
+            self.estimator, len(settings), settings=settings, random_state=self.seed
+        )
+        return model.fit(*self._rows(whole), **self._cut(self.fit_params, whole))
 
     def part(self, number: int, n_workers: int) -> Job:
         """Return the same for one of several workers on this machine."""

@@ -100,6 +100,7 @@ def nested_cross_validate(
     sampler: Any = "tpe",
     pruning: str | None = None,
     timeout: float | None = None,
+    n_best: int = 1,
     scoring: Any = None,
     groups: Any = None,
     reference: str | None = None,
@@ -129,7 +130,7 @@ def nested_cross_validate(
         How often a number of outer folds is dealt anew.
     inner : int or splitter, default=5
         Folds within the training rows, of the pairs.
-    n_trials, sampler, pruning, timeout, storage
+    n_trials, sampler, pruning, timeout, n_best, storage
         Of the searches of the pairs; see `FusionSearchCV`. Each outer fold's search is kept in the
         same storage, so that an interrupted call goes on.
     scoring : None, str, scorer, list or dict of these by name, optional
@@ -212,6 +213,7 @@ def nested_cross_validate(
         "sampler": sampler,
         "pruning": pruning,
         "timeout": timeout,
+        "n_best": n_best,
         "storage": storage,
         "random_state": random_state,
     }

@@ -24,13 +24,14 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.metaestimators import available_if
 
+from mmfusion.estimators.base import FusionEstimator
 from mmfusion.evaluation.fingerprint import fingerprint
 from mmfusion.evaluation.folds import check_folds
 from mmfusion.evaluation.outcomes import check_outcome, task_of
 from mmfusion.evaluation.roles import check_groups, check_model
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number, is_number
-from mmfusion.tuning.choice import best_trial, careful_trial
+from mmfusion.tuning.choice import best_trial, best_trials, careful_trial
 from mmfusion.tuning.job import Job, job_key, seeded, step_of
 from mmfusion.tuning.place import check_storage, open_place, quiet
 from mmfusion.tuning.processes import work_in_processes
@@ -105,6 +106,10 @@ class FusionSearchCV(BaseSearchCV):
     refit : bool, str or callable, default=True
         Whether the best parameters are fitted to all rows; of several scores, by which the best is
         chosen. A function is given ``cv_results_`` and returns the position.
+    n_best : int, default=1
+        How many of the best trials are fitted to all rows and averaged (`FusionEnsemble`), of an
+        estimator of `mmfusion.estimators` that is not the end of a Pipeline. A mean of several
+        settings is steadier than the one that looked best on the folds. 1 is the best trial alone.
     error_score : float or "raise", default=nan
         Number: a trial that fails is told as failed, with a warning, and the search goes on.
     verbose : int, default=0
@@ -113,6 +118,7 @@ class FusionSearchCV(BaseSearchCV):
     Attributes
     ----------
     best_estimator_ : estimator
+        A `FusionEnsemble` where `n_best` is above 1.
     best_params_ : dict
     best_score_ : float
     best_index_ : int
@@ -120,6 +126,8 @@ class FusionSearchCV(BaseSearchCV):
         folds: the best, but of the default space the first where no gain exceeds its error.
     cv_results_ : dict
         scikit-learn's columns, a row a trial, and ``trial`` and ``state``.
+    averaged_ : list of int
+        Positions of the trials whose mean `best_estimator_` is; there where `n_best` is above 1.
     study_ : optuna.Study
         Its `best_trial` may be one that was pruned by fold: to Optuna the mean of the folds that
         ran is a trial's value.
@@ -165,6 +173,7 @@ class FusionSearchCV(BaseSearchCV):
         timeout: float | None = None,
         random_state: int | None = None,
         refit: Any = True,
+        n_best: int = 1,
         error_score: float | str = np.nan,
         verbose: int = 0,
     ) -> None:
@@ -181,6 +190,7 @@ class FusionSearchCV(BaseSearchCV):
         self.timeout = timeout
         self.random_state = random_state
         self.refit = refit
+        self.n_best = n_best
         self.error_score = error_score
         self.verbose = verbose
 
@@ -232,7 +242,12 @@ class FusionSearchCV(BaseSearchCV):
             self._choose(several, job)
         if self.refit is not False:
             started = time.perf_counter()
-            self.best_estimator_ = job.refit(self.best_params_)
+            if self.n_best > 1:
+                self.best_estimator_ = job.average(
+                    [self.cv_results_["params"][position] for position in self.averaged_]
+                )
+            else:
+                self.best_estimator_ = job.refit(self.best_params_)
             self.refit_time_ = time.perf_counter() - started
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
@@ -303,11 +318,26 @@ class FusionSearchCV(BaseSearchCV):
     def _check_numbers(self) -> None:
         check_number("n_trials", self.n_trials, 1, integer=True)
         check_number("n_workers", self.n_workers, 1, integer=True)
+        check_number("n_best", self.n_best, 1, integer=True)
+        if self.n_best > 1:
+            self._check_average()
         check_number("timeout", self.timeout, 0, allow_none=True, open_ends="low")
         check_number("random_state", self.random_state, 0, integer=True, allow_none=True)
         if self.error_score != "raise" and not is_number(self.error_score):
             raise ValueError(
                 f"The error_score parameter must be 'raise' or a number. Got {self.error_score!r}."
+            )
+
+    def _check_average(self) -> None:
+        if not isinstance(self.estimator, FusionEstimator):
+            raise ValueError(
+                "The n_best parameter can be above 1 for an estimator of mmfusion.estimators. Got "
+                f"n_best={self.n_best} for {type(self.estimator).__name__}."
+            )
+        if callable(self.refit):
+            raise ValueError(
+                "The n_best parameter must be 1 where refit is a function, which names one trial. "
+                f"Got {self.n_best}."
             )
 
     def _routed(
@@ -361,6 +391,8 @@ class FusionSearchCV(BaseSearchCV):
                 else best_trial(self.cv_results_, metric)
             )
             self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
+        if self.n_best > 1:
+            self.averaged_ = best_trials(self.cv_results_, metric, self.n_best)
         self.best_params_ = self.cv_results_["params"][self.best_index_]
 
     def _names(self, several: bool) -> list[str]:

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
+from mmfusion.estimators import load
 from mmfusion.evaluation import corrected_interval
 from mmfusion.tuning import FusionSearchCV
-from mmfusion.tuning.choice import careful_trial
+from mmfusion.tuning.choice import best_trials, careful_trial
 from tests.tuning.common import cohort, cox
 
 RATIOS = [0.25] * 5
@@ -93,3 +96,44 @@ def test_the_default_space_is_searched_carefully_and_a_dict_is_not(
     assert search.best_params_ == {"modality_dropout": 0.25}
     search.set_params(refit=lambda found: 0).fit(X, y)
     assert search.best_index_ == 0
+
+
+def test_the_best_trials_are_averaged(tmp_path: Any) -> None:
+    X, y = cohort(80)
+    space = {"learning_rate": [1e-3, 1e-2, 3e-2], "modality_dropout": [0.0, 0.2]}
+    search = FusionSearchCV(cox(), space, n_trials=5, cv=2, n_best=2, random_state=0).fit(X, y)
+    ranks = search.cv_results_["rank_test_score"]
+    settings = [search.cv_results_["params"][each] for each in search.averaged_]
+    assert search.averaged_[0] == search.best_index_
+    assert ranks[search.averaged_].tolist() == sorted(ranks[search.averaged_])
+    assert settings[0] != settings[1]
+    members = search.best_estimator_.estimators_
+    for member, setting in zip(members, settings, strict=True):
+        assert {name: member.get_params()[name] for name in setting} == setting
+    mean = np.mean([member.predict(X) for member in members], axis=0)
+    np.testing.assert_array_equal(search.predict(X), mean)
+    curves = search.predict_survival_function(X, times=[0.5])
+    each = [member.predict_survival_function(X, times=[0.5]) for member in members]
+    np.testing.assert_allclose(curves, (each[0] + each[1]) / 2)
+    search.best_estimator_.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict(X), mean)
+    again = FusionSearchCV(cox(), space, n_trials=5, cv=2, n_best=2, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(again.predict(X), mean)
+
+
+def test_what_cannot_be_averaged_is_refused() -> None:
+    X, y = cohort(60)
+    for model in (Ridge(), make_pipeline(cox())):
+        with pytest.raises(ValueError, match="n_best parameter can be above 1 for an estimator"):
+            FusionSearchCV(model, {"alpha": [1.0]}, n_best=2).fit(X, y)
+    with pytest.raises(ValueError, match="n_best parameter must be 1 where refit is a function"):
+        FusionSearchCV(cox(), n_best=2, refit=lambda found: 0).fit(X, y)
+    with pytest.raises(ValueError, match="n_best"):
+        FusionSearchCV(cox(), n_best=0).fit(X, y)
+
+
+def test_trials_that_failed_or_are_the_same_are_not_averaged() -> None:
+    found = results(OWN, [each + 0.1 for each in OWN], [each + 0.2 for each in OWN], OWN)
+    found["params"] = [{"a": 1}, {"a": 2}, {"a": 2}, {"a": 3}]
+    found["state"][3] = "pruned"
+    assert best_trials(found, "score", 3) == [2, 0]
