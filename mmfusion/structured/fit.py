@@ -30,6 +30,9 @@ __all__ = ["fit_structured"]
 #: Coefficients that move at least this share of the fastest run to infinity with it.
 RUNS = 0.05
 
+#: Coefficients that the last step moved at least this share of the fastest are named.
+FASTEST = 0.5
+
 #: Rounds between terms with fixed degrees of freedom and those with REML.
 MAX_ROUNDS = 20
 
@@ -195,6 +198,13 @@ def _identified(problem: Problem, start: np.ndarray, labels: list[str], n_open: 
 
     def checked(*, definite: bool) -> Symmetric:
         information = likelihood.information(eta, design, definite=definite)
+        if not information.is_finite():
+            wrong = dict.fromkeys(np.array(labels)[~np.isfinite(np.diag(information.dense()))])
+            raise ValueError(
+                "The likelihood has no finite derivatives where its fit starts"
+                + (f", in the coefficients of {', '.join(wrong)}." if wrong else ".")
+                + " Check the columns and the outcome for numbers of very different sizes."
+            )
         whole = information + penalties.matrix(penalties.balance(information))
         if n_open < len(labels):
             whole = whole.leading(n_open)
@@ -346,8 +356,12 @@ def _finish(
             stacklevel=3,
         )
     elif not smoothed.converged:
+        moved = np.abs(scaled.coefficients(fit.last_step) * scaled.spread)
+        fastest = (moved > 0) & (moved >= FASTEST * moved.max(initial=0.0))
+        moving = [name for name, is_moving in zip(names, fastest, strict=True) if is_moving]
         warnings.warn(
-            f"The structured fit did not converge in {smoothed.n_iter} Newton steps.",
+            f"The structured fit did not converge in {smoothed.n_iter} Newton steps."
+            + (f" Its last step moved {', '.join(moving[:5])} most." if moving else ""),
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -57,6 +57,8 @@ class NewtonResult:
         A direction along which the likelihood rises for ever; zero if none was met.
     active : ndarray of bool, shape (m,)
         Which of the inequalities hold as equalities.
+    last_step : ndarray, shape (p,)
+        What the last step was, or would have been.
     """
 
     coef: np.ndarray
@@ -68,6 +70,7 @@ class NewtonResult:
     converged: bool
     runaway: np.ndarray
     active: np.ndarray
+    last_step: np.ndarray
 
 
 def newton(
@@ -84,7 +87,8 @@ def newton(
 ) -> NewtonResult:
     """Minimise ``value(X beta + offset) + beta' S beta / 2``, perhaps under inequalities.
 
-    Steps are halved until the penalised value does not rise. The iteration stops when the Newton
+    Steps are halved until the penalised value does not rise, and has derivatives that are finite
+    numbers. The iteration stops when the Newton
     decrement, the length of the step in standard errors of the coefficients, is below `tol`; or
     below its square root and no longer falling, where a heavy penalty's rounding is all that is
     left.
@@ -120,23 +124,18 @@ def newton(
     runaway = np.zeros(len(coef))
     converged = False
     last = np.inf
-    if information is None:
-        slopes, information = likelihood.derivatives(eta, design)
-    else:
-        slopes = likelihood.gradient(eta)
-    largest = float(information.diagonal().max(initial=0.0))
-    before = information
+    here = _derivatives(likelihood, design, penalty, eta, information)
+    if here is None:
+        raise ValueError("The likelihood has no finite derivatives where its fit starts.")
+    largest = float(here.information.diagonal().max(initial=0.0))
+    before = here.information
     step, active = np.zeros(len(coef)), np.zeros(0 if bounds is None else len(bounds), dtype=bool)
     for n_iter in range(max_iter + 1):
-        if n_iter > 0:
-            before = information
-            slopes, information = likelihood.derivatives(eta, design)
-        gradient = design.pull(slopes) + penalty @ coef
-        factor = Factor(information + penalty)
-        if not factor.definite and likelihood.expects:
-            factor = Factor(likelihood.information(eta, design, definite=True) + penalty)
+        information, factor = here.information, here.factor
+        gradient = here.gradient + penalty @ coef
         if len(coef) == 0:
-            return NewtonResult(coef, eta, value, information, factor, 0, True, runaway, active)
+            converged = True
+            break
         flat = information.diagonal().max() <= FLAT * largest
         if flat and not penalty.diagonal().any():
             # The last step went so far that nothing tells where to go on.
@@ -179,18 +178,58 @@ def newton(
             new_value = likelihood.value(new_eta)
             new_objective = new_value + 0.5 * new_coef @ (penalty @ new_coef)
             if new_objective <= objective + 1e-12 * abs(objective):
-                break
+                ahead = _derivatives(likelihood, design, penalty, new_eta)
+                if ahead is not None:
+                    break
             size /= 2
         else:  # nothing is left but rounding, or something is badly wrong
             converged = decrement < np.sqrt(tol)
             break
         coef, eta, value, objective = new_coef, new_eta, new_value, new_objective
+        before, here = information, ahead
     return NewtonResult(
         *(coef, eta, value, information, factor, n_iter),
         converged and not runaway.any(),
         runaway,
         active,
+        step,
     )
+
+
+@dataclass(frozen=True)
+class _Derivatives:
+    """What is known of the likelihood at one place: its gradient in the coefficients and Hessian.
+
+    The factor is of a positive definite matrix in the Hessian's place where the head knows one.
+    """
+
+    gradient: np.ndarray
+    information: Symmetric
+    factor: Factor
+
+
+def _derivatives(
+    likelihood: Likelihood,
+    design: Design,
+    penalty: Symmetric,
+    eta: np.ndarray,
+    information: Symmetric | None = None,
+) -> _Derivatives | None:
+    """Return the derivatives at `eta`; None where one of them is not a finite number."""
+    if information is None:
+        slopes, information = likelihood.derivatives(eta, design)
+    else:
+        slopes = likelihood.gradient(eta)
+    gradient = design.pull(slopes)
+    if not (np.isfinite(gradient).all() and information.is_finite()):
+        return None
+    factor = Factor(information + penalty)
+    if not factor.definite and likelihood.expects:
+        expected = likelihood.information(eta, design, definite=True)
+        if not expected.is_finite():
+            return None
+        factor = Factor(expected + penalty)
+    return _Derivatives(gradient, information, factor)
 
 
 def _shortened(

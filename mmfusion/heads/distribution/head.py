@@ -298,7 +298,7 @@ class DistributionHead(Head[DistributionTarget]):
         p = torch.from_numpy(0.5 * (nodes + 1)).expand(n, -1)
         with torch.no_grad():
             theta = tuple(t[:, None].expand(p.shape) for t in self.family.theta(eta, self.unit_))
-            y = self.family.quantile(p.contiguous(), *theta).flatten()
+            y = self.family.within(self.family.quantile(p.contiguous(), *theta).flatten())
         at = eta.repeat_interleave(QUANTILES, 0).requires_grad_()
         total = self.family.log_prob(y, *self.family.theta(at, self.unit_)).sum()
         (scores,) = torch.autograd.grad(total, at)
