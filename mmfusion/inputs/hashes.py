@@ -11,6 +11,9 @@ import pandas as pd
 
 __all__ = ["row_hashes"]
 
+#: So many cells are worked out together: more do not stay in a processor's cache.
+TOGETHER = 1 << 15
+
 
 def row_hashes(columns: Mapping[Any, Any]) -> np.ndarray:
     """Return a 64-bit number for each row.
@@ -29,19 +32,25 @@ def row_hashes(columns: Mapping[Any, Any]) -> np.ndarray:
     ndarray of uint64, shape (n,)
     """
     total: Any = np.uint64(0)
-    for name in columns:
-        key = np.uint64(_of_bytes(repr(str(name)).encode()))
-        total = total + _mixed(_cells(columns[name]) ^ key)
+    names = list(columns)
+    width = max(1, TOGETHER // max(len(columns[names[0]]), 1)) if names else 1
+    for start in range(0, len(names), width):
+        some = names[start : start + width]
+        keys = [_of_bytes(repr(str(name)).encode()) for name in some]
+        cells = np.stack([_cells(columns[name]) for name in some])
+        total = total + _mixed(cells ^ np.array(keys, dtype=np.uint64)[:, None]).sum(0)
     return _mixed(np.atleast_1d(total))
 
 
 def _cells(column: Any) -> np.ndarray:
     """Return a number for each cell."""
-    values = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
+    values = column if isinstance(column, pd.Series) else np.asarray(column)
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biuf" and values.ndim == 1:
+        return _bits(np.asarray(values, dtype=np.float32))
+    if not isinstance(values, pd.Series):
+        values = pd.Series(values)
     if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
-        numbers = values.to_numpy(np.float32, na_value=np.nan)
-        numbers = np.where(np.isnan(numbers), np.float32(np.nan), numbers + np.float32(0))
-        return numbers.view(np.uint32).astype(np.uint64)
+        return _bits(values.to_numpy(np.float32, na_value=np.nan))
     known: dict[Any, int] = {}
     found = np.empty(len(values), dtype=np.uint64)
     for row, cell in enumerate(values.astype(object)):
@@ -52,6 +61,15 @@ def _cells(column: Any) -> np.ndarray:
                 known[cell] = hashed
         found[row] = known[cell] if text else hashed
     return found
+
+
+def _bits(numbers: np.ndarray) -> np.ndarray:
+    """Return the bits of numbers in float32: of one zero, and of one NaN."""
+    numbers = numbers + np.float32(0)
+    missing = np.isnan(numbers)
+    if missing.any():
+        numbers[missing] = np.nan
+    return numbers.view(np.uint32).astype(np.uint64)
 
 
 def _bytes(cell: Any) -> bytes:

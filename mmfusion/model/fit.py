@@ -134,14 +134,13 @@ def prepare(plan: Plan, study: Study) -> Ready:
 def _beside(plan: Plan, study: Study, structured: Constant | Structured, design: Design) -> Beside:
     """Return what the networks' predictor is added to."""
     table, judges = study.all.table, study.judges
-    offset = structured.network_offset(design)
     reads = plan.design_use.read
     columns = structured.network_design(table) if reads else None
     if judges is None or study.judging is not None:
-        return Beside(offset, None, structured.begun, columns)
+        return Beside(lambda: structured.network_offset(design), None, structured.begun, columns)
     judged = structured.network_offset(structured.design(judges.table))
     return Beside(
-        offset,
+        lambda: structured.network_offset(design),
         judged,
         structured.begun,
         columns,
@@ -173,7 +172,9 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     names = list(results)
     networks = {name: ready.networks[name].network for name in names}
     etas, present = _members_of_all(ready, names)
-    offset = structured.pool_offset(ready.beside.offset)
+    offset = torch.zeros(0, len(head.grid))
+    if names:
+        offset = structured.pool_offset(ready.beside.offset)
     if study.folds:
         pool = make_pool(plan.strategy, names)
         pool.look(study.all.subjects.once(etas), study.all.subjects.once(present), head)
@@ -195,14 +196,17 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     parts_kept = Deep(networks, pool, None if linear is None else linear.part, share)
     model = Model(head, structured, parts_kept, plan.settings, results, interrupted)
     parts_kept.share = share = _judged(ready, model, judged)
-    deep = share * deep
-    shift = np.zeros_like(deep)
+    deep = share * deep if names else deep
+    shift: np.ndarray | float = 0.0
     if linear is not None:
         deep, shift = deep + linear.added, linear.shift
     offset_of_reported = structured.settle(design, deep, head, target)
     # The head learns its baseline, or its residual variance, beside predictors that are as far from
     # the truth as those of new rows will be.
-    eta = structured.predictor(design, deep) + shift
+    if not (names or linear is not None or head.finishes):  # nothing is learned from predictors
+        return model, offset_of_reported
+    eta = structured.predictor(design, deep)
+    eta = eta if linear is None else eta + shift
     structured.stand_alone(design, eta, head)
     if isinstance(structured, Structured) and structured.complete and names:
         model.alone = copy.copy(head)

@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -92,8 +93,8 @@ class Beside:
 
     Attributes
     ----------
-    offset : Tensor of float64, shape (n, K)
-        Predictors of all rows: the classical model's, or a constant.
+    source : callable
+        What gives `offset`, which no one asks for where there are no networks.
     judged_offset : Tensor of float64, shape (m, K), or None
         Those of the judging rows.
     complete : bool
@@ -105,12 +106,17 @@ class Beside:
         The offset of all rows in each fold of the study, from a fit without the fold.
     """
 
-    offset: torch.Tensor
+    source: Callable[[], torch.Tensor]
     judged_offset: torch.Tensor | None = None
     complete: bool = False
     design: torch.Tensor | None = None
     judged_design: torch.Tensor | None = None
     of_folds: tuple[torch.Tensor, ...] = ()
+
+    @cached_property
+    def offset(self) -> torch.Tensor:
+        """Predictors of all rows, (n, K), float64: the classical model's, or a constant."""
+        return self.source()
 
 
 class Network:

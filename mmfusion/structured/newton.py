@@ -81,6 +81,7 @@ def newton(
     offset: np.ndarray,
     *,
     information: Symmetric | None = None,
+    slopes: np.ndarray | None = None,
     bounds: np.ndarray | None = None,
     max_iter: int = 50,
     tol: float = 1e-9,
@@ -111,6 +112,8 @@ def newton(
     information : Symmetric, shape (p, p), optional
         At `coef`, if it is known. Of more than two classes first derivatives then lead near the
         minimum, since information costs as much as many of them.
+    slopes : ndarray, shape (n, K), optional
+        The gradient in the predictors at `coef`, if it is known.
     bounds : ndarray, shape (m, p), optional
         Rows whose products with the coefficients are not negative, at `coef` either.
     """
@@ -118,13 +121,14 @@ def newton(
         start = coef
         coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
         information = information if coef is start else None
+        slopes = None
     eta = design.predict(coef) + offset
     value = likelihood.value(eta)
     objective = value + 0.5 * coef @ (penalty @ coef)
     runaway = np.zeros(len(coef))
     converged = False
     last = np.inf
-    here = _derivatives(likelihood, design, penalty, eta, information)
+    here = _derivatives(likelihood, design, penalty, eta, information, slopes)
     if here is None:
         raise ValueError("The likelihood has no finite derivatives where its fit starts.")
     largest = float(here.information.diagonal().max(initial=0.0))
@@ -214,11 +218,12 @@ def _derivatives(
     penalty: Symmetric,
     eta: np.ndarray,
     information: Symmetric | None = None,
+    slopes: np.ndarray | None = None,
 ) -> _Derivatives | None:
     """Return the derivatives at `eta`; None where one of them is not a finite number."""
     if information is None:
         slopes, information = likelihood.derivatives(eta, design)
-    else:
+    elif slopes is None:
         slopes = likelihood.gradient(eta)
     gradient = design.pull(slopes)
     if not (np.isfinite(gradient).all() and information.is_finite()):

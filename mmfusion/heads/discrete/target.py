@@ -49,6 +49,8 @@ class DiscreteTimeTarget(Target):
     stop_share: Tensor
     start_share: Tensor
 
+    derived = ("cause", "interval", "stop", "start", "stop_share", "start_share")
+
     def exposure(self) -> Tensor:
         """Return the share of each interval that each row was at risk in, (n, n_intervals)."""
         number = torch.arange(self.n_intervals, device=self.stop.device)

@@ -32,7 +32,8 @@ from mmfusion.heads.families.real import moments
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
-from mmfusion.survival import episode_share, median_follow_up
+from mmfusion.survival import Survival, episode_share
+from mmfusion.survival.curves import follow_up_of
 
 __all__ = ["DistributionHead"]
 
@@ -342,7 +343,7 @@ class DistributionHead(Head[DistributionTarget]):
     def median_follow_up(self, target: DistributionTarget) -> float | None:
         if not self.survival_:
             return None
-        return median_follow_up(*self._as_survival(target), target.weight.cpu().numpy())
+        return follow_up_of(Survival(*self._as_survival(target)), target.weight.cpu().numpy())
 
     def _as_survival(self, target: DistributionTarget) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         entry = torch.where(target.late, target.entry, -torch.inf)
