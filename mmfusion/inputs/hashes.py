@@ -31,15 +31,21 @@ def row_hashes(columns: Mapping[Any, Any]) -> np.ndarray:
     -------
     ndarray of uint64, shape (n,)
     """
-    total: Any = np.uint64(0)
+    if not len(columns):
+        return _mixed(np.zeros(1, dtype=np.uint64))
     names = list(columns)
-    width = max(1, TOGETHER // max(len(columns[names[0]]), 1)) if names else 1
-    for start in range(0, len(names), width):
-        some = names[start : start + width]
-        keys = [_of_bytes(repr(str(name)).encode()) for name in some]
-        cells = np.stack([_cells(columns[name]) for name in some])
-        total = total + _mixed(cells ^ np.array(keys, dtype=np.uint64)[:, None]).sum(0)
-    return _mixed(np.atleast_1d(total))
+    keys = np.array([_of_bytes(repr(str(name)).encode()) for name in names], dtype=np.uint64)
+    n = len(columns[names[0]])
+    total = np.zeros(n, dtype=np.uint64)
+    width = max(1, TOGETHER // max(n, 1))
+    for first in range(0, len(names), width):
+        some = slice(first, first + width)
+        cells = [_cells(columns[name]) for name in names[some]]
+        for start in range(0, n, TOGETHER):
+            rows = slice(start, start + TOGETHER)
+            part = np.stack([own[rows].astype(np.uint64) for own in cells])
+            total[rows] += _mixed(part ^ keys[some, None]).sum(0)
+    return _mixed(total)
 
 
 def _cells(column: Any) -> np.ndarray:
@@ -69,7 +75,7 @@ def _bits(numbers: np.ndarray) -> np.ndarray:
     missing = np.isnan(numbers)
     if missing.any():
         numbers[missing] = np.nan
-    return numbers.view(np.uint32).astype(np.uint64)
+    return numbers.view(np.uint32)
 
 
 def _bytes(cell: Any) -> bytes:
@@ -91,6 +97,9 @@ def _of_bytes(content: bytes) -> int:
 def _mixed(values: np.ndarray) -> np.ndarray:
     """Spread each number over all 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z

@@ -27,7 +27,7 @@ from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.start import LinearStart, start_linear
 from mmfusion.model.structured import Constant, Structured, begin
 from mmfusion.model.study import Study
-from mmfusion.structured import Design
+from mmfusion.structured import Cells, Design
 from mmfusion.training import TrainingResult
 from mmfusion.training.precision import single_precision
 
@@ -48,6 +48,8 @@ class Ready:
         With the classical model of the training rows.
     design : Design
         Of all rows.
+    cells : Cells or None
+        What the formulas read of all rows.
     beside : Beside
         The classical predictors of all rows, and of the judging rows.
     networks : dict of str to Prepared
@@ -62,6 +64,7 @@ class Ready:
     study: Study
     structured: Constant | Structured
     design: Design
+    cells: Cells | None
     beside: Beside
     networks: dict[str, Prepared]
     draws: Draws
@@ -108,7 +111,7 @@ def prepare(plan: Plan, study: Study) -> Ready:
         pool_folds = deal_study(
             study, plan.strategy.pool_folds, "LateFusion('mean') or fewer folds"
         )
-    structured, design = begin(plan, study)
+    structured, design, cells = begin(plan, study)
     beside = _beside(plan, study, structured, design)
     draws = Draws(int(study.rng.integers(2**31)), plan.settings.device)
     with draws():
@@ -119,7 +122,7 @@ def prepare(plan: Plan, study: Study) -> Ready:
         )
     linear, beside = start_linear(plan, study, structured, design, networks, beside)
     networks = {name: replace(one, beside=beside) for name, one in networks.items()}
-    ready = Ready(plan, study, structured, design, beside, networks, draws, [], linear)
+    ready = Ready(plan, study, structured, design, cells, beside, networks, draws, [], linear)
     names = list(ready.modalities)
     pool_parts = parts(study, names, ready.present, pool_folds, needs_any=not structured.complete)
     if not structured.complete:

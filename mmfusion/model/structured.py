@@ -18,6 +18,7 @@ from mmfusion.model.plan import Plan
 from mmfusion.model.study import Study
 from mmfusion.structured import (
     Block,
+    Cells,
     CollinearityError,
     Design,
     Layout,
@@ -350,8 +351,8 @@ def network_columns(design: Design) -> np.ndarray:
     return np.hstack([block.rows.dense() for block in blocks])
 
 
-def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
-    """Fit the classical model to the training rows; return it with the design of all rows.
+def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design, Cells | None]:
+    """Fit the classical model to the training rows; return it, design and cells of all rows.
 
     Knots, levels and constraints are those of all rows, to which the coefficients are fitted again
     in the end; in a fold, those of the rows that the fold was dealt from (`Plan.prepared`). A
@@ -362,12 +363,13 @@ def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
     given = plan.formulas is not None
     if not given and not plan.linear:
         constant = Constant(head.initial(study.training).numpy())
-        return constant, constant.design(table)
-    layout = plan.prepared or Layout(plan.formulas or "1").fit(table, head)
+        return constant, constant.design(table), None
+    layout = plan.prepared or Layout(plan.formulas or "1")
+    cells = layout.read(table) if plan.prepared else layout.learn(table, head)
     orthogonalization = plan.orthogonalization if given else None
     part = Structured(layout, orthogonalization, len(head.grid), complete=given)
-    part.typical = layout.typical(table)
-    design = part.design(table)
+    part.typical = layout.typical(cells)
+    design = layout.transform(cells)
     if plan.design_use.read:
         study.all.subjects.refuse_design()
         part.standardise(network_columns(design))
@@ -375,7 +377,7 @@ def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
     part.started_on_all = study.trains_all
     if part.started_on_all:
         part.start = fit_formulas(layout, head, study.all.target, design, may_hold=of_part)
-        return part, design
+        return part, design, cells
     mine, target = design.take(study.rows), study.training
     try:
         part.start = fit_formulas(layout, head, target, mine, may_hold=of_part)
@@ -385,7 +387,7 @@ def begin(plan: Plan, study: Study) -> tuple[Constant | Structured, Design]:
             warnings.simplefilter("ignore")
             fit_formulas(layout, head, study.all.target, design, may_hold=of_part)
         part.start = fit_formulas(layout, head, target, mine, may_hold=True)
-    return part, design
+    return part, design, cells
 
 
 def fit_formulas(

@@ -389,7 +389,7 @@ def _finish(
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
         scale=1.0,
-        log_likelihood=likelihood.log_likelihood(fit.eta),
+        log_likelihood=likelihood.log_likelihood(fit.value),
         has_scale=likelihood.has_scale,
         ratio=likelihood.ratio,
         n_rows=likelihood.n_rows,

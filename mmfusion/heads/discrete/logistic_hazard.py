@@ -36,7 +36,7 @@ class LogisticHazard(DiscreteLikelihood):
 
     def derivatives(self, eta: Tensor, target: DiscreteTimeTarget) -> tuple[Tensor, Tensor]:
         hazard = torch.sigmoid(eta)
-        first = target.exposure().mul_(hazard)
+        first = target.exposure() * hazard
         second = hazard.neg_().add_(1).mul_(first)
         rows = (target.interval >= 0).nonzero()[:, 0]
         at = rows, target.interval[rows]

@@ -32,24 +32,14 @@ class PiecewiseExponentialTarget(DiscreteTimeTarget):
     between : Tensor of float64, shape (n, n_intervals) or (n, 0)
         Where the event is known to lie in an interval of time: its overlap with each interval of
         the grid, 0 of other rows. Without columns where there is no such row.
-    known : Tensor of float64, shape (n, n_intervals), or None
-        The time at risk, once it was asked for: proportional hazards are fitted without.
     """
 
     cuts: np.ndarray
     between: Tensor
-    known: Tensor | None = None
 
-    derived = (*DiscreteTimeTarget.derived, "known")
-
-    def exposure(self) -> Tensor:
-        """Return the time at risk of each row in each interval, shape (n, n_intervals).
-
-        The overlap of (entry, time] and the interval.
-        """
-        if self.known is None:
-            self.known = overlap(self.entry, self.time, self.cuts)
-        return self.known
+    def _exposure(self) -> Tensor:
+        """Return the time at risk: the overlap of (entry, time] and each interval."""
+        return overlap(self.entry, self.time, self.cuts)
 
     @cached_property
     def in_sums(self) -> ProportionalHazards:
