@@ -135,12 +135,12 @@ def newton(
     before = here.information
     step, active = np.zeros(len(coef)), np.zeros(0 if bounds is None else len(bounds), dtype=bool)
     for n_iter in range(max_iter + 1):
-        information, factor = here.information, here.factor
+        factor = here.factor
         gradient = here.gradient + penalty @ coef
         if len(coef) == 0:
             converged = True
             break
-        flat = information.diagonal().max() <= FLAT * largest
+        flat = here.information.diagonal().max() <= FLAT * largest
         if flat and not penalty.diagonal().any():
             # The last step went so far that nothing tells where to go on.
             runaway, factor = step, Factor(before)
@@ -149,7 +149,7 @@ def newton(
         fall = -float(gradient @ step)
         if bounds is not None:
             step, active = bounded_step(factor, bounds, coef, step)
-            fall = float(step @ (information @ step + penalty @ step))
+            fall = float(step @ (here.information @ step + penalty @ step))
         unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
         decrement = float(np.sqrt(max(fall, 0.0) / max(unit, 1e-300)))
         move = design.predict(step)
@@ -165,14 +165,16 @@ def newton(
         if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
             break
-        if decrement <= LAST * tol:  # it is squared, and the information is as good as the same
+        if decrement <= LAST * tol:  # it is squared, and the information as good as the same
             coef, eta = coef + step, eta + move
             value, converged = likelihood.value(eta), True
             break
         if n_iter == max_iter:
             break
         if likelihood.expects and reach > LONGEST:
-            step, factor_of_step = _shortened(design, information + penalty, gradient, step, move)
+            step, factor_of_step = _shortened(
+                design, here.information + penalty, gradient, step, move
+            )
             if bounds is not None:
                 step, active = bounded_step(factor_of_step, bounds, coef, step)
             move = design.predict(step)
@@ -190,9 +192,9 @@ def newton(
             converged = decrement < np.sqrt(tol)
             break
         coef, eta, value, objective = new_coef, new_eta, new_value, new_objective
-        before, here = information, ahead
+        before, here = here.information, ahead
     return NewtonResult(
-        *(coef, eta, value, information, factor, n_iter),
+        *(coef, eta, value, here.information, factor, n_iter),
         converged and not runaway.any(),
         runaway,
         active,

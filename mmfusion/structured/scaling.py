@@ -126,10 +126,12 @@ def scale_design(
     taken = moved / (size[place] * size[column] * units[place])
     back = np.concatenate([1 / (size * units), -taken])
     forward = np.concatenate([size * units, moved * units[column]])
+    shape = len(size), len(size)
     return Scaled(
         scaled,
         spread[:-1] * unit,
-        *(sparse.csr_array((values, where), shape=(len(size),) * 2) for values in (back, forward)),
+        sparse.csr_array((back, where), shape=shape),
+        sparse.csr_array((forward, where), shape=shape),
         constants,
         levels,
     )

@@ -77,11 +77,13 @@ def closed_derivatives(
             continue
         if found is None:
             return None
-        if sign < 0:
+        if rows is None:
+            parts.append(found)
+        elif sign < 0:
             late = found, rows
         else:
             parts.append(found)
-            places += [] if rows is None else [rows]
+            places.append(rows)
     first, second = _together(parts, places, n, k)
     if late is not None:
         found, rows = late

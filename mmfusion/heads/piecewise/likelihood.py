@@ -44,8 +44,9 @@ class PiecewiseExponentialTarget(DiscreteTimeTarget):
     @cached_property
     def in_sums(self) -> ProportionalHazards:
         """The likelihood of proportional hazards, without a number a row and interval."""
-        names = ("weight", "time", "entry", "stop", "start", "interval")
-        return ProportionalHazards(*(getattr(self, n).cpu().numpy() for n in names), self.cuts)
+        weight, time, entry = (x.cpu().numpy() for x in (self.weight, self.time, self.entry))
+        stop, start, event = (x.cpu().numpy() for x in (self.stop, self.start, self.interval))
+        return ProportionalHazards(weight, time, entry, stop, start, event, self.cuts)
 
 
 def overlap(entry: Tensor, time: Tensor, cuts: np.ndarray) -> Tensor:
