@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -237,12 +236,6 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         arrays = (outcome.time, outcome.entry, event, cause, *places)
         tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
         return DiscreteTimeTarget(weight, len(self.causes_), len(self.cuts_) - 1, *tensors)
-
-    def batches(
-        self, target: DiscreteTimeTarget, rows: Sequence[Tensor]
-    ) -> Iterator[tuple[Tensor, DiscreteTimeTarget]]:
-        target.exposure()  # once, and cut with the rest
-        yield from super().batches(target, rows)
 
     def initial(self, target: DiscreteTimeTarget) -> Tensor:
         """Return the constant model, shape (K,): the Kaplan-Meier hazards of the grid.

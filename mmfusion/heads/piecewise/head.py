@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -185,6 +186,12 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
             between = overlap(target.time, torch.from_numpy(upper), self.cuts_) * rows[:, None]
             target = replace(target, interval=torch.where(rows, -1, target.interval))
         return PiecewiseExponentialTarget(**vars(target), cuts=self.cuts_, between=between)
+
+    def batches(
+        self, target: PiecewiseExponentialTarget, rows: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, PiecewiseExponentialTarget]]:
+        target.exposure()  # once, and cut with the rest
+        yield from super().batches(target, rows)
 
     def check_subjects(self, target: Any, owner: np.ndarray, index: Any) -> None:
         """Raise ValueError if rows of one subject overlap, where some row starts late.
