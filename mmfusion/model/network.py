@@ -6,7 +6,6 @@ import copy
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -94,12 +93,11 @@ class Beside:
     Attributes
     ----------
     source : callable
-        What gives `offset`, which no one asks for where there are no networks.
+        It gives `offset`, for which nothing without networks asks.
     judged_offset : Tensor of float64, shape (m, K), or None
         Those of the judging rows.
     complete : bool
-        Whether the offset is a fitted model by itself: the networks then have no constant of their
-        own, and may turn out to add nothing.
+        Whether the offset is a fitted model: the networks have no constant, and may add nothing.
     design, judged_design : Tensor or None
         The formula's columns of the subjects, where the networks read them.
     of_folds : tuple of Tensor, each of shape (n, K)
@@ -113,7 +111,7 @@ class Beside:
     judged_design: torch.Tensor | None = None
     of_folds: tuple[torch.Tensor, ...] = ()
 
-    @cached_property
+    @functools.cached_property
     def offset(self) -> torch.Tensor:
         """Predictors of all rows, (n, K), float64: the classical model's, or a constant."""
         return self.source()

@@ -157,7 +157,7 @@ class Likelihood:
                 part = part.take(rows)
             total = self._head.total(part) * self._unit
             first, second = self._head.derivatives(scaled[rows], part)
-            gradient[rows] = first.numpy() * total
+            np.multiply(first.numpy(), total, out=gradient[rows])
             curvature = second.numpy() * total
             if definite:
                 expected = self._head.expected(scaled[rows], part)

@@ -29,7 +29,9 @@ class LogisticHazard(DiscreteLikelihood):
     ratio = "odds ratio"
 
     def losses(self, eta: Tensor, target: DiscreteTimeTarget) -> Tensor:
-        survived = (target.exposure() * softplus(eta)).sum(1)
+        each = softplus(eta)
+        exposure = target.exposure()
+        survived = (each * exposure if each.requires_grad else each.mul_(exposure)).sum(1)
         event = target.interval >= 0  # whose last interval was not survived
         at = target.interval.clamp_min(0)[:, None]
         return survived - torch.where(event, eta.gather(1, at)[:, 0], 0.0)
