@@ -154,7 +154,7 @@ class FusionPretrainer(TrainingParameters, Fitted, TransformerMixin, NestedModal
         with single_precision():
             network = Network(modalities, self._strategy())
             with Draws(int(study.rng.integers(2**31)), settings.device)():
-                beside = Beside(torch.zeros(len(table), 1, dtype=torch.float64))
+                beside = Beside(lambda: torch.zeros(len(table), 1, dtype=torch.float64))
                 prepared = prepare_network(
                     network, study, settings, beside, objectives=objectives, alone=True
                 )

@@ -448,6 +448,11 @@ class Head(ABC, Generic[T]):
         """Return the mean of the outcome as numbers, shape (n,)."""
         raise TypeError(f"The outcome of {type(self).__name__} is no number.")
 
+    @property
+    def finishes(self) -> bool:
+        """Whether `finish` learns something."""
+        return type(self).finish is not Head.finish
+
     def finish(self, eta: Tensor, target: T) -> None:
         """Learn what only the fitted predictors of the training rows tell; nothing by default."""
 

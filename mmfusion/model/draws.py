@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
 __all__ = ["Draws"]
+
+
+@cache
+def _n_gpus() -> int:
+    return torch.cuda.device_count()
 
 
 class Draws:
@@ -23,7 +29,8 @@ class Draws:
     """
 
     def __init__(self, seed: int, device: str) -> None:
-        self._devices = [] if device == "cpu" else list(range(torch.cuda.device_count()))
+        self._devices = [] if device == "cpu" else list(range(_n_gpus()))
+        self._on_cpu = device == "cpu" or not (self._devices or torch.backends.mps.is_available())
         self._seed = seed
         self._states: list[torch.Tensor] = []
 
@@ -35,6 +42,8 @@ class Draws:
                 torch.set_rng_state(self._states[0])
                 for device, state in zip(self._devices, self._states[1:], strict=True):
                     torch.cuda.set_rng_state(state, device)
+            elif self._on_cpu:  # torch.manual_seed is slow: it leaves word for GPUs of later on
+                torch.default_generator.manual_seed(self._seed)
             else:
                 torch.manual_seed(self._seed)
             try:

@@ -27,7 +27,7 @@ from mmfusion.model.share import UnjudgedWarning, kept_share
 from mmfusion.model.start import LinearStart, start_linear
 from mmfusion.model.structured import Constant, Structured, begin
 from mmfusion.model.study import Study
-from mmfusion.structured import Design
+from mmfusion.structured import Cells, Design
 from mmfusion.training import TrainingResult
 from mmfusion.training.precision import single_precision
 
@@ -48,6 +48,8 @@ class Ready:
         With the classical model of the training rows.
     design : Design
         Of all rows.
+    cells : Cells or None
+        What the formulas read of all rows.
     beside : Beside
         The classical predictors of all rows, and of the judging rows.
     networks : dict of str to Prepared
@@ -62,6 +64,7 @@ class Ready:
     study: Study
     structured: Constant | Structured
     design: Design
+    cells: Cells | None
     beside: Beside
     networks: dict[str, Prepared]
     draws: Draws
@@ -108,7 +111,7 @@ def prepare(plan: Plan, study: Study) -> Ready:
         pool_folds = deal_study(
             study, plan.strategy.pool_folds, "LateFusion('mean') or fewer folds"
         )
-    structured, design = begin(plan, study)
+    structured, design, cells = begin(plan, study)
     beside = _beside(plan, study, structured, design)
     draws = Draws(int(study.rng.integers(2**31)), plan.settings.device)
     with draws():
@@ -119,7 +122,7 @@ def prepare(plan: Plan, study: Study) -> Ready:
         )
     linear, beside = start_linear(plan, study, structured, design, networks, beside)
     networks = {name: replace(one, beside=beside) for name, one in networks.items()}
-    ready = Ready(plan, study, structured, design, beside, networks, draws, [], linear)
+    ready = Ready(plan, study, structured, design, cells, beside, networks, draws, [], linear)
     names = list(ready.modalities)
     pool_parts = parts(study, names, ready.present, pool_folds, needs_any=not structured.complete)
     if not structured.complete:
@@ -134,14 +137,13 @@ def prepare(plan: Plan, study: Study) -> Ready:
 def _beside(plan: Plan, study: Study, structured: Constant | Structured, design: Design) -> Beside:
     """Return what the networks' predictor is added to."""
     table, judges = study.all.table, study.judges
-    offset = structured.network_offset(design)
     reads = plan.design_use.read
     columns = structured.network_design(table) if reads else None
     if judges is None or study.judging is not None:
-        return Beside(offset, None, structured.begun, columns)
+        return Beside(lambda: structured.network_offset(design), None, structured.begun, columns)
     judged = structured.network_offset(structured.design(judges.table))
     return Beside(
-        offset,
+        lambda: structured.network_offset(design),
         judged,
         structured.begun,
         columns,
@@ -173,7 +175,9 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     names = list(results)
     networks = {name: ready.networks[name].network for name in names}
     etas, present = _members_of_all(ready, names)
-    offset = structured.pool_offset(ready.beside.offset)
+    offset = torch.zeros(0, len(head.grid))
+    if names:
+        offset = structured.pool_offset(ready.beside.offset)
     if study.folds:
         pool = make_pool(plan.strategy, names)
         pool.look(study.all.subjects.once(etas), study.all.subjects.once(present), head)
@@ -195,14 +199,17 @@ def fit(ready: Ready) -> tuple[Model, np.ndarray]:
     parts_kept = Deep(networks, pool, None if linear is None else linear.part, share)
     model = Model(head, structured, parts_kept, plan.settings, results, interrupted)
     parts_kept.share = share = _judged(ready, model, judged)
-    deep = share * deep
-    shift = np.zeros_like(deep)
+    deep = share * deep if names else deep
+    shift: np.ndarray | float = 0.0
     if linear is not None:
         deep, shift = deep + linear.added, linear.shift
     offset_of_reported = structured.settle(design, deep, head, target)
     # The head learns its baseline, or its residual variance, beside predictors that are as far from
     # the truth as those of new rows will be.
-    eta = structured.predictor(design, deep) + shift
+    if not (names or linear is not None or head.finishes):  # nothing is learned from predictors
+        return model, offset_of_reported
+    eta = structured.predictor(design, deep)
+    eta = eta if linear is None else eta + shift
     structured.stand_alone(design, eta, head)
     if isinstance(structured, Structured) and structured.complete and names:
         model.alone = copy.copy(head)

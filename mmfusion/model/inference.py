@@ -252,8 +252,9 @@ class FinalFit(Question):
             reported, covariance = self._replaced(reported, covariance, offset, *effect)
             whole, given = reported, covariance
         table = effects_table(whole, covariance=given)
-        ratios = [name for name in table.columns if name.startswith("exp(")]
-        table.loc[list(whole.names[p:]), ratios] = np.nan  # of networks: no column's ratio
+        if whole.names[p:]:
+            ratios = [name for name in table.columns if name.startswith("exp(")]
+            table.loc[list(whole.names[p:]), ratios] = np.nan  # of networks: no column's ratio
         return Inference(
             part.layout,
             reported,

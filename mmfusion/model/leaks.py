@@ -81,9 +81,11 @@ class _Part:
         self.name = name
         many = values.dtype.kind in "iuf" and len(np.unique(values[:FEWEST])) > 2
         self.numbers = values.astype(np.float64) if many else None
-        codes, labels = pd.factorize(values)
-        few = 2 <= len(labels) <= max(len(values) // 10, 2) and len(values) >= FEWEST
-        self.codes = codes if few else None
+        most, n = max(len(values) // 10, 2), len(values)
+        # Where some rows have more labels than that, all have.
+        many = n < FEWEST or len(pd.unique(values[: n // 5 + 1])) > most + 1
+        codes, labels = (np.zeros(0), ()) if many else pd.factorize(values)
+        self.codes = codes if 2 <= len(labels) <= most else None
 
     def may_be_in(self, first: np.ndarray) -> np.ndarray:
         """Return which columns the first rows, (r, p) with NaN where unknown, do not rule out."""

@@ -53,7 +53,8 @@ def likelihood_ratio(
     deep = model.deep_predictor(table, subjects=subjects)
     offset = part.beside_reported(deep)
     likelihood = Likelihood(model.head, target)
-    found = likelihood.log_likelihood(design.predict(reported.fit.coef) + offset)
+    eta = design.predict(reported.fit.coef) + offset
+    found = likelihood.log_likelihood(likelihood.value(eta))
     if abs(found - reported.fit.log_likelihood) > TOL * (1 + abs(found)):
         raise ValueError(
             "X, y and sample_weight must be the training rows: the log-likelihood of the fit is "

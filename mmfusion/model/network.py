@@ -92,25 +92,29 @@ class Beside:
 
     Attributes
     ----------
-    offset : Tensor of float64, shape (n, K)
-        Predictors of all rows: the classical model's, or a constant.
+    source : callable
+        It gives `offset`, for which nothing without networks asks.
     judged_offset : Tensor of float64, shape (m, K), or None
         Those of the judging rows.
     complete : bool
-        Whether the offset is a fitted model by itself: the networks then have no constant of their
-        own, and may turn out to add nothing.
+        Whether the offset is a fitted model: the networks have no constant, and may add nothing.
     design, judged_design : Tensor or None
         The formula's columns of the subjects, where the networks read them.
     of_folds : tuple of Tensor, each of shape (n, K)
         The offset of all rows in each fold of the study, from a fit without the fold.
     """
 
-    offset: torch.Tensor
+    source: Callable[[], torch.Tensor]
     judged_offset: torch.Tensor | None = None
     complete: bool = False
     design: torch.Tensor | None = None
     judged_design: torch.Tensor | None = None
     of_folds: tuple[torch.Tensor, ...] = ()
+
+    @functools.cached_property
+    def offset(self) -> torch.Tensor:
+        """Predictors of all rows, (n, K), float64: the classical model's, or a constant."""
+        return self.source()
 
 
 class Network:

@@ -168,7 +168,7 @@ def _levels(ready: Ready) -> dict[str, list[tuple[str, str | None, int, int | No
         return int(mine.sum()), head.n_events(some)
 
     found: dict[str, list[tuple[str, str | None, int, int | None]]] = {}
-    for factor in part.layout.factors(rows.table):
+    for factor in part.layout.factors(ready.cells or rows.table):
         found[factor.label] = [
             (str(level), name, *counted(factor.codes == code))
             for code, (level, name) in enumerate(factor.levels)
@@ -188,7 +188,7 @@ def _causes(ready: Ready) -> dict[str, dict[str, list[int]]]:
         found[f"cause_{cause}"] = {"": [int((event == place).sum())]}
         if not isinstance(part, Structured) or not part.complete:
             continue
-        for factor in part.layout.factors(rows.table):
+        for factor in part.layout.factors(ready.cells or rows.table):
             found[f"cause_{cause}"][factor.label] = [
                 int((event[factor.codes == code] == place).sum())
                 for code in range(len(factor.levels))

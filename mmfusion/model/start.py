@@ -122,6 +122,7 @@ def start_linear(
         )
 
     whole = fitted(study.rows, reported=study.trains_all)
+    offset = whole.offset(design, study.rows)
     folds = [(fitted(train), train) for train, _ in study.folds]
     judged = beside.judged_offset
     if judged is not None:
@@ -132,7 +133,7 @@ def start_linear(
         judged = torch.from_numpy(at.predict(whole.part.beside) + added)
     return whole if plan.linear else None, replace(
         beside,
-        offset=whole.offset(design, study.rows),
+        source=lambda: offset,
         judged_offset=judged,
         of_folds=tuple(one.offset(design, train) for one, train in folds),
     )

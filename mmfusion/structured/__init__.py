@@ -15,7 +15,7 @@ from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.fit import fit_structured
 from mmfusion.structured.formula import Formula
 from mmfusion.structured.held import fit_identified
-from mmfusion.structured.layout import Layout
+from mmfusion.structured.layout import Cells, Layout
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.projection import project
 from mmfusion.structured.result import StructuredFit
@@ -29,6 +29,7 @@ __all__ = [
     "BANDS",
     "Bands",
     "Block",
+    "Cells",
     "CollinearityError",
     "Dense",
     "Design",

@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 Pairs = tuple[Places, Places]
 
-#: Numbers in a temporary array of one piece of rows: 8 MB.
-PIECE = 1 << 20
+#: Numbers in a temporary array of one piece of rows: 2 MB.
+PIECE = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)

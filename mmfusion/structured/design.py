@@ -83,6 +83,17 @@ class Design:
                 result = part if result is None else np.add(result, part, out=result)
         return np.zeros((self.n_rows, self.n_predictors)) if result is None else result
 
+    def predicted(self, coef: Array) -> Array:
+        """Return `predict`, not to be written to: what was asked for last is not worked out again.
+
+        A fit asks for the predictors of its coefficients several times.
+        """
+        known, found = self.__dict__.get("_last", (None, None))
+        if known is None or not np.array_equal(known, coef):
+            found = self.predict(coef)
+            self.__dict__["_last"] = coef.copy(), found
+        return np.asarray(found)
+
     def pull(self, values: Array) -> Array:
         """Return ``X'v`` of values (n, K), shape (p,)."""
         result = np.zeros(self.n_columns + 1)

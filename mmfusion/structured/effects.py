@@ -72,19 +72,16 @@ def effects_table(
     with np.errstate(divide="ignore", invalid="ignore"):  # a perfect fit has no error
         z = coef / se
         reach = stats.t.ppf(0.5 + level / 2, degrees) * se  # of endless degrees the normal one
-    by_coefficient = pd.DataFrame(
-        {
-            "term": list(fit.names),
-            "coef": coef,
-            "se": se,
-            "lower": coef - reach,
-            "upper": coef + reach,
-            "z": z,
-            "p": 2 * stats.t.sf(np.abs(z), degrees),
-            "df": degrees,
-        }
-    )
-    rows: dict[Any, dict[Any, Any]] = {}
+    by_coefficient = {
+        "coef": coef,
+        "se": se,
+        "lower": coef - reach,
+        "upper": coef + reach,
+        "z": z,
+        "p": 2 * stats.t.sf(np.abs(z), degrees),
+        "df": degrees,
+    }
+    rows: dict[int, dict[str, Any]] = {}
     for term in smooths:
         own = term.columns
         spent = max(float(edf[own].sum()), 0.0)
@@ -110,16 +107,25 @@ def effects_table(
         columns += ["edf", "chi2"]
     if any(not term.tested for term in smooths):
         columns.append("sd")
-    places = np.concatenate([np.flatnonzero(parametric), np.array(list(rows), dtype=np.intp)])
-    table = by_coefficient[parametric]
-    if rows:
-        table = pd.concat([table, pd.DataFrame(list(rows.values()))], ignore_index=True)
-    table = table.set_index("term").reindex(columns=columns).iloc[np.argsort(places)]
+    # A coefficient has its row where it stands, a smooth where its first one does.
+    places = np.sort(np.concatenate([np.flatnonzero(parametric), np.array(list(rows), dtype=int)]))
+    shown = {name: np.full(len(places), np.nan) for name in columns}
+    for at, place in enumerate(places):
+        for name, value in rows.get(place, {}).items():
+            if name != "term":
+                shown[name][at] = value
+    own = parametric[places]
+    for name in by_coefficient.keys() & shown.keys():
+        shown[name][own] = by_coefficient[name][parametric]
     if fit.ratio is not None:
         with np.errstate(over="ignore"):  # of a separated column
-            for place, name in ((1, "coef"), (5, "lower"), (6, "upper")):
-                table.insert(place, f"exp({name})", np.exp(table[name].astype(float)))
-    return table.astype(float)
+            ratios = {name: np.exp(shown[name]) for name in ("coef", "lower", "upper")}
+        items = list(shown.items())
+        for place, name in ((1, "coef"), (5, "lower"), (6, "upper")):
+            items.insert(place, (f"exp({name})", ratios[name]))
+        shown = dict(items)
+    terms = [rows[place]["term"] if place in rows else fit.names[place] for place in places]
+    return pd.DataFrame(shown, index=pd.Index(terms, name="term"))
 
 
 def smooth_effect(

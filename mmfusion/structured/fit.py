@@ -30,6 +30,9 @@ __all__ = ["fit_structured"]
 #: Coefficients that move at least this share of the fastest run to infinity with it.
 RUNS = 0.05
 
+#: Coefficients that the last step moved at least this share of the fastest are named.
+FASTEST = 0.5
+
 #: Rounds between terms with fixed degrees of freedom and those with REML.
 MAX_ROUNDS = 20
 
@@ -136,7 +139,7 @@ def fit_structured(
     problem = Problem(solved, columns, penalties, shift, max_iter, tol)
     if solved is likelihood:
         start = near_start(problem, start)
-    information = _identified(problem, start, labels, _open(p, terms))
+    slopes, information = _identified(problem, start, labels, _open(p, terms))
     balance = penalties.balance(information)
     n_free = p - penalties.rank
     if likelihood.has_scale and n_free >= likelihood.n_rows and not saturated:
@@ -145,7 +148,7 @@ def fit_structured(
             f"{n_free} coefficients without a penalty for {likelihood.n_rows} rows. Drop columns "
             "or use penalised terms, s() or re()."
         )
-    smoothed = _smooth(problem, active, balance, start, information)
+    smoothed = _smooth(problem, active, balance, start, information, slopes)
     bounds = inequalities(
         p, [(term.columns, term.bounds) for term in terms if term.bounds is not None]
     )
@@ -156,23 +159,23 @@ def fit_structured(
 
 
 def _check(likelihood: Likelihood, design: Design, offset: np.ndarray | None) -> np.ndarray:
-    """Return the offset, (n, K)."""
+    """Return the offset, (n, K); where none is given (n, 1), a zero for all predictors of a row."""
     shape = (n, k) = likelihood.shape
     if (design.n_rows, design.n_predictors) != shape:
         raise ValueError(f"The design parameter must have shape ({n * k}, p). Got {design.shape}.")
-    offset = np.zeros(shape) if offset is None else np.asarray(offset, dtype=np.float64)
-    if offset.shape not in (shape, (n * k,)):
-        raise ValueError(f"The offset parameter must have shape ({n * k},). Got {offset.shape}.")
+    given = np.zeros((n, 1)) if offset is None else np.asarray(offset, dtype=np.float64)
+    if offset is not None and given.shape not in (shape, (n * k,)):
+        raise ValueError(f"The offset parameter must have shape ({n * k},). Got {given.shape}.")
     for name, values in [
         *(("design", block.numbers) for block in design.blocks),
-        ("offset", offset),
+        ("offset", given),
     ]:
         if not np.isfinite(values).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
             raise ValueError(
                 f"The {name} parameter must hold finite numbers. Got {values[where]} at {where}."
             )
-    return offset.reshape(shape)
+    return given if offset is None else given.reshape(shape)
 
 
 def _open(p: int, terms: Sequence[TermColumns]) -> int:
@@ -184,8 +187,10 @@ def _open(p: int, terms: Sequence[TermColumns]) -> int:
     return range(p)[terms[-1].columns].start if sure else p
 
 
-def _identified(problem: Problem, start: np.ndarray, labels: list[str], n_open: int) -> Symmetric:
-    """Return the information at the start, which identifies the first coefficients, or raise.
+def _identified(
+    problem: Problem, start: np.ndarray, labels: list[str], n_open: int
+) -> tuple[np.ndarray | None, Symmetric]:
+    """Return slopes and information at the start, which identifies some coefficients, or raise.
 
     Where it is not positive definite, because the likelihood is not concave there, the sizes of
     the rows' curvatures decide.
@@ -193,13 +198,24 @@ def _identified(problem: Problem, start: np.ndarray, labels: list[str], n_open: 
     likelihood, design, penalties = problem.likelihood, problem.design, problem.penalties
     eta = design.predict(start) + problem.offset
 
-    def checked(*, definite: bool) -> Symmetric:
-        information = likelihood.information(eta, design, definite=definite)
+    def checked(*, definite: bool) -> tuple[np.ndarray | None, Symmetric]:
+        slopes: np.ndarray | None = None
+        if likelihood.interacts:
+            information = likelihood.information(eta, design, definite=definite)
+        else:
+            slopes, information = likelihood.derivatives(eta, design, definite=definite)
+        if not information.is_finite():
+            wrong = dict.fromkeys(np.array(labels)[~np.isfinite(np.diag(information.dense()))])
+            raise ValueError(
+                "The likelihood has no finite derivatives where its fit starts"
+                + (f", in the coefficients of {', '.join(wrong)}." if wrong else ".")
+                + " Check the columns and the outcome for numbers of very different sizes."
+            )
         whole = information + penalties.matrix(penalties.balance(information))
         if n_open < len(labels):
             whole = whole.leading(n_open)
         check_identified(whole, labels[:n_open], likelihood.n_rows)
-        return information
+        return slopes, information
 
     try:
         return checked(definite=False)
@@ -278,6 +294,7 @@ def _smooth(
     balance: np.ndarray,
     start: np.ndarray,
     information: Symmetric,
+    slopes: np.ndarray | None,
 ) -> Smoothed:
     """Return the smoothing parameters, each found as its term says, and the fit."""
     sp = balance.copy()
@@ -291,7 +308,7 @@ def _smooth(
         elif term.df is not None:
             wanted[number] = term.df
             free[position] = False
-    result = fit_reml(problem, sp, free, start, information)
+    result = fit_reml(problem, sp, free, start, information, slopes)
     if not wanted:
         return result
     for _ in range(MAX_ROUNDS):
@@ -346,8 +363,12 @@ def _finish(
             stacklevel=3,
         )
     elif not smoothed.converged:
+        moved = np.abs(scaled.coefficients(fit.last_step) * scaled.spread)
+        fastest = (moved > 0) & (moved >= FASTEST * moved.max(initial=0.0))
+        moving = [name for name, is_moving in zip(names, fastest, strict=True) if is_moving]
         warnings.warn(
-            f"The structured fit did not converge in {smoothed.n_iter} Newton steps.",
+            f"The structured fit did not converge in {smoothed.n_iter} Newton steps."
+            + (f" Its last step moved {', '.join(moving[:5])} most." if moving else ""),
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -368,7 +389,7 @@ def _finish(
         penalty=penalty,
         sp={label: tuple(values) for label, values in sp.items()},
         scale=1.0,
-        log_likelihood=likelihood.log_likelihood(fit.eta),
+        log_likelihood=likelihood.log_likelihood(fit.value),
         has_scale=likelihood.has_scale,
         ratio=likelihood.ratio,
         n_rows=likelihood.n_rows,

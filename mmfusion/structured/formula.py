@@ -164,6 +164,18 @@ class Formula:
             hold the same effect, a name is both a column's and a coordinate's, one factor
             reads both a column and a coordinate, or a term holds what the baseline does.
         """
+        self.learn(frame, grid, intercept=intercept, baseline=baseline)
+        return self
+
+    def learn(
+        self,
+        frame: pd.DataFrame,
+        grid: Any = None,
+        *,
+        intercept: bool = True,
+        baseline: bool = False,
+    ) -> FormulaRows:
+        """Do what `fit` does, and return the cells of the training rows, as `read` does."""
         if not isinstance(self.formula, str):
             raise TypeError(f"A formula must be text. Got {type(self.formula).__name__}.")
         check_table(frame)
@@ -183,7 +195,7 @@ class Formula:
         self.terms = fit_terms(parsed, training, intercept=intercept)
         self.offsets = tuple(Expression.fit(text, table.rows) for text in parsed.offsets)
         self._table, self._grid = table.columns, on_grid.columns
-        return self
+        return table.rows
 
     @property
     def names_(self) -> tuple[str, ...]:
@@ -204,27 +216,27 @@ class Formula:
             if coding.reference is not None
         }
 
-    def factors(self, frame: pd.DataFrame) -> list[LevelsOfFactor]:
+    def factors(self, rows: FormulaRows) -> list[LevelsOfFactor]:
         """Return the levels of each factor, and of each number that is 0 or 1, with their rows.
 
         Parameters
         ----------
-        frame : DataFrame of n rows
+        rows : FormulaRows
+            As of `read`.
 
         Returns
         -------
         list of LevelsOfFactor
             Of factors whose coefficients are a level's each.
         """
-        return levels_of(self.terms, self.read(frame), self._known_levels)
+        return levels_of(self.terms, rows, self._known_levels)
 
     @property
     def _known_levels(self) -> dict[str, tuple[Hashable, ...]]:
         return {**self._table.levels, **self._grid.levels}
 
-    def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
+    def typical(self, rows: FormulaRows) -> dict[str, Any]:
         """Return the mean of each column of numbers that is read, the commonest level of others."""
-        rows = self._table.read(frame)
         found: dict[str, Any] = {name: float(v.mean()) for name, v in rows.numbers.items()}
         for name, codes in rows.codes.items():
             found[name] = self._table.levels[name][int(np.bincount(codes).argmax())]

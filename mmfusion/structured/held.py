@@ -50,10 +50,11 @@ def fit_identified(
         Where others than these would have to be.
     """
     design = as_design(design, likelihood.shape[1])
-    labels, p, nonzero = np.asarray(names, dtype=object), design.n_columns, design.nonzero()
+    labels, p = np.asarray(names, dtype=object), design.n_columns
     may_hold, saturated = may_hold.copy(), bool(may_hold.any())
     held = np.zeros(p, dtype=bool)
     penalised = [term for term in terms if term.penalties]
+    nonzero = design.nonzero() if penalised else held
     for term in penalised:
         held[term.columns] = may_hold[term.columns].all() and not nonzero[term.columns].any()
         may_hold[term.columns] = False

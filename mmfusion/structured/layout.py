@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmfusion.structured._table import FormulaRows
 from mmfusion.structured.baseline import with_baseline
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
@@ -42,6 +43,13 @@ class _Part:
 
     formula: Formula
     parameters: tuple[int, ...]
+
+
+class Cells(NamedTuple):
+    """The cells of n rows that each formula reads."""
+
+    n: int
+    parts: tuple[FormulaRows, ...]
 
 
 class Layout:
@@ -107,6 +115,11 @@ class Layout:
         ValueError
             If a formula is of an unknown parameter, or as `Formula.fit`.
         """
+        self.learn(frame, head)
+        return self
+
+    def learn(self, frame: pd.DataFrame, head: Any) -> Cells:
+        """Do what `fit` does, and return the cells of the training rows, as `read` does."""
         self.parameters = tuple(head.parameters.names)
         self._matrix = np.asarray(head.parameters.matrix, dtype=np.float64)
         constants = np.asarray(head.constants.matrix, dtype=np.float64)
@@ -115,18 +128,19 @@ class Layout:
         own = [name for name, c in known if name in columns and np.array_equal(c, columns[name])]
         inside = len(own) == len(head.constants)
         baseline = not inside and np.linalg.matrix_rank(constants) == len(constants)
-        parts = []
+        parts, cells = [], []
         for text, places in self._texts():
             intercept = inside and all(self.parameters[place] in own for place in places)
             if intercept and head.baseline is not None:
                 text = with_baseline(text, head.baseline, frame, head.grid.coordinates)
-            formula = Formula(text).fit(frame, head.grid, intercept=intercept, baseline=baseline)
+            formula = Formula(text)
             parts.append(_Part(formula, places))
+            cells.append(formula.learn(frame, head.grid, intercept=intercept, baseline=baseline))
         self._parts = tuple(parts)
         beside = 0 if inside or not parts else constants.shape[1]
         self.constants = tuple(head.constants.names)[:beside]
         self._baseline = constants[:, :beside]
-        return self
+        return Cells(len(frame), tuple(cells))
 
     def _texts(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield each formula and the parameters that have it."""
@@ -175,9 +189,16 @@ class Layout:
         """The level that the others are compared with, of each factor by its label."""
         return {label: level for p in self._parts for label, level in p.formula.references_.items()}
 
-    def factors(self, frame: pd.DataFrame) -> list[LevelsOfFactor]:
+    def read(self, frame: pd.DataFrame | Cells) -> Cells:
+        """Return the cells of some rows, to be read once; cells are returned as they are."""
+        if isinstance(frame, Cells):
+            return frame
+        return Cells(len(frame), tuple(part.formula.read(frame) for part in self._parts))
+
+    def factors(self, frame: pd.DataFrame | Cells) -> list[LevelsOfFactor]:
         """Return the levels of each factor with their rows, as `Formula.factors` does."""
-        known = [factor for part in self._parts for factor in part.formula.factors(frame)]
+        parts = zip(self._parts, self.read(frame).parts, strict=True)
+        known = [factor for part, rows in parts for factor in part.formula.factors(rows)]
         return list({factor.label: factor for factor in known}.values())
 
     @property
@@ -217,9 +238,10 @@ class Layout:
             (t.label, parameter) for t, parameter, _, _ in self._placed() if 0 < len(t.ranges) < 3
         ]
 
-    def typical(self, frame: pd.DataFrame) -> dict[str, Any]:
+    def typical(self, frame: pd.DataFrame | Cells) -> dict[str, Any]:
         """Return a cell for each column that is read: the mean, or the commonest level."""
-        return {k: v for part in self._parts for k, v in part.formula.typical(frame).items()}
+        parts = zip(self._parts, self.read(frame).parts, strict=True)
+        return {k: v for part, rows in parts for k, v in part.formula.typical(rows).items()}
 
     @property
     def offset_columns(self) -> tuple[str, ...]:
@@ -244,7 +266,7 @@ class Layout:
         place = self.parameters.index(parameter)
         return next(part.formula for part in self._parts if place in part.parameters)
 
-    def transform(self, frame: pd.DataFrame) -> Design:
+    def transform(self, frame: pd.DataFrame | Cells) -> Design:
         """Return the design of some rows.
 
         Columns of numbers with the same basis over the predictors are one block; an indicator of
@@ -252,7 +274,7 @@ class Layout:
 
         Parameters
         ----------
-        frame : DataFrame of shape (n_rows, n_columns)
+        frame : DataFrame of shape (n_rows, n_columns), or Cells
             With `columns`; others are not read.
 
         Returns
@@ -264,7 +286,7 @@ class Layout:
         ValueError
             As `Formula.read`, or if a term is not finite.
         """
-        return self._design(frame, self._matrix, self._baseline)
+        return self._design(self.read(frame), self._matrix, self._baseline)
 
     def profiles(self, frame: pd.DataFrame) -> Design:
         """Return the design that has the F parameters themselves in the place of the predictors.
@@ -281,17 +303,18 @@ class Layout:
                     f"{term.coordinates[0]!r}: no number is its effect on a parameter."
                 )
         size = len(self.parameters)
-        return self._design(frame, np.eye(size), np.zeros((size, len(self.constants))))
+        nothing = np.zeros((size, len(self.constants)))
+        return self._design(self.read(frame), np.eye(size), nothing)
 
-    def _design(self, frame: pd.DataFrame, matrix: Array, baseline: Array) -> Design:
+    def _design(self, cells: Cells, matrix: Array, baseline: Array) -> Design:
         blocks, known = [], None
         if self.constants:
-            ones = Dense(np.ones((len(frame), 1)))
+            ones = Dense(np.ones((cells.n, 1)))
             blocks.append(Block(ones, baseline, np.arange(len(self.constants))[:, None]))
         widths = [len(self.formula(name).names_) for name in self.parameters if self._parts]
         starts = len(self.constants) + np.cumsum([0, *widths])
-        for part in self._parts:
-            rows, points = part.formula.read(frame), part.formula.points
+        for part, rows in zip(self._parts, cells.parts, strict=True):
+            points = part.formula.points
             chosen = list(part.parameters)
             if part.formula.offsets:
                 own = part.formula.known(rows)[:, None] * matrix[:, chosen].sum(axis=1)
@@ -301,7 +324,7 @@ class Layout:
                 products = term.products(rows, points)
                 blocks += [_block(product, matrix[:, chosen], first) for product in products]
                 first = first + len(term.names)
-        return Design(len(frame), len(matrix), int(starts[-1]), tuple(_merged(blocks)), known=known)
+        return Design(cells.n, len(matrix), int(starts[-1]), tuple(_merged(blocks)), known=known)
 
     def _placed(self) -> Iterator[_Placed]:
         """Yield the terms in the order of their coefficients."""

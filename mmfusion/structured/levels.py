@@ -17,6 +17,9 @@ __all__ = ["LevelsOfFactor", "levels_of", "single"]
 
 F = TypeVar("F", bound=Factor)
 
+#: Rows that rule out most columns of numbers.
+FEW = 100
+
 
 class LevelsOfFactor(NamedTuple):
     """The levels of a factor with their coefficients, None of a reference, and those of some rows.
@@ -58,12 +61,16 @@ def levels_of(
                 found.append(LevelsOfFactor(label, rows.codes[coding.name], tuple(known)))
     for label, number in single(terms, Number):
         values = rows.numbers.get(number.column or number.names[0])
-        if values is None or not ((values == 0) | (values == 1)).all():
+        if values is None or not all(_zeros_and_ones(some) for some in (values[:FEW], values)):
             continue
         if 0 < values.sum() < len(values):
             levels = ((0, None), (1, number.names[0]))
             found.append(LevelsOfFactor(label, values.astype(np.intp), levels))
     return found
+
+
+def _zeros_and_ones(values: NDArray[np.float64]) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def single(terms: Sequence[Term], kind: type[F]) -> list[tuple[str, F]]:

@@ -157,7 +157,7 @@ class Likelihood:
                 part = part.take(rows)
             total = self._head.total(part) * self._unit
             first, second = self._head.derivatives(scaled[rows], part)
-            gradient[rows] = first.numpy() * total
+            np.multiply(first.numpy(), total, out=gradient[rows])
             curvature = second.numpy() * total
             if definite:
                 expected = self._head.expected(scaled[rows], part)
@@ -251,9 +251,8 @@ class Likelihood:
         scores = self._head.scores(self._tensor(eta), self._target, columns)
         return scores.numpy() * (self._total * self._unit)
 
-    def log_likelihood(self, eta: Array) -> float:
-        """Return the log-likelihood, at its largest over the scale where there is one."""
-        value = self.value(eta)
+    def log_likelihood(self, value: float) -> float:
+        """Return the log-likelihood of a `value`, its largest over the scale where there is one."""
         if not self.has_scale:
             return -value
         weight = self._target.weight.numpy()

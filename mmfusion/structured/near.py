@@ -34,8 +34,18 @@ def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
     eta, labels = few.predict(start) + offset[rows], [f"x{j}" for j in range(p)]
     nothing = Symmetric.zeros(few.layout)
     try:  # a level of few rows may be in none of them, or in so few that a scale has no end
-        check_identified(part.information(eta, few, definite=True), labels, len(eta))
-        found = newton(part, few, nothing, start, offset[rows], tol=TOL, max_iter=STEPS)
+        slopes, information = part.derivatives(eta, few)
+        try:
+            check_identified(information, labels, len(eta))
+        except ValueError:  # also of a likelihood that is not concave here
+            check_identified(part.information(eta, few, definite=True), labels, len(eta))
+        found = newton(
+            *(part, few, nothing, start, offset[rows]),
+            information=information,
+            slopes=slopes,
+            tol=TOL,
+            max_iter=STEPS,
+        )
     except ValueError:
         return start
     if not found.converged or not np.isfinite(found.coef).all():

@@ -57,6 +57,8 @@ class NewtonResult:
         A direction along which the likelihood rises for ever; zero if none was met.
     active : ndarray of bool, shape (m,)
         Which of the inequalities hold as equalities.
+    last_step : ndarray, shape (p,)
+        What the last step was, or would have been.
     """
 
     coef: np.ndarray
@@ -68,6 +70,7 @@ class NewtonResult:
     converged: bool
     runaway: np.ndarray
     active: np.ndarray
+    last_step: np.ndarray
 
 
 def newton(
@@ -78,13 +81,15 @@ def newton(
     offset: np.ndarray,
     *,
     information: Symmetric | None = None,
+    slopes: np.ndarray | None = None,
     bounds: np.ndarray | None = None,
     max_iter: int = 50,
     tol: float = 1e-9,
 ) -> NewtonResult:
     """Minimise ``value(X beta + offset) + beta' S beta / 2``, perhaps under inequalities.
 
-    Steps are halved until the penalised value does not rise. The iteration stops when the Newton
+    Steps are halved until the penalised value does not rise, and has derivatives that are finite
+    numbers. The iteration stops when the Newton
     decrement, the length of the step in standard errors of the coefficients, is below `tol`; or
     below its square root and no longer falling, where a heavy penalty's rounding is all that is
     left.
@@ -107,6 +112,8 @@ def newton(
     information : Symmetric, shape (p, p), optional
         At `coef`, if it is known. Of more than two classes first derivatives then lead near the
         minimum, since information costs as much as many of them.
+    slopes : ndarray, shape (n, K), optional
+        The gradient in the predictors at `coef`, if it is known.
     bounds : ndarray, shape (m, p), optional
         Rows whose products with the coefficients are not negative, at `coef` either.
     """
@@ -114,30 +121,26 @@ def newton(
         start = coef
         coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
         information = information if coef is start else None
+        slopes = None
     eta = design.predict(coef) + offset
     value = likelihood.value(eta)
     objective = value + 0.5 * coef @ (penalty @ coef)
     runaway = np.zeros(len(coef))
     converged = False
     last = np.inf
-    if information is None:
-        slopes, information = likelihood.derivatives(eta, design)
-    else:
-        slopes = likelihood.gradient(eta)
-    largest = float(information.diagonal().max(initial=0.0))
-    before = information
+    here = _derivatives(likelihood, design, penalty, eta, information, slopes)
+    if here is None:
+        raise ValueError("The likelihood has no finite derivatives where its fit starts.")
+    largest = float(here.information.diagonal().max(initial=0.0))
+    before = here.information
     step, active = np.zeros(len(coef)), np.zeros(0 if bounds is None else len(bounds), dtype=bool)
     for n_iter in range(max_iter + 1):
-        if n_iter > 0:
-            before = information
-            slopes, information = likelihood.derivatives(eta, design)
-        gradient = design.pull(slopes) + penalty @ coef
-        factor = Factor(information + penalty)
-        if not factor.definite and likelihood.expects:
-            factor = Factor(likelihood.information(eta, design, definite=True) + penalty)
+        factor = here.factor
+        gradient = here.gradient + penalty @ coef
         if len(coef) == 0:
-            return NewtonResult(coef, eta, value, information, factor, 0, True, runaway, active)
-        flat = information.diagonal().max() <= FLAT * largest
+            converged = True
+            break
+        flat = here.information.diagonal().max() <= FLAT * largest
         if flat and not penalty.diagonal().any():
             # The last step went so far that nothing tells where to go on.
             runaway, factor = step, Factor(before)
@@ -146,7 +149,7 @@ def newton(
         fall = -float(gradient @ step)
         if bounds is not None:
             step, active = bounded_step(factor, bounds, coef, step)
-            fall = float(step @ (information @ step + penalty @ step))
+            fall = float(step @ (here.information @ step + penalty @ step))
         unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
         decrement = float(np.sqrt(max(fall, 0.0) / max(unit, 1e-300)))
         move = design.predict(step)
@@ -162,14 +165,16 @@ def newton(
         if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
             break
-        if decrement <= LAST * tol:  # it is squared, and the information is as good as the same
+        if decrement <= LAST * tol:  # it is squared, and the information as good as the same
             coef, eta = coef + step, eta + move
             value, converged = likelihood.value(eta), True
             break
         if n_iter == max_iter:
             break
         if likelihood.expects and reach > LONGEST:
-            step, factor_of_step = _shortened(design, information + penalty, gradient, step, move)
+            step, factor_of_step = _shortened(
+                design, here.information + penalty, gradient, step, move
+            )
             if bounds is not None:
                 step, active = bounded_step(factor_of_step, bounds, coef, step)
             move = design.predict(step)
@@ -179,18 +184,59 @@ def newton(
             new_value = likelihood.value(new_eta)
             new_objective = new_value + 0.5 * new_coef @ (penalty @ new_coef)
             if new_objective <= objective + 1e-12 * abs(objective):
-                break
+                ahead = _derivatives(likelihood, design, penalty, new_eta)
+                if ahead is not None:
+                    break
             size /= 2
         else:  # nothing is left but rounding, or something is badly wrong
             converged = decrement < np.sqrt(tol)
             break
         coef, eta, value, objective = new_coef, new_eta, new_value, new_objective
+        before, here = here.information, ahead
     return NewtonResult(
-        *(coef, eta, value, information, factor, n_iter),
+        *(coef, eta, value, here.information, factor, n_iter),
         converged and not runaway.any(),
         runaway,
         active,
+        step,
     )
+
+
+@dataclass(frozen=True)
+class _Derivatives:
+    """What is known of the likelihood at one place: its gradient in the coefficients and Hessian.
+
+    The factor is of a positive definite matrix in the Hessian's place where the head knows one.
+    """
+
+    gradient: np.ndarray
+    information: Symmetric
+    factor: Factor
+
+
+def _derivatives(
+    likelihood: Likelihood,
+    design: Design,
+    penalty: Symmetric,
+    eta: np.ndarray,
+    information: Symmetric | None = None,
+    slopes: np.ndarray | None = None,
+) -> _Derivatives | None:
+    """Return the derivatives at `eta`; None where one of them is not a finite number."""
+    if information is None:
+        slopes, information = likelihood.derivatives(eta, design)
+    elif slopes is None:
+        slopes = likelihood.gradient(eta)
+    gradient = design.pull(slopes)
+    if not (np.isfinite(gradient).all() and information.is_finite()):
+        return None
+    factor = Factor(information + penalty)
+    if not factor.definite and likelihood.expects:
+        expected = likelihood.information(eta, design, definite=True)
+        if not expected.is_finite():
+            return None
+        factor = Factor(expected + penalty)
+    return _Derivatives(gradient, information, factor)
 
 
 def _shortened(

@@ -72,7 +72,7 @@ class Scaled:
         coef = np.zeros(len(self.spread))
         wanted = initial - offset.mean(0)
         free = np.ones((len(wanted), int(shift_invariant)))
-        found = np.linalg.lstsq(np.hstack([self.levels, free]), wanted, rcond=None)[0]
+        found = _nearest(np.hstack([self.levels, free]), wanted[:, None])[:, 0]
         coef[self.constants] = found[: len(self.constants)]
         return coef
 
@@ -118,16 +118,22 @@ def scale_design(
     scaled = replace(design, blocks=tuple(blocks))
     first = scaled.layout.first
     # A constant takes up what the columns were centred by: beside a diagonal its row alone.
-    size, (row, column) = spread[first], np.nonzero(shift[:, first])
+    # With E the entries it has, back is (1 - E / size) / size / units, forward (size + E) units.
+    size, units, (row, column) = spread[first], unit[first], np.nonzero(shift[:, first])
     moved, place = shift[row, first[column]], np.searchsorted(first, constants)[row]
-    entries = sparse.csr_array((moved, (place, column)), shape=(len(size),) * 2)
-    scales, spreads = sparse.diags_array(1 / size), sparse.diags_array(size)
-    units = unit[first]
-    back = sparse.diags_array(1 / units) @ (scales - scales @ entries @ scales)
-    forward = (spreads + entries) @ sparse.diags_array(units)
-    whole = spread[:-1] * unit
+    every = np.arange(len(size))
+    where = np.concatenate([every, place]), np.concatenate([every, column])
+    taken = moved / (size[place] * size[column] * units[place])
+    back = np.concatenate([1 / (size * units), -taken])
+    forward = np.concatenate([size * units, moved * units[column]])
+    shape = len(size), len(size)
     return Scaled(
-        scaled, whole, sparse.csr_array(back), sparse.csr_array(forward), constants, levels
+        scaled,
+        spread[:-1] * unit,
+        sparse.csr_array((back, where), shape=shape),
+        sparse.csr_array((forward, where), shape=shape),
+        constants,
+        levels,
     )
 
 
@@ -170,13 +176,18 @@ class _Moments:
         if not len(values):  # an indicator is left as it is
             one = np.ones(values.shape[1])
             return cls(0 * one, one, one)
-        mean = values.mean(0)
-        variance = np.zeros(len(mean))
-        for rows in row_pieces(len(values), len(mean)):
-            part = values[rows] - mean
-            variance += np.einsum("ij,ij->j", part, part)
-        largest = np.maximum(values.max(0), -values.min(0))
-        return cls(mean, variance / len(values), largest)
+        n, r = values.shape
+        total, variance, largest = np.zeros(r), np.zeros(r), np.zeros(r)
+        # A column of a piece after the other: sums along memory are several times faster.
+        for rows in row_pieces(n, r):
+            part = np.ascontiguousarray(values[rows].T)
+            total += part.sum(1)
+            np.maximum(largest, np.maximum(part.max(1), -part.min(1)), out=largest)
+        mean = total / n
+        for rows in row_pieces(n, r):
+            part = np.subtract(values[rows].T, mean[:, None], order="C")
+            variance += np.einsum("ij,ij->i", part, part)
+        return cls(mean, variance / n, largest)
 
     @property
     def constant(self) -> NDArray[np.bool_]:
@@ -200,27 +211,22 @@ def _constants(
     penalised: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], Array]:
     """Return the coefficients of the constants, and what they move the predictors by, (K, q)."""
-    columns: list[int] = []
-    levels: list[Array] = []
-    axes = np.empty((design.n_predictors, 0))  # orthonormal, of the same span
-    wrong: dict[int, float] = {}
+    places: list[int] = []
+    bases: list[Array] = []
+    always: list[float] = []
     for block, found in zip(design.blocks, moments, strict=True):
         if not (isinstance(block, Block) and isinstance(block.rows, Dense)):
             continue
         for b, a in np.argwhere(found.constant & (block.columns >= 0)):
-            column, basis = int(block.columns[b, a]), block.basis[:, b]
-            if penalised[column]:
-                continue
-            rest = basis - axes @ (basis @ axes)
-            rest -= axes @ (rest @ axes)
-            size = float(np.linalg.norm(rest))
-            spanned = size <= SPANNED * np.linalg.norm(basis)
-            if not has_intercept or not found.largest[a] or spanned:
-                wrong[column] = found.mean[a]
-            else:
-                columns.append(column)
-                levels.append(basis)
-                axes = np.column_stack([axes, rest / size])
+            if not penalised[block.columns[b, a]]:
+                places.append(int(block.columns[b, a]))
+                bases.append(block.basis[:, b])
+                always.append(float(found.mean[a]) if found.largest[a] else 0.0)
+    columns, levels = np.array(places, dtype=np.intp), np.zeros((design.n_predictors, len(bases)))
+    levels[:] = np.array(bases).reshape(-1, design.n_predictors).T
+    kept = np.array(always) != 0.0
+    kept[kept] = _independent(levels[:, kept]) if has_intercept else False
+    wrong = {place: always[at] for at, place in enumerate(places) if not kept[at]}
     if wrong:
         reason = (
             "the likelihood does not see a constant (in a Cox model the baseline hazard has it)"
@@ -232,7 +238,36 @@ def _constants(
             f"The structured part has constant columns: {what}; {reason}.",
             tuple(names[j] for j in sorted(wrong)),
         )
-    return np.array(columns, dtype=np.intp), np.array(levels).reshape(-1, design.n_predictors).T
+    return columns, levels
+
+
+def _independent(levels: Array) -> NDArray[np.bool_]:
+    """Return which of the columns (K, q) those before them do not span, by Gram and Schmidt."""
+    if _disjoint(levels):
+        return np.asarray(levels.any(0))
+    axes = np.empty((len(levels), 0))  # orthonormal, of the same span
+    kept = np.zeros(levels.shape[1], dtype=bool)
+    for at, basis in enumerate(levels.T):
+        rest = basis - axes @ (basis @ axes)
+        rest -= axes @ (rest @ axes)
+        size = float(np.linalg.norm(rest))
+        kept[at] = size > SPANNED * np.linalg.norm(basis)
+        if kept[at]:
+            axes = np.column_stack([axes, rest / size])
+    return kept
+
+
+def _disjoint(levels: Array) -> bool:
+    """Return whether no predictor is moved by two of the columns (K, q)."""
+    return bool(np.count_nonzero(levels, axis=1).max(initial=0) <= 1)
+
+
+def _nearest(levels: Array, wanted: Array) -> Array:
+    """Return the multiples (q, f) of columns that add up to what is wanted, (K, f), by squares."""
+    if _disjoint(levels):  # each column by itself
+        squares = np.einsum("kq,kq->q", levels, levels)[:, None]
+        return np.asarray(levels.T @ wanted / np.where(squares > 0, squares, 1.0))
+    return np.asarray(np.linalg.lstsq(levels, wanted, rcond=None)[0], dtype=np.float64)
 
 
 def _multiples(block: Block | Given, levels: Array, has_intercept: bool) -> Array | None:
@@ -252,6 +287,6 @@ def _multiples(block: Block | Given, levels: Array, has_intercept: bool) -> Arra
 
 def _spanned(levels: Array, basis: Array) -> Array | None:
     """Return the multiples (q, f) of constants that add up to a basis (K, f), if there are any."""
-    found = np.asarray(np.linalg.lstsq(levels, basis, rcond=None)[0], dtype=np.float64)
+    found = _nearest(levels, basis)
     rest = np.linalg.norm(levels @ found - basis, axis=0)
     return found if (rest <= SPANNED * np.linalg.norm(basis, axis=0)).all() else None

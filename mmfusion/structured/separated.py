@@ -68,6 +68,7 @@ class SeparatedLikelihood(Likelihood):
     def __init__(self, whole: Likelihood, parts: Any) -> None:
         self.parts = parts
         self.n = whole.shape[0]
+        self._last: tuple[Array, Array, Array] | None = None
         self.shape = sum(whole.shape), 1
         self.n_rows = whole.n_rows
         self.multinomial = self.has_scale = self.shift_invariant = False
@@ -83,7 +84,10 @@ class SeparatedLikelihood(Likelihood):
         return False
 
     def _split(self, eta: Array) -> tuple[Array, Array]:
-        return eta[: self.n, 0], eta[self.n :, 0]
+        """Return a and b: the same arrays as before of the same predictors, for `parts` to know."""
+        if self._last is None or self._last[0] is not eta:
+            self._last = eta, eta[: self.n, 0], eta[self.n :, 0]
+        return self._last[1:]
 
     def value(self, eta: Array) -> float:
         return float(self.parts.value(*self._split(eta)))
@@ -106,7 +110,9 @@ class SeparatedLikelihood(Likelihood):
         slope_a, slope_b, curve_a, curve_b = self.parts.derivatives(a, b)
         result = np.zeros((design.n_columns, design.n_columns))
         table, grid = design.table, design.grid
-        result[np.ix_(design.of_table, design.of_table)] = (table * curve_a[:, None]).T @ table
+        rows = Dense(table)
+        weighted = rows.sums(table * curve_a[:, None])
+        result[np.ix_(design.of_table, design.of_table)] = weighted
         result[np.ix_(design.of_grid, design.of_grid)] = (grid * curve_b[:, None]).T @ grid
         across = self.parts.across(a, b, table).T @ grid
         result[np.ix_(design.of_table, design.of_grid)] = across
@@ -163,19 +169,20 @@ def separated(
     for block in design.blocks:
         if not (isinstance(block, Block) and isinstance(block.rows, Dense)):
             return None
-        of_rows = (block.basis == block.basis[:1]).all(axis=0)
-        values = block.rows.values
-        constant = None if of_rows.all() else (values == values[:1]).all(axis=0)
-        for (f, r), place in np.ndenumerate(block.columns):
-            if place < 0:
-                continue
-            if of_rows[f]:
-                columns[0].append(values[:, r] * block.basis[0, f])
-            elif constant is not None and constant[r]:
-                columns[1].append(block.basis[:, f] * values[0, r])
-            else:
+        values, (of_basis, of_rows) = block.rows.values, np.nonzero(block.columns >= 0)
+        same = (block.basis == block.basis[:1]).all(axis=0)[of_basis]
+        if same.any():
+            chosen, size = of_rows[same], block.basis[0, of_basis[same]]
+            whole = np.array_equal(chosen, np.arange(values.shape[1])) and (size == 1).all()
+            columns[0].append(values if whole else values[:, chosen] * size)
+        if not same.all():
+            chosen = of_rows[~same]
+            read = values[:, np.unique(chosen)]
+            if (read != read[:1]).any():
                 return None
-            places[0 if of_rows[f] else 1].append(int(place))
+            columns[1].append(block.basis[:, of_basis[~same]] * values[0, chosen])
+        for number, mine in enumerate((same, ~same)):
+            places[number] += block.columns[of_basis[mine], of_rows[mine]].tolist()
     if len(set(places[0] + places[1])) < len(places[0]) + len(places[1]):
         return None  # a coefficient of two columns
     parts = likelihood.parts_of_sums()
@@ -197,4 +204,6 @@ def separated(
 
 
 def _beside(columns: list[Array], n: int) -> Array:
-    return np.column_stack(columns) if columns else np.zeros((n, 0))
+    if len(columns) == 1:
+        return columns[0]
+    return np.hstack(columns) if columns else np.zeros((n, 0))

@@ -54,6 +54,7 @@ class Problem:
         sp: np.ndarray,
         coef: np.ndarray,
         information: Symmetric | None = None,
+        slopes: np.ndarray | None = None,
         bounds: np.ndarray | None = None,
     ) -> NewtonResult:
         """Return the coefficients that these smoothing parameters lead to, from `coef`."""
@@ -64,6 +65,7 @@ class Problem:
             coef,
             self.offset,
             information=information,
+            slopes=slopes,
             bounds=bounds,
             max_iter=self.max_iter,
             tol=self.tol,
@@ -108,6 +110,7 @@ def fit_reml(
     free: np.ndarray,
     coef: np.ndarray,
     information: Symmetric | None = None,
+    slopes: np.ndarray | None = None,
     *,
     max_iter: int = 200,
     tol: float = 1e-5,
@@ -144,7 +147,7 @@ def fit_reml(
     tol : float
         Largest derivative of the criterion in a free log smoothing parameter.
     """
-    first = _descend(problem, sp, free, coef, information, max_iter, tol)
+    first = _descend(problem, sp, free, coef, information, max_iter, tol, slopes)
     balance = problem.penalties.balance(first.fit.information)
     straight = free & (first.sp >= 0.99 * _straight(problem, first.fit, sp))
     if not straight.any():
@@ -169,6 +172,7 @@ def _descend(
     information: Symmetric | None,
     max_iter: int,
     tol: float,
+    slopes: np.ndarray | None = None,
 ) -> Smoothed:
     """Return the maximum that `fit_reml` comes to from these smoothing parameters."""
     penalties = problem.penalties
@@ -177,7 +181,7 @@ def _descend(
     def back(log_sp: np.ndarray) -> np.ndarray:
         return np.where(free, np.exp(log_sp), given)
 
-    fit = problem.fit(sp, coef, information)
+    fit = problem.fit(sp, coef, information, slopes)
     if not free.any():
         return Smoothed(sp, fit, fit.converged, fit.n_iter)
     value = problem.criterion(fit, sp)

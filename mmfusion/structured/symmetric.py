@@ -113,6 +113,10 @@ class Symmetric:
     def shape(self) -> tuple[int, int]:
         return len(self), len(self)
 
+    def is_finite(self) -> bool:
+        """Return whether all of it are finite numbers."""
+        return all(bool(np.isfinite(part).all()) for part in (self.first, self.side, self.last))
+
     def _map(self, other: Symmetric, sign: float) -> Symmetric:
         return Symmetric(
             self.layout,

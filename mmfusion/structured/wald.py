@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -138,13 +139,14 @@ def _mixture_tail(statistic: float, whole: int, weights: np.ndarray, df_residual
         tail = np.exp(-thresholds / (2 * g)).mean(1)
         return float(share @ tail)
     tail = stats.chi2.sf(thresholds[:, 0], whole)
-    for node, width in zip(*_legendre(100), strict=True):
-        first = thresholds * node**2
-        density = stats.chi2.pdf(first, whole) * 2 * thresholds * node
-        tail += width * (density * np.exp(-(thresholds - first) / (2 * g))).mean(1)
-    return float(share @ tail)
+    nodes, widths = _legendre(100)
+    first = thresholds * nodes**2  # a row a threshold, a column a node
+    density = widths * stats.chi2.pdf(first, whole) * 2 * thresholds * nodes
+    rest = np.exp(-(thresholds - first)[:, :, None] / (2 * g)).mean(2)
+    return float(share @ (tail + (density * rest).sum(1)))
 
 
+@cache
 def _legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights of Gauss and Legendre on (0, 1)."""
     nodes, weights = np.polynomial.legendre.leggauss(count)

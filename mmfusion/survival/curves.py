@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import stats
 from mmfusion.inputs.labels import check_labels, check_order
 from mmfusion.inputs.times import as_times
 from mmfusion.inputs.weights import check_weights
-from mmfusion.survival.outcome import check_survival, snap
+from mmfusion.survival.outcome import Survival, check_survival, snap
 
 __all__ = [
     "KaplanMeier",
@@ -19,6 +20,7 @@ __all__ = [
     "NelsonAalen",
     "StepFunction",
     "censoring_distribution",
+    "follow_up_of",
     "kaplan_meier",
     "log_rank_test",
     "median_follow_up",
@@ -280,7 +282,14 @@ def median_follow_up(time: Any, event: Any, entry: Any = None, weight: Any = Non
     """
     given = (time, event) if entry is None else (time, event, entry)
     y = check_survival(given, allow_competing=True, require_events=False, name="the outcome")
-    curve = kaplan_meier(y.time, y.event == 0, y.entry, weight)
+    return follow_up_of(y, weight)
+
+
+def follow_up_of(outcome: Survival, weight: Any = None) -> float:
+    """Return `median_follow_up` of an outcome that has been checked."""
+    outcome = replace(outcome, event=outcome.event == 0)
+    times, events, censored, staying = _sums(outcome, weight)
+    curve = KaplanMeier(times, events + (censored + staying), events)
     reached = np.flatnonzero(curve.y <= 0.5)
     return float(curve.x[reached[0]]) if len(reached) else float("nan")
 
@@ -355,6 +364,11 @@ def _risk_table(
     given = (time, event) if entry is None else (time, event, entry)
     check_order(time=time, event=event, weight=weight)
     y = check_survival(given, allow_competing=True, require_events=False, name="the outcome")
+    return _sums(y, weight)
+
+
+def _sums(y: Survival, weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `_risk_table` does, of an outcome that has been checked."""
     w = check_weights(weight, len(y), "weight")
     times, position = np.unique(y.time, return_inverse=True)
     k = len(times)

@@ -427,8 +427,9 @@ def test_outcomes_with_intervals_are_read_in_their_forms() -> None:
     table = pd.DataFrame({"lower": [1.0, 2.0, 3.0], "upper": [1.5, np.inf, 3.0]})
     heads = [PiecewiseExponentialHead(cuts=[1.2, 4.0]) for _ in range(2)]
     first, second = (head.fit_outcome(given) for head, given in zip(heads, (y, table), strict=True))
-    for name in ("time", "cause", "interval", "at_risk", "between"):
+    for name in ("time", "cause", "interval", "between"):
         assert_array_equal(getattr(first, name), getattr(second, name))
+    assert_array_equal(first.exposure(), second.exposure())
     assert_allclose(first.between, [[0.2, 0.3], [0, 0], [0, 0]])
     assert_array_equal(first.interval, [-1, -1, 1])
     late = heads[0].encode(surv([3.5], [1], upper=[9.0]))  # ends beyond the grid: censored at 3.5

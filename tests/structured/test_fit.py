@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from mmfusion.structured import (
     near,
     robust_covariance,
 )
+from mmfusion.structured.symmetric import Symmetric
 from tests.structured.cases import FAMILIES, covariates, likelihood, with_intercept
 
 
@@ -134,7 +136,7 @@ def test_a_design_without_columns_is_the_null_model(family: str) -> None:
     fit = fit_structured(problem, np.empty((150, 0)))
     assert fit.converged
     assert fit.coef.shape == (0,)
-    assert fit.log_likelihood == pytest.approx(problem.log_likelihood(np.zeros(150)))
+    assert fit.log_likelihood == pytest.approx(problem.log_likelihood(problem.value(np.zeros(150))))
     assert len(effects_table(fit)) == 0
 
 
@@ -309,9 +311,46 @@ def test_a_perfect_gaussian_fit_converges() -> None:
 
 def test_too_few_iterations_are_said() -> None:
     x = covariates()
-    with pytest.warns(ConvergenceWarning, match="did not converge"):
+    with pytest.warns(ConvergenceWarning, match=r"did not converge .* last step moved x0 most"):
         fit = fit_structured(likelihood("cox", 2 * x[:, 0]), x, max_iter=1)
     assert not fit.converged
+
+
+class Overflows(Likelihood):
+    """A likelihood of which the derivatives are no numbers beyond a predictor of 0.9."""
+
+    initial = np.zeros(1)
+    furthest = 0.0
+
+    def derivatives(self, eta: np.ndarray, *args: Any, **kwargs: Any) -> Any:
+        self.furthest = max(self.furthest, float(eta.max()))
+        gradient, information = super().derivatives(eta, *args, **kwargs)
+        return gradient + (np.nan if eta.max() > 0.9 else 0.0), information
+
+
+def test_a_step_to_where_derivatives_overflow_is_halved() -> None:
+    head = DistributionHead(check_family("exponential"))
+    y = np.array([0.25, 0.5, 0.75])  # a rate of 2, which the first step from 1 overshoots: e
+    problem = Overflows(head, head.fit_outcome(y))
+    fit = fit_structured(problem, np.ones((3, 1)))
+    assert problem.furthest > 0.9
+    assert fit.converged
+    assert_allclose(fit.coef, np.log(2.0), rtol=1e-9)
+
+
+def test_derivatives_that_overflow_at_the_start_name_the_column() -> None:
+    class Nowhere(Likelihood):
+        def derivatives(self, *args: Any, **kwargs: Any) -> Any:
+            gradient, information = super().derivatives(*args, **kwargs)
+            found = information.dense().copy()
+            found[1, 1] = np.inf
+            return gradient, Symmetric.of(found)
+
+    x = sm.add_constant(covariates(50))
+    head = DistributionHead(check_family("exponential"))
+    problem = Nowhere(head, head.fit_outcome(np.arange(1.0, 51)))
+    with pytest.raises(ValueError, match="where its fit starts, in the coefficients of a"):
+        fit_structured(problem, x, names=["Intercept", "a", "b", "c"])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.inputs.times import check_clock
 from mmfusion.metrics import concordance_index
-from mmfusion.survival import Survival, check_survival, episode_share, median_follow_up
+from mmfusion.survival import Survival, check_survival, episode_share
+from mmfusion.survival.curves import follow_up_of
 from mmfusion.survival.outcome import snap
 
 __all__ = ["CoxHead", "CoxTarget"]
@@ -254,7 +255,8 @@ class CoxHead(Head[CoxTarget]):
 
     def median_follow_up(self, target: CoxTarget) -> float:
         fields = (target.time, target.event, target.entry, target.weight)
-        return median_follow_up(*(field.cpu().numpy() for field in fields))
+        *outcome, weight = (field.cpu().numpy() for field in fields)
+        return follow_up_of(Survival(*outcome), weight)
 
     def episodes(self, target: CoxTarget) -> float:
         return episode_share(target.time.cpu().numpy(), target.entry.cpu().numpy())

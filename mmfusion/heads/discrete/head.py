@@ -32,7 +32,8 @@ from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
 from mmfusion.inputs.times import as_times, check_clock
 from mmfusion.metrics import concordance_index
-from mmfusion.survival import Survival, check_survival, episode_share, median_follow_up
+from mmfusion.survival import Survival, check_survival, episode_share
+from mmfusion.survival.curves import follow_up_of
 from mmfusion.survival.outcome import snap
 
 __all__ = ["DiscreteTimeHead"]
@@ -284,11 +285,12 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
 
     def n_events(self, target: DiscreteTimeTarget) -> int:
         """Return how many rows have an event, those beyond the grid among them."""
-        return int(((target.event > 0) & (target.weight > 0)).sum())
+        return int(torch.count_nonzero((target.event > 0) & (target.weight > 0)))
 
     def median_follow_up(self, target: DiscreteTimeTarget) -> float:
         fields = (target.time, target.event, target.entry, target.weight)
-        return median_follow_up(*(field.cpu().numpy() for field in fields))
+        *outcome, weight = (field.cpu().numpy() for field in fields)
+        return follow_up_of(Survival(*outcome), weight)
 
     def episodes(self, target: DiscreteTimeTarget) -> float:
         return episode_share(target.time.cpu().numpy(), target.entry.cpu().numpy())

@@ -29,14 +29,16 @@ class LogisticHazard(DiscreteLikelihood):
     ratio = "odds ratio"
 
     def losses(self, eta: Tensor, target: DiscreteTimeTarget) -> Tensor:
-        survived = (target.exposure() * softplus(eta)).sum(1)
+        each = softplus(eta)
+        exposure = target.exposure()
+        survived = (each * exposure if each.requires_grad else each.mul_(exposure)).sum(1)
         event = target.interval >= 0  # whose last interval was not survived
         at = target.interval.clamp_min(0)[:, None]
         return survived - torch.where(event, eta.gather(1, at)[:, 0], 0.0)
 
     def derivatives(self, eta: Tensor, target: DiscreteTimeTarget) -> tuple[Tensor, Tensor]:
         hazard = torch.sigmoid(eta)
-        first = target.exposure().mul_(hazard)
+        first = target.exposure() * hazard
         second = hazard.neg_().add_(1).mul_(first)
         rows = (target.interval >= 0).nonzero()[:, 0]
         at = rows, target.interval[rows]

@@ -17,7 +17,8 @@ def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x))."""
     size = x.abs()
     positive = (x + size).mul_(0.5)  # its derivative at 0 is a half, so that all of it is
-    return positive.add_(size.neg_().exp_().log1p())
+    below = size.neg_().exp_()
+    return positive.add_(below.log1p() if below.requires_grad else below.log1p_())
 
 
 def log_softplus(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class DiscreteTimeTarget(Target):
         Intervals that end by the entry. (PC-hazard: before the one which holds it.)
     stop_share, start_share : Tensor of float64, shape (n,)
         PC-hazard: the share of that interval which lies before the time, and before the entry.
+    known : Tensor of float64, shape (n, n_intervals), or None
+        The exposure, once it was asked for.
     """
 
     n_causes: int
@@ -48,9 +50,20 @@ class DiscreteTimeTarget(Target):
     start: Tensor
     stop_share: Tensor
     start_share: Tensor
+    known: Tensor | None = field(default=None, kw_only=True)
+
+    derived = ("cause", "interval", "stop", "start", "stop_share", "start_share", "known")
 
     def exposure(self) -> Tensor:
-        """Return the share of each interval that each row was at risk in, (n, n_intervals)."""
+        """Return the share of each interval that each row was at risk in, (n, n_intervals).
+
+        It is not to be written to.
+        """
+        if self.known is None:
+            self.known = self._exposure()
+        return self.known
+
+    def _exposure(self) -> Tensor:
         number = torch.arange(self.n_intervals, device=self.stop.device)
         stop, start = self.stop + self.stop_share, self.start + self.start_share
         exposure = (stop[:, None] - number).clamp_(0, 1)

@@ -32,7 +32,8 @@ from mmfusion.heads.families.real import moments
 from mmfusion.heads.grid import Basis, Grid
 from mmfusion.heads.groups import event_time_groups
 from mmfusion.heads.weights import check_weights
-from mmfusion.survival import episode_share, median_follow_up
+from mmfusion.survival import Survival, episode_share
+from mmfusion.survival.curves import follow_up_of
 
 __all__ = ["DistributionHead"]
 
@@ -298,7 +299,7 @@ class DistributionHead(Head[DistributionTarget]):
         p = torch.from_numpy(0.5 * (nodes + 1)).expand(n, -1)
         with torch.no_grad():
             theta = tuple(t[:, None].expand(p.shape) for t in self.family.theta(eta, self.unit_))
-            y = self.family.quantile(p.contiguous(), *theta).flatten()
+            y = self.family.within(self.family.quantile(p.contiguous(), *theta).flatten())
         at = eta.repeat_interleave(QUANTILES, 0).requires_grad_()
         total = self.family.log_prob(y, *self.family.theta(at, self.unit_)).sum()
         (scores,) = torch.autograd.grad(total, at)
@@ -342,7 +343,7 @@ class DistributionHead(Head[DistributionTarget]):
     def median_follow_up(self, target: DistributionTarget) -> float | None:
         if not self.survival_:
             return None
-        return median_follow_up(*self._as_survival(target), target.weight.cpu().numpy())
+        return follow_up_of(Survival(*self._as_survival(target)), target.weight.cpu().numpy())
 
     def _as_survival(self, target: DistributionTarget) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         entry = torch.where(target.late, target.entry, -torch.inf)

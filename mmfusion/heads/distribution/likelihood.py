@@ -58,29 +58,39 @@ def closed_derivatives(
         return None
     n, k = eta.shape
     theta = family.theta(eta, unit)
-    first = torch.zeros((k, n), dtype=torch.float64)
-    second = torch.zeros((k, k, n), dtype=torch.float64)
-
-    def add(found: Slopes, rows: Tensor | slice, sign: float) -> None:
-        for i, (own, row) in enumerate(zip(*found, strict=True)):
-            first[i, rows] += sign * own
-            for j, value in enumerate(row):
-                second[i, j, rows] += sign * value
-
+    parts: list[Slopes] = []
+    places: list[Tensor] = []
     terms: tuple[tuple[Term, Tensor, Tensor, float], ...] = (
         ("log_prob", target.kind == EXACT, target.lower, 1.0),
         ("log_sf", target.kind == RIGHT, target.lower, 1.0),
         ("log_cdf", target.kind == LEFT, target.upper, 1.0),
         ("log_sf", target.late, target.entry, -1.0),
     )
+    late: tuple[Slopes, Tensor] | None = None
     for term, has, y, sign in terms[:1] if target.exact else terms:
-        if not (target.exact or bool(has.any())):
+        rows = None if target.exact else torch.nonzero(has)[:, 0]
+        if rows is None:
+            found = family.slopes(term, y, *theta)
+        elif len(rows):
+            found = family.slopes(term, y[rows], *(t[rows] for t in theta))
+        else:
             continue
-        rows = slice(None) if target.exact else torch.nonzero(has)[:, 0]
-        found = family.slopes(term, y[rows], *(t[rows] for t in theta))
         if found is None:
             return None
-        add(found, rows, sign)
+        if rows is None:
+            parts.append(found)
+        elif sign < 0:
+            late = found, rows
+        else:
+            parts.append(found)
+            places.append(rows)
+    first, second = _together(parts, places, n, k)
+    if late is not None:
+        found, rows = late
+        for i, (own, row) in enumerate(zip(*found, strict=True)):
+            first[i, rows] -= own
+            for j, value in enumerate(row):
+                second[i, j, rows] -= value
     for i, link in enumerate(family.parameters.values()):
         if link == "identity" and unit != 1.0:
             first[i] *= unit
@@ -89,6 +99,35 @@ def closed_derivatives(
     for i in range(k):
         second[:i, i] = second[i, :i]
     return first.T, second.permute(2, 0, 1)
+
+
+def _together(parts: list[Slopes], places: list[Tensor], n: int, k: int) -> tuple[Tensor, Tensor]:
+    """Return derivatives of kinds of rows as those of all, (K, n) and the lower half of (K, K, n).
+
+    Of rows of which nothing is known they are 0.
+    """
+    first = torch.zeros((k, n), dtype=torch.float64)
+    second = torch.zeros((k, k, n), dtype=torch.float64)
+    if not places:
+        for i, (own, row) in enumerate(zip(*parts[0], strict=True) if parts else ()):
+            first[i] = own
+            for j, value in enumerate(row):
+                second[i, j] = value
+        return first, second
+    # A number is fetched for each row, from those of the kinds one after the other.
+    order = torch.cat(places)
+    place = torch.full((n,), len(order))
+    place[order] = torch.arange(len(order))
+    nothing = torch.zeros(1, dtype=torch.float64)
+
+    def fetched(pieces: list[Tensor], out: Tensor) -> None:
+        torch.index_select(torch.cat([*pieces, nothing]), 0, place, out=out)
+
+    for i in range(k):
+        fetched([part[0][i] for part in parts], first[i])
+        for j in range(len(parts[0][1][i])):
+            fetched([part[1][i][j] for part in parts], second[i, j])
+    return first, second
 
 
 def _between(family: Family, lower: Tensor, upper: Tensor, theta: tuple[Tensor, ...]) -> Tensor:

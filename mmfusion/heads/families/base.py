@@ -175,6 +175,15 @@ class Family(ABC):
             return np.asarray((y >= low) & (y <= high) & (y == np.floor(y)))
         return np.asarray((y > low) & (y < high))
 
+    def within(self, y: Tensor) -> Tensor:
+        """Return values that overflowed, or were rounded to an end of the support, next to it."""
+        if self.discrete:
+            return y
+        low, high = (torch.tensor(end, dtype=torch.float64) for end in self.support)
+        tiny, size = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
+        least = -size if torch.isinf(low) else float(torch.maximum(low.nextafter(high), low + tiny))
+        return y.clamp(least, size if torch.isinf(high) else float(high.nextafter(low)))
+
     def says(self) -> str:
         """Return which values are allowed, in words."""
         low, high = self.support

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmfusion.heads.families.base import Family
 from mmfusion.heads.families.real import moments
-from mmfusion.heads.families.slopes import Slopes, Term, digamma_rise
+from mmfusion.heads.families.slopes import Slopes, Term, alike, digamma_rise
 from mmfusion.heads.families.special import log_add, log_beta_cdf, log_gamma_cdf, stirling_gap
 
 __all__ = [
@@ -81,11 +81,20 @@ class NegativeBinomial(Count):
     def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
         rate, dispersion = theta
         size = 1 / dispersion
+        if not torch.is_grad_enabled() and alike(y, size):  # look up what is of y alone
+            counts = torch.arange(int(y.max()) + 1, dtype=torch.float64)
+            alone = self._alone(counts, size.flatten()[:1])[y.long()]
+        else:
+            alone = self._alone(y, size)
+        return alone + y * (rate.log() - torch.log(rate + size)) - size * torch.log1p(rate / size)
+
+    @staticmethod
+    def _alone(y: Tensor, size: Tensor) -> Tensor:
+        """Return what of the log probability the rate is not in."""
         # lgamma(y + size) - lgamma(size), without the difference of two large numbers
         rising = (size - 0.5) * torch.log1p(y / size) - y
         rising = rising + stirling_gap(y + size) - stirling_gap(size)
-        moved = y * (rate.log() + torch.log(y + size) - torch.log(rate + size))
-        return rising + moved - size * torch.log1p(rate / size) - torch.lgamma(y + 1)
+        return rising + y * torch.log(y + size) - torch.lgamma(y + 1)
 
     def slopes(self, term: Term, y: Tensor, *theta: Tensor) -> Slopes | None:
         rate, size = theta[0], 1 / theta[1]

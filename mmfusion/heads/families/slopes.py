@@ -12,6 +12,7 @@ from mmfusion.heads.families.special import LOG_ROOT_2PI, capped_exp, log_ndtr
 __all__ = [
     "Slopes",
     "Term",
+    "alike",
     "digamma_rise",
     "location_scale",
     "log_exp_gap_slopes",
@@ -84,14 +85,19 @@ def trigamma(x: Tensor) -> Tensor:
     return torch.special.polygamma(1, x)
 
 
+def alike(y: Tensor, size: Tensor) -> bool:
+    """Return whether counts have one size, and are few enough to look up what follows from both."""
+    few = y.numel() > 0 and y.numel() > float(y.max())
+    return few and bool((size == size.flatten()[0]).all())
+
+
 def digamma_rise(y: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Return what first and second derivative of lgamma rise by from `size` to y + `size`.
 
     Of counts y, looked up where all rows have one size.
     """
-    top = int(y.max()) if len(y) else 0
-    if len(y) > top and bool((size == size[0]).all()):
-        steps = torch.arange(top + 1, dtype=torch.float64) + size[0]
+    if alike(y, size):
+        steps = torch.arange(int(y.max()) + 1, dtype=torch.float64) + size[0]
         first, second = torch.digamma(steps), trigamma(steps)
         place = y.long()
         return (first - first[0])[place], (second - second[0])[place]

@@ -81,6 +81,8 @@ def log_ndtr(z: Tensor) -> Tensor:
 def stirling_gap(x: Tensor) -> Tensor:
     """Return ``lgamma(x) - (x - 1/2) log x + x - log(2 pi) / 2``, which is small for large x."""
     large = x > 50
+    if not bool(large.any()):
+        return torch.lgamma(x) - (x - 0.5) * x.log() + x - LOG_ROOT_2PI
     u = 1 / _split(large, x, 50.0)
     series = u * (1 / 12 - u**2 * (1 / 360 - u**2 / 1260))
     y = _split(~large, x, 1.0)

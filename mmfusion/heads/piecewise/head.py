@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -161,6 +162,8 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
     def _bounds(self, outcome: Survival, weight: np.ndarray, index: Any) -> np.ndarray:
         if self.cuts is None:
             cuts = learned_cuts(outcome, weight, self.n_intervals, self.scheme)
+            if self.scheme == "quantiles" and outcome.upper is None:
+                return cuts  # each interval ends with an event
         else:
             cuts = given_cuts(self.cuts, outcome, index)
         return merge_empty(cuts, outcome, weight)
@@ -177,13 +180,18 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         known = outcome.between & (upper <= self.cuts_[-1]) & (upper > self.cuts_[0])
         event = np.where(outcome.between & ~known, 0, outcome.event)
         target = super()._encode(replace(outcome, event=event), weight, index)
-        at_risk = overlap(target.entry, target.time, self.cuts_)
         between = torch.zeros(len(outcome), 0, dtype=torch.float64)
         if known.any():
             rows = torch.from_numpy(known)
             between = overlap(target.time, torch.from_numpy(upper), self.cuts_) * rows[:, None]
             target = replace(target, interval=torch.where(rows, -1, target.interval))
-        return PiecewiseExponentialTarget(**vars(target), at_risk=at_risk, between=between)
+        return PiecewiseExponentialTarget(**vars(target), cuts=self.cuts_, between=between)
+
+    def batches(
+        self, target: PiecewiseExponentialTarget, rows: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, PiecewiseExponentialTarget]]:
+        target.exposure()  # once, and cut with the rest
+        yield from super().batches(target, rows)
 
     def check_subjects(self, target: Any, owner: np.ndarray, index: Any) -> None:
         """Raise ValueError if rows of one subject overlap, where some row starts late.
@@ -211,16 +219,17 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         An interval without events of a cause starts at half an event.
         """
         weight = target.weight
-        exposure = (weight @ target.exposure()).repeat(self.n_causes)
+        exposure = torch.from_numpy(target.in_sums.exposure()).to(weight.device)
+        exposure = exposure.repeat(self.n_causes)
         events = torch.zeros(len(exposure), dtype=torch.float64)
-        seen = target.interval >= 0
         if target.between.shape[1]:  # as if halfway, with an event spread over its interval
             rows = target.between.sum(1) > 0
             half = weight[rows, None] * target.between[rows]
             exposure = exposure + 0.5 * half.sum(0)
             events = events + (half / target.between[rows].sum(1, keepdim=True)).sum(0)
         at = target.n_intervals * (target.cause - 1) + target.interval
-        events.index_add_(0, at[seen].cpu(), weight[seen].cpu())
+        at = torch.where(target.interval >= 0, at, len(events)).cpu()
+        events = events + torch.bincount(at, weight.cpu(), len(events) + 1)[:-1]
         least = 0.5 * weight.mean().cpu()
         known = exposure.cpu() > 0
         rate = torch.where(known, events.clamp_min(least) / exposure.cpu(), 1.0)
@@ -230,7 +239,7 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         """Return the likelihood of proportional hazards, of one cause and known event times."""
         if self.n_causes > 1 or target.between.shape[1]:
             return None
-        return ProportionalHazards(target, self.cuts_)
+        return target.in_sums
 
     def hazards(self, eta: Any) -> np.ndarray:
         """Return the hazards, shape (..., n_causes, n_intervals)."""

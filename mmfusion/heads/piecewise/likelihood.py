@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from mmfusion.heads.discrete.grid import Places, place_exactly
 from mmfusion.heads.discrete.likelihood import DiscreteLikelihood
 from mmfusion.heads.discrete.target import DiscreteTimeTarget
+from mmfusion.heads.piecewise.proportional import ProportionalHazards
 from mmfusion.survival import Survival
 
 __all__ = ["PiecewiseExponential", "PiecewiseExponentialTarget", "overlap"]
@@ -25,26 +27,31 @@ class PiecewiseExponentialTarget(DiscreteTimeTarget):
 
     Attributes
     ----------
-    at_risk : Tensor of float64, shape (n, n_intervals)
-        The overlap of (entry, time] of each row and each interval.
+    cuts : ndarray, shape (n_intervals + 1,)
+        Bounds of the intervals.
     between : Tensor of float64, shape (n, n_intervals) or (n, 0)
         Where the event is known to lie in an interval of time: its overlap with each interval of
         the grid, 0 of other rows. Without columns where there is no such row.
     """
 
-    at_risk: Tensor
+    cuts: np.ndarray
     between: Tensor
 
-    derived = ("at_risk",)
+    def _exposure(self) -> Tensor:
+        """Return the time at risk: the overlap of (entry, time] and each interval."""
+        return overlap(self.entry, self.time, self.cuts)
 
-    def exposure(self) -> Tensor:
-        """Return the time at risk of each row in each interval, shape (n, n_intervals)."""
-        return self.at_risk
+    @cached_property
+    def in_sums(self) -> ProportionalHazards:
+        """The likelihood of proportional hazards, without a number a row and interval."""
+        weight, time, entry = (x.cpu().numpy() for x in (self.weight, self.time, self.entry))
+        stop, start, event = (x.cpu().numpy() for x in (self.stop, self.start, self.interval))
+        return ProportionalHazards(weight, time, entry, stop, start, event, self.cuts)
 
 
 def overlap(entry: Tensor, time: Tensor, cuts: np.ndarray) -> Tensor:
     """Return the overlap of (entry, time] and each interval, shape (n, n_intervals)."""
-    bounds = torch.from_numpy(cuts)
+    bounds = torch.from_numpy(cuts).to(time.device)
     until = torch.minimum(time[:, None], bounds[1:])
     return until.sub_(torch.maximum(entry[:, None], bounds[:-1])).clamp_min_(0.0)
 
@@ -117,8 +124,9 @@ class PiecewiseExponential(DiscreteLikelihood):
         """Return the cumulative hazard over the time at risk in each interval, (n, K)."""
         hazard = eta.clamp_max(LARGEST).exp()  # no product of 0 and infinity
         if target.n_causes == 1:
-            return hazard * target.at_risk
-        return (hazard.unflatten(1, (target.n_causes, -1)) * target.at_risk[:, None]).flatten(1)
+            return hazard * target.exposure()
+        by_cause = hazard.unflatten(1, (target.n_causes, -1))
+        return (by_cause * target.exposure()[:, None]).flatten(1)
 
     def _event_at(self, target: PiecewiseExponentialTarget) -> Tensor:
         """Return the predictor of each row's event, shape (n,); 0 for a row without one."""
