@@ -20,6 +20,7 @@ from mmfusion.interpret.report.blocks import (
     either,
     interval,
 )
+from mmfusion.interpret.report.distributions import distribution_scores
 from mmfusion.interpret.report.evidence import Evidence
 from mmfusion.interpret.tables import PaperTable
 from mmfusion.metrics import cause_scores, score_interval
@@ -131,6 +132,7 @@ def scores(found: Evidence) -> list[tuple[str, pd.Series, str]]:
     else:
         rmse = score_interval("rmse", found.y, found.risk)
         made.append(("root mean squared error", rmse.iloc[0], "in the unit of the outcome"))
+        made += distribution_scores(found)
     return made
 
 
