@@ -12,6 +12,7 @@ from mmfusion import Image, Tabular, surv
 from mmfusion.estimators import FusionPAMM, FusionRegressor
 from mmfusion.interpret import attribute, attribute_over_time
 from mmfusion.interpret.sanity import (
+    correlations,
     deletion_insertion,
     permuted_labels,
     randomized,
@@ -126,7 +127,9 @@ def test_pixels_that_matter_fall_faster_and_random_weights_see_others(seen: Any)
     maps = found.images["scan"]
     positive = maps.clip(min=0)
     assert positive[:, 2:8, 2:8].sum() > 0.6 * positive.sum()
-    assert abs(randomized_weights(model, some, "scan")["scan"].mean()) < 0.3
+    weights = randomized_weights(model, some, "scan", n_draws=3).loc["scan"]
+    assert abs(weights["correlation"]) < 0.3
+    assert weights["size"] < 0.3
 
 
 def test_random_weights_and_permuted_labels_change_what_is_said() -> None:
@@ -138,7 +141,19 @@ def test_random_weights_and_permuted_labels_change_what_is_said() -> None:
     other = randomized(model)
     assert np.corrcoef(other.predict(frame), before)[0, 1] < 0.9
     np.testing.assert_array_equal(model.predict(frame), before)
-    assert abs(randomized_weights(model, frame)["clinic"].mean()) < 0.3
+    weights = randomized_weights(model, frame, n_draws=20)
+    assert list(weights) == ["correlation", "sd", "size", "among"]
+    assert abs(weights.loc["clinic", "correlation"]) < 0.3
+    own = attribute(model, frame)
+    each = [
+        correlations(own, attribute(randomized(model, seed), frame))["clinic"] for seed in range(20)
+    ]
+    means = [one.mean() for one in each]
+    assert weights.loc["clinic", "correlation"] == pytest.approx(np.mean(means))
+    assert weights.loc["clinic", "sd"] == pytest.approx(np.std(means, ddof=1))
+    assert weights.loc["clinic", "size"] == pytest.approx(np.mean([one.abs() for one in each]))
+    with pytest.raises(ValueError, match="n_draws"):
+        randomized_weights(model, frame, n_draws=1)
     assert abs(permuted_labels(model, frame, number)["clinic"].mean()) < 0.3
     table = deletion_insertion(model, frame, "clinic", n_steps=5)
     assert table["deletion"].mean() < table["random_deletion"].mean()

@@ -67,6 +67,7 @@ class Outline(HTMLParser):
     def handle_data(self, text) -> None:
         if "style" in self.inside:
             return
+        text = text.replace("\u00a0", " ")  # keeps an interval on one line
         if self.sections:
             self.sections[list(self.sections)[-1]] += text
         if self.inside[-1:] and self.inside[-1] in ("td", "th"):

@@ -28,9 +28,9 @@ def _curve(found: Evidence) -> Sequence[Block]:
     if risk is None:
         return [
             Missing(
-                "There is no decision curve: it is of an event whose risk one acts on, by a time or "
-                "of a class, and a number has none. What acting above a threshold of the outcome is "
-                "worth is said by a report of a classifier of whether it is exceeded."
+                "There is no decision curve: it is of an event whose risk one acts on, by a time "
+                "or of a class, and a number has none. What acting above a threshold of the "
+                "outcome is worth is said by the report of a classifier of whether it is exceeded."
             )
         ]
     survival = found.task == "survival"

@@ -53,5 +53,5 @@ def _of_rows(model: Any, X: pd.DataFrame, y: np.ndarray) -> np.ndarray:
     """Return what each row adds to each score, shape (n, 4)."""
     distribution = model.predict_distribution(X)
     lower, upper = model.predict_interval(X, LEVEL).to_numpy(np.float64).T
-    inside = (lower <= y) & (y <= upper)
-    return np.column_stack([crps(y, distribution), log_score(y, distribution), inside, upper - lower])
+    of_interval = [(lower <= y) & (y <= upper), upper - lower]
+    return np.column_stack([crps(y, distribution), log_score(y, distribution), *of_interval])
