@@ -69,7 +69,7 @@ def _shown(found: Evidence) -> Sequence[Block]:
         )
         for name, row in table.iterrows()
     ]
-    heads = ["number", "value [95 % interval]", "what it says"]
+    heads = ["number", "value [95 %]", "what it says"]
     blocks: list[Block] = [
         Text.of(f"{asked} agree with what was observed?"),
         Table(PaperTable(heads, rows, f"Calibration{found.named}")),

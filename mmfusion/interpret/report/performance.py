@@ -170,7 +170,7 @@ def performance(found: Evidence) -> Section:
 
     def table(one: Evidence) -> Sequence[Block]:
         rows = [(0, [name, interval(row), says]) for name, row, says in scores(one)]
-        heads = ["score", "value [95 % interval]", "what it says"]
+        heads = ["score", "value [95 %]", "what it says"]
         notes = [
             "Intervals are of these rows' chance: what the same model would score in other rows of "
             "the same kind (infinitesimal jackknife)."
