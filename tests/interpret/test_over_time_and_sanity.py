@@ -10,7 +10,7 @@ import pytest
 
 from mmfusion import Image, Tabular, surv
 from mmfusion.estimators import FusionPAMM, FusionRegressor
-from mmfusion.interpret import attribute, attribute_over_time
+from mmfusion.interpret import attribute, attribute_over_time, sanity
 from mmfusion.interpret.sanity import (
     correlations,
     deletion_insertion,
@@ -132,7 +132,7 @@ def test_pixels_that_matter_fall_faster_and_random_weights_see_others(seen: Any)
     assert weights["size"] < 0.3
 
 
-def test_random_weights_and_permuted_labels_change_what_is_said() -> None:
+def test_random_weights_and_permuted_labels_change_what_is_said(monkeypatch: Any) -> None:
     frame, _ = formulas()
     number = frame["a"] * 2 + frame["b"] + 0.3 * np.random.default_rng(0).normal(size=len(frame))
     modalities = {"clinic": Tabular(["a", "b", "c", "exposure", "arm"])}
@@ -141,19 +141,24 @@ def test_random_weights_and_permuted_labels_change_what_is_said() -> None:
     other = randomized(model)
     assert np.corrcoef(other.predict(frame), before)[0, 1] < 0.9
     np.testing.assert_array_equal(model.predict(frame), before)
-    weights = randomized_weights(model, frame, n_draws=20)
+    some = frame[:20]
+    weights = randomized_weights(model, some, n_draws=12)
     assert list(weights) == ["correlation", "sd", "size", "among"]
     assert abs(weights.loc["clinic", "correlation"]) < 0.3
-    own = attribute(model, frame)
+    own = attribute(model, some)
     each = [
-        correlations(own, attribute(randomized(model, seed), frame))["clinic"] for seed in range(20)
+        correlations(own, attribute(randomized(model, seed), some))["clinic"] for seed in range(12)
     ]
     means = [one.mean() for one in each]
     assert weights.loc["clinic", "correlation"] == pytest.approx(np.mean(means))
     assert weights.loc["clinic", "sd"] == pytest.approx(np.std(means, ddof=1))
     assert weights.loc["clinic", "size"] == pytest.approx(np.mean([one.abs() for one in each]))
     with pytest.raises(ValueError, match="n_draws"):
-        randomized_weights(model, frame, n_draws=1)
+        randomized_weights(model, some, n_draws=1)
+    with monkeypatch.context() as patch:  # a method that knows no weights
+        patch.setattr(sanity, "attribute", lambda *args, **options: own)
+        blind = randomized_weights(model, some, n_draws=2).loc["clinic"]
+    np.testing.assert_allclose(blind[["correlation", "sd", "size", "among"]], [1, 0, 1, 1])
     assert abs(permuted_labels(model, frame, number)["clinic"].mean()) < 0.3
     table = deletion_insertion(model, frame, "clinic", n_steps=5)
     assert table["deletion"].mean() < table["random_deletion"].mean()
