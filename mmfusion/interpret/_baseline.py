@@ -12,15 +12,26 @@ from torch import Tensor
 
 from mmfusion.interpret._inputs import Inputs, Tensors
 
-__all__ = ["FORMULA", "Baseline", "names_of"]
+__all__ = ["FORMULA", "Baseline", "check_model", "names_of"]
 
 #: What the columns of a formula are called among the modalities.
 FORMULA = "(formula)"
 
 
+def check_model(estimator: Any) -> None:
+    """Raise where there is no single fitted model to look into."""
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "model_"):
+        members = ": look at each of its estimators_" if hasattr(estimator, "estimators_") else ""
+        raise TypeError(
+            "The model parameter must be a fitted estimator of mmfusion.estimators that is one "
+            f"model. Got {type(estimator).__name__}{members}."
+        )
+
+
 def names_of(estimator: Any) -> list[str]:
     """Return the modalities of a fitted estimator, and `FORMULA` where a formula reads columns."""
-    check_is_fitted(estimator)
+    check_model(estimator)
     formula = [FORMULA] if len(estimator.model_.structured.columns) else []
     return [*estimator.modalities_, *formula]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
+from mmfusion.interpret._baseline import check_model
 from mmfusion.interpret._formula import powerset, shapley_weight
 from mmfusion.model.subjects import Subjects
 
@@ -41,7 +41,7 @@ class Subsets:
     """
 
     def __init__(self, estimator: Any, X: Any, *, beside: bool = False) -> None:
-        check_is_fitted(estimator)
+        check_model(estimator)
         self.estimator, self.model = estimator, estimator.model_
         self.names = list(estimator.modalities_)
         if not 1 <= len(self.names) <= MOST:

@@ -169,10 +169,6 @@ def attribute(
     True
     """
     check_choice("method", method, (*METHODS, *MAPS))
-    if not hasattr(model, "model_") and hasattr(model, "fit"):
-        from sklearn.utils.validation import check_is_fitted
-
-        check_is_fitted(model)
     run = METHODS.get(method) or MAPS[method]
     check_options(method, run, options)
     with single_precision():

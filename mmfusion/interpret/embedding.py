@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmfusion.interpret._baseline import names_of
+from mmfusion.interpret._baseline import check_model, names_of
 from mmfusion.model.subjects import Subjects
 
 __all__ = ["embed"]
@@ -36,6 +36,8 @@ def embed(model: Any, X: Any, modality: str | None = None) -> pd.DataFrame:
     ValueError
         For an unknown modality, or a model without any.
     """
+    if not hasattr(model, "modalities_"):
+        check_model(model)
     pretrained = not hasattr(model, "_check_asked")
     known = (
         list(model.modalities_)

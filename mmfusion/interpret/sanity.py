@@ -28,18 +28,21 @@ __all__ = ["deletion_insertion", "permuted_labels", "randomized", "randomized_we
 def randomized(model: Any, random_state: int = 0) -> Any:
     """Return a copy of a fitted estimator whose networks and linear part are drawn at random.
 
-    Each tensor of weights is drawn from a normal distribution of its own spread; the coefficients
-    of the linear part are dealt out anew, with random signs. The formula is left as it is.
+    Weights are normal around 0, of the size that they had; gains and biases, which are vectors,
+    around their own mean: gains around 0 would switch a normalisation off. The coefficients of the
+    linear part are dealt out anew, with random signs. The formula stays as it is, and so do frozen
+    encoders, which learned nothing of these rows.
     """
     other = copy.deepcopy(model)
     drawn = torch.Generator().manual_seed(random_state)
     for network in other.model_.deep.networks.values():
         for member in network.members:
             for weight in member.parameters():
-                spread = float(weight.data.std()) if weight.numel() > 1 else 0.0
-                if spread > 0:
-                    noise = torch.randn(weight.shape, generator=drawn)
-                    weight.data = (spread * noise).to(weight.dtype)
+                values = weight.data.float()
+                center = values.mean() if values.ndim < 2 else values.new_zeros(())
+                spread = (values - center).square().mean().sqrt()
+                noise = torch.randn(weight.shape, generator=drawn).to(values.device)
+                weight.data = (center + spread * noise).to(weight.dtype)
     rng, linear = np.random.default_rng(random_state), other.model_.deep.linear
     if linear is not None:
         for name, coef in linear.coef.items():
@@ -49,7 +52,7 @@ def randomized(model: Any, random_state: int = 0) -> Any:
 
 
 def randomized_weights(
-    model: Any, X: Any, *args: Any, random_state: int = 0, **options: Any
+    model: Any, X: Any, *args: Any, n_draws: int = 10, random_state: int = 0, **options: Any
 ) -> pd.DataFrame:
     """Correlate attributions with those of the same model with random weights.
 
@@ -62,18 +65,46 @@ def randomized_weights(
     X : DataFrame
     *args, **options
         As of `attribute`.
+    n_draws : int, default=10
+        Of random weights; 2 at least.
     random_state : int, default=0
 
     Returns
     -------
     DataFrame
-        A row a row of `X`, a column a modality: the correlation over its columns or pixels; NaN of
-        modalities that the row lacks, or of a single column. To be near 0.
+        A row a modality, of correlations over its columns or pixels. ``correlation``: the mean over
+        rows and draws, and ``sd``, the standard deviation of a draw's mean. ``size``: the mean
+        without regard to the sign. ``among``: the same of two draws of random weights. NaN of
+        modalities of one column.
+
+    Notes
+    -----
+    Random weights are as likely to raise a prediction as to lower it, so that ``correlation`` is
+    near 0 for every method with a sign, good or bad, and one draw alone says little. Read ``size``:
+    near 1, maps mark the same places whatever was learned; ``among`` is what the images make alike
+    on their own. Where all that an image holds is what matters, a bright lesion on an even ground,
+    any weights react there and maps of few places, as those of Grad-CAM, have a large ``size`` for
+    that reason: take images that hold other things too.
     """
-    other = randomized(model, random_state)
-    return correlations(
-        attribute(model, X, *args, **options), attribute(other, X, *args, **options)
-    )
+    check_number("n_draws", n_draws, 2, integer=True)
+    own = attribute(model, X, *args, **options)
+    with_own, among, last = [], [], None
+    for draw in range(n_draws):
+        other = randomized(model, random_state + draw)
+        drawn = attribute(other, X, *args, **options)
+        with_own.append(correlations(own, drawn))
+        if last is not None:
+            among.append(correlations(last, drawn))
+        last = drawn
+    means = pd.DataFrame([each.mean() for each in with_own])
+    return pd.DataFrame(
+        {
+            "correlation": means.mean(),
+            "sd": means.std(),
+            "size": pd.concat(with_own).abs().mean(),
+            "among": pd.concat(among).abs().mean(),
+        }
+    ).rename_axis("modality")
 
 
 def permuted_labels(
@@ -94,7 +125,8 @@ def permuted_labels(
     Returns
     -------
     DataFrame
-        As of `randomized_weights`.
+        A row a row of `X`, a column a modality: the correlation over its columns or pixels; NaN of
+        modalities that the row lacks, or of a single column. To be near 0.
     """
     order = np.random.default_rng(random_state).permutation(len(X))
     mixed = y.iloc[order].set_axis(y.index) if hasattr(y, "iloc") else np.asarray(y)[order]

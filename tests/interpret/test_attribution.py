@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 
 from mmfusion import Embedding, Genes, Image, Points, Tabular, surv
 from mmfusion.estimators import (
@@ -17,11 +18,13 @@ from mmfusion.estimators import (
     FusionCox,
     FusionDiscreteTime,
     FusionDistribution,
+    FusionEnsemble,
     FusionPAMM,
     FusionRegressor,
 )
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
-from mmfusion.interpret import AttributionWarning, attribute
+from mmfusion.interpret import AttributionWarning, attribute, embed, modality_shapley
+from mmfusion.interpret._explained import Explained
 from tests.estimators.common import cohort_for, make_model
 
 KINDS = ["cox", "discrete", "pamm", "classifier", "regressor"]
@@ -350,6 +353,26 @@ def test_one_modality_leaves_the_others_as_they_are() -> None:
     check_complete(model, frame[:6], blurred)
 
 
+@pytest.mark.parametrize("method", ["integrated_gradients", "gradient_shap", "occlusion"])
+def test_no_more_rows_and_steps_than_a_batch_are_held_at_once(
+    method: str, monkeypatch: Any
+) -> None:
+    frame, y = formulas()
+    modalities = {"clinic": Tabular(["a", "b", "arm"], hidden=(6,))}
+    model = heard(FusionCox(modalities, device="cpu", random_state=0, **LOUD).fit(frame, y))
+    some, seen = frame[:25], []
+    outputs = Explained._outputs
+    monkeypatch.setattr(
+        Explained, "_outputs", lambda *args: seen.append(len(args[3])) or outputs(*args)
+    )
+    whole = attribute(model, some, method=method).tables["clinic"]
+    assert max(seen) >= 25
+    seen.clear()
+    apart = attribute(model, some, method=method, batch_size=7).tables["clinic"]
+    assert max(seen) <= 7
+    pd.testing.assert_frame_equal(apart, whole, rtol=1e-4, atol=1e-6)
+
+
 def test_a_loaded_model_says_the_same_and_is_left_as_it_is(tmp_path: Path) -> None:
     frame, y = cohort_for("cox")
     model = make_model("cox", "gated", structured="age", **LOUD).fit(frame, y)
@@ -391,6 +414,12 @@ def test_bad_input_is_told() -> None:
         attribute(model, frame, baseline=0.0)
     with pytest.raises(ValueError, match=r"deep_lift.*integrated_gradients"):
         attribute(heard(model), frame[:5], method="deep_lift")
+    with pytest.raises(NotFittedError):
+        attribute(FusionCox(), frame)
+    several = FusionEnsemble(model, 1).fit(frame, y)
+    for ask in (attribute, modality_shapley, embed):
+        with pytest.raises(TypeError, match="Got FusionEnsemble: look at each of its estimators_"):
+            ask(several, frame)
 
 
 def test_distributions_are_attributed_by_mean_parameter_quantile_curve_and_level() -> None:

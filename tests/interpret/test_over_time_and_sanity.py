@@ -10,8 +10,9 @@ import pytest
 
 from mmfusion import Image, Tabular, surv
 from mmfusion.estimators import FusionPAMM, FusionRegressor
-from mmfusion.interpret import attribute, attribute_over_time
+from mmfusion.interpret import attribute, attribute_over_time, sanity
 from mmfusion.interpret.sanity import (
+    correlations,
     deletion_insertion,
     permuted_labels,
     randomized,
@@ -107,6 +108,7 @@ def seen() -> tuple[Any, pd.DataFrame, np.ndarray]:
     return model.fit(frame, y), frame, y
 
 
+@pytest.mark.filterwarnings("ignore::mmfusion.interpret.AttributionWarning")
 def test_pixels_that_matter_fall_faster_and_random_weights_see_others(seen: Any) -> None:
     model, frame, y = seen
     assert model.score(frame, y) > 0.5
@@ -126,10 +128,13 @@ def test_pixels_that_matter_fall_faster_and_random_weights_see_others(seen: Any)
     maps = found.images["scan"]
     positive = maps.clip(min=0)
     assert positive[:, 2:8, 2:8].sum() > 0.6 * positive.sum()
-    assert abs(randomized_weights(model, some, "scan")["scan"].mean()) < 0.3
+    quick = {"n_steps": 16, "max_steps": 16}
+    weights = randomized_weights(model, some[:4], "scan", n_draws=4, **quick).loc["scan"]
+    assert abs(weights["correlation"]) < 0.3
+    assert weights["size"] < 0.3
 
 
-def test_random_weights_and_permuted_labels_change_what_is_said() -> None:
+def test_random_weights_and_permuted_labels_change_what_is_said(monkeypatch: Any) -> None:
     frame, _ = formulas()
     number = frame["a"] * 2 + frame["b"] + 0.3 * np.random.default_rng(0).normal(size=len(frame))
     modalities = {"clinic": Tabular(["a", "b", "c", "exposure", "arm"])}
@@ -138,7 +143,24 @@ def test_random_weights_and_permuted_labels_change_what_is_said() -> None:
     other = randomized(model)
     assert np.corrcoef(other.predict(frame), before)[0, 1] < 0.9
     np.testing.assert_array_equal(model.predict(frame), before)
-    assert abs(randomized_weights(model, frame)["clinic"].mean()) < 0.3
+    some = frame[:20]
+    weights = randomized_weights(model, some, n_draws=12)
+    assert list(weights) == ["correlation", "sd", "size", "among"]
+    assert abs(weights.loc["clinic", "correlation"]) < 0.3
+    own = attribute(model, some)
+    each = [
+        correlations(own, attribute(randomized(model, seed), some))["clinic"] for seed in range(12)
+    ]
+    means = [one.mean() for one in each]
+    assert weights.loc["clinic", "correlation"] == pytest.approx(np.mean(means))
+    assert weights.loc["clinic", "sd"] == pytest.approx(np.std(means, ddof=1))
+    assert weights.loc["clinic", "size"] == pytest.approx(np.mean([one.abs() for one in each]))
+    with pytest.raises(ValueError, match="n_draws"):
+        randomized_weights(model, some, n_draws=1)
+    with monkeypatch.context() as patch:  # a method that knows no weights
+        patch.setattr(sanity, "attribute", lambda *args, **options: own)
+        blind = randomized_weights(model, some, n_draws=2).loc["clinic"]
+    np.testing.assert_allclose(blind[["correlation", "sd", "size", "among"]], [1, 0, 1, 1])
     assert abs(permuted_labels(model, frame, number)["clinic"].mean()) < 0.3
     table = deletion_insertion(model, frame, "clinic", n_steps=5)
     assert table["deletion"].mean() < table["random_deletion"].mean()

@@ -17,10 +17,11 @@ from lifelines import CoxPHFitter
 from mmfusion import Genes, Image, Tabular
 from mmfusion.estimators import FusionClassifier, FusionCox
 from mmfusion.interpret import META, write_report
+from mmfusion.interpret.report import participants
 from mmfusion.interpret.report.calibration import calibration
 from mmfusion.interpret.report.evidence import gather
 from mmfusion.interpret.report.needed import explained, n_parameters
-from mmfusion.interpret.report.participants import characteristics
+from mmfusion.interpret.report.participants import characteristics, columns_shown
 from mmfusion.interpret.report.performance import main_score
 from mmfusion.interpret.report.tripod import BLANK, ITEMS
 from mmfusion.metrics import score_interval, survival_calibration
@@ -67,6 +68,7 @@ class Outline(HTMLParser):
     def handle_data(self, text) -> None:
         if "style" in self.inside:
             return
+        text = text.replace("\u00a0", " ")  # keeps an interval on one line
         if self.sections:
             self.sections[list(self.sections)[-1]] += text
         if self.inside[-1:] and self.inside[-1] in ("td", "th"):
@@ -116,6 +118,8 @@ def test_every_section_is_filled_and_every_figure_has_a_text(report) -> None:
         assert len(image["alt"]) > 30
     assert page.scopes == {"col", "row"}
     assert "could not be shown" not in report.html
+    assert "nan" not in " ".join(page.cells)
+    assert "linear(rna, lab) + network(ct, rna, lab)" in page.sections["model"]
     assert not [link for link in page.links if not link.startswith(("#", "data:"))]
     assert "http" not in re.sub(r"data:[^\"]+", "", report.html)
     assert "<script" not in report.html
@@ -221,6 +225,15 @@ def test_table_one_counts_in_groups(cox) -> None:
     assert list(by_sex.columns[2:]) == [
         f"{level} (n = {(X['sex'] == level).sum()})" for level in ("f", "m")
     ]
+
+
+def test_many_genes_leave_no_clinical_column_out(cox, monkeypatch) -> None:
+    model, X, y = cox
+    found = gather(model, X, y, 0.5, None, "months", 0)
+    assert columns_shown(found)[-6:] == [f"gene_{j}" for j in range(6)]
+    monkeypatch.setattr(participants, "MOST_COLUMNS", 8)
+    assert sorted(columns_shown(found)) == ["age", "ldh", "stage", "treated"]
+    assert "Too many to be shown: rna (6 columns)." in characteristics(found, None).notes
 
 
 def test_what_is_explained_is_that_of_a_cox_model_of_the_risk(cox) -> None:

@@ -21,12 +21,15 @@ from mmfusion.estimators import (
 from mmfusion.interpret.report.evidence import gather
 from mmfusion.interpret.report.participants import characteristics
 from mmfusion.interpret.report.performance import main_score
-from mmfusion.metrics import cause_calibration, cause_scores, score_interval
+from mmfusion.metrics import cause_calibration, cause_scores, crps, log_score, score_interval
 from mmfusion.metrics.causes import cause_concordance
 from tests.helpers import make_cohort
 from tests.interpret.test_report import SECTIONS, Outline
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("error::pandas.errors.PerformanceWarning"),
+]
 FORMULA = "treated + gene_1"
 #: Of networks: short, and no more than one.
 QUICK: dict[str, Any] = {"epochs": 2, "n_members": 1, "device": "cpu", "random_state": 0}
@@ -85,7 +88,26 @@ def test_a_report_of_every_kind_is_made_and_filled(kind: str, tmp_path: Path) ->
     assert len(page.images) >= 4
     assert min(len(image["alt"]) for image in page.images) > 30
     shown = re.findall(r"([A-Z][\w ]+) could not be shown", done.html)
-    assert shown == (["The decision curve"] if outcome == "number" else [])
+    assert shown == []
+    no_curve = "There is no decision curve" in page.sections["decisions"]
+    assert no_curve == (outcome == "number")
+    assert ("CRPS" in page.cells) == (kind == "distribution")
+    if kind == "distribution":
+        own = y[110:]
+        distribution = model.predict_distribution(frame[110:])
+        lower, upper = model.predict_interval(frame[110:], 0.9).to_numpy().T
+        for name, values in {
+            "CRPS": crps(own, distribution),
+            "log score": log_score(own, distribution),
+            "coverage of 90% intervals": (lower <= own) & (own <= upper),
+            "width of 90% intervals": upper - lower,
+        }.items():
+            cell = page.cells[page.cells.index(name) + 1]
+            at, low, high = map(float, re.findall(r"-?\d+\.\d+", cell))
+            assert at == pytest.approx(values.mean(), abs=6e-4)
+            half = 1.99 * values.std() / np.sqrt(len(own))  # of t, where the scale changes little
+            assert low < at < high
+            assert high - low == pytest.approx(2 * half, rel=0.15)
     if outcome == "survival":
         risk = getattr(model, "predict_risk", model.predict)(frame[110:])
         row = score_interval("harrell", y[110:], risk).iloc[0]

@@ -52,7 +52,7 @@ def plot_effects(
     """
     if term is None:
         effects = model.effects_
-        shown = effects.drop(index="Intercept", errors="ignore")
+        shown = effects[effects.index.get_level_values(0) != "Intercept"]
         if parameter is not None:
             shown = shown.xs(parameter, level="parameter")
         shown.attrs = effects.attrs

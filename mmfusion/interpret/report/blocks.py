@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -26,6 +27,13 @@ __all__ = [
     "either",
     "interval",
 ]
+
+
+#: "[0.650, 0.765]", and what heads a column of these.
+INTERVAL = r"\[[-+]?[\d.]+, [-+]?[\d.]+\]|\[95 %[a-z ]*\]"
+
+#: A longer cell takes the place of two columns on a phone.
+WORDY = 25
 
 
 class Block:
@@ -73,13 +81,14 @@ class Table(Block):
 
     @property
     def many(self) -> bool:
-        """Whether a phone shows it line by line: more columns than stand beside each other."""
-        return len(self.table.columns) > 3
+        """Whether a phone shows it line by line: more than what stands beside each other."""
+        wordy = any(len(cell) > WORDY for _, row in self.table.rows for cell in row)
+        return len(self.table.columns) > (2 if wordy else 3)
 
     @property
     def html(self) -> str:
-        """The table with its notes."""
-        return self.table.to_html()
+        """The table with its notes; no line ends within an interval."""
+        return re.sub(INTERVAL, lambda m: m[0].replace(" ", "\u00a0"), self.table.to_html())
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,6 @@ class Figure(Block):
     source: str
     alt: str
     caption: str
-    wide: bool = False
     kind = "figure"
 
 
@@ -158,7 +166,7 @@ def draw(
         drawing.savefig(buffer, format=kind, dpi=180, metadata=metadata)
     content = base64.b64encode(buffer.getvalue()).decode()
     mime = "image/png" if pixels else "image/svg+xml"
-    return Figure(f"data:{mime};base64,{content}", alt, caption, wide=size[0] > 6.5)
+    return Figure(f"data:{mime};base64,{content}", alt, caption)
 
 
 def either(make: Callable[[], Sequence[Block]], what: str) -> list[Block]:

@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.evaluation import plot_quantile_reliability
 from mmfusion.interpret.plots import plot_calibration
 from mmfusion.interpret.report.blocks import Block, Section, Table, Text, draw, interval
 from mmfusion.interpret.report.evidence import Evidence
 from mmfusion.interpret.report.performance import an_event_each
 from mmfusion.interpret.tables import PaperTable
-from mmfusion.metrics import CauseCalibration, cause_calibration, survival_calibration
+from mmfusion.metrics import (
+    CauseCalibration,
+    cause_calibration,
+    quantile_reliability,
+    survival_calibration,
+)
 
 __all__ = ["calibration", "calibration_section"]
 
@@ -50,6 +56,8 @@ def _shown(found: Evidence) -> Sequence[Block]:
     """Return the table and the curve."""
     table = calibration(found)
     by = f" by {found.time:g} {found.unit}" if found.task == "survival" else ""
+    numbers = found.task == "regression"
+    asked = "Do predicted numbers" if numbers else f"Do predicted risks{by}"
     rows = [
         (
             0,
@@ -61,9 +69,9 @@ def _shown(found: Evidence) -> Sequence[Block]:
         )
         for name, row in table.iterrows()
     ]
-    heads = ["number", "value [95 % interval]", "what it says"]
+    heads = ["number", "value [95 %]", "what it says"]
     blocks: list[Block] = [
-        Text.of(f"Do predicted risks{by} agree with what was observed?"),
+        Text.of(f"{asked} agree with what was observed?"),
         Table(PaperTable(heads, rows, f"Calibration{found.named}")),
     ]
     slope = table.loc["slope"]
@@ -104,12 +112,29 @@ def _shown(found: Evidence) -> Sequence[Block]:
                 (4.6, 4.6),
             )
         )
+    elif hasattr(found.model, "predict_distribution") and len(found.parts) == 1:
+        blocks.append(_quantiles(found))
     return blocks
+
+
+def _quantiles(found: Evidence) -> Block:
+    """Return the figure of how often outcomes lie below the quantiles of their distributions."""
+    table = quantile_reliability(found.y, found.model.predict_distribution(found.X))
+    lowest, highest = table.index[0], table.index[-1]
+    return draw(
+        lambda ax: plot_quantile_reliability(table, ax),
+        "Share of outcomes below each predicted quantile against its level, with 95 % intervals "
+        f"and the diagonal: {table['observed'].iloc[0]:.0%} below the {lowest:.0%} quantile, "
+        f"{table['observed'].iloc[-1]:.0%} below the {highest:.0%} quantile.",
+        "How often outcomes lie below predicted quantiles, with pointwise 95 % intervals; on the "
+        "dashed line as often as predicted.",
+        (4.6, 4.6),
+    )
 
 
 CALIBRATION = {
     "slope": ("slope", "1 is right; below 1 predictions are too extreme"),
-    "intercept": ("intercept", "0 is right; above 0 risks are predicted too low"),
+    "intercept": ("intercept", "0 is right; above 0 predictions are too low"),
     "O/E": ("observed / expected", "1 is right"),
     "ICI": ("ICI", "mean distance of the curve from the diagonal"),
     "E50": ("E50", "median distance"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmfusion.interpret.plots import plot_decision
-from mmfusion.interpret.report.blocks import Block, Section, Text, draw
+from mmfusion.interpret.report.blocks import Block, Missing, Section, Text, draw
 from mmfusion.interpret.report.evidence import Evidence
 from mmfusion.interpret.report.performance import an_event_each
 from mmfusion.metrics import net_benefit
@@ -26,10 +26,13 @@ def decisions(found: Evidence) -> Section:
 def _curve(found: Evidence) -> Sequence[Block]:
     risk = found.event_risk
     if risk is None:
-        raise ValueError(
-            "A decision curve is of an event whose risk one acts on, by a time or of a class: a "
-            "number has none."
-        )
+        return [
+            Missing(
+                "There is no decision curve: it is of an event whose risk one acts on, by a time "
+                "or of a class, and a number has none. What acting above a threshold of the "
+                "outcome is worth is said by the report of a classifier of whether it is exceeded."
+            )
+        ]
     survival = found.task == "survival"
     y: Any = found.y if survival else found.positive
     table = net_benefit(y, risk, time=found.time if survival else None, cause=found.cause)

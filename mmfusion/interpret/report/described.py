@@ -66,6 +66,12 @@ def in_words(model: Any) -> list[str]:
             "them is predicted from the others."
         )
         said.append(_kept(model))
+        linear = _linear(model)
+        if linear:
+            said.append(
+                f"Beside the networks stands a ridge regression on the features of "
+                f"{_listed(linear)}, a penalty a modality, by restricted maximum likelihood."
+            )
     if formulas and modalities:
         kept = model.inference_.orthogonalization
         if kept is not None:
@@ -85,8 +91,9 @@ def equation(model: Any) -> str:
     if formulas:
         parts.append(f"<var>x</var>′<var>β</var> [{escape(formulas)}]")
     if model.modalities_:
-        read = ", ".join(escape(str(one)) for one in model.modalities_)
-        parts.append(f"network({read})")
+        for what, names in (("linear", _linear(model)), ("network", [*model.modalities_])):
+            if names:
+                parts.append(f"{what}({', '.join(escape(str(one)) for one in names)})")
     left = LEFT.get(name, LEFT_ELSE)
     opened = left.count("(") - left.count(")")
     return left + " + ".join(parts) + ")" * max(opened, 0)
@@ -99,6 +106,12 @@ def _formulas(model: Any) -> str:
     if isinstance(formulas, Mapping):
         return "; ".join(f"{name}: {text}" for name, text in formulas.items())
     return str(formulas)
+
+
+def _linear(model: Any) -> list[str]:
+    """Return the modalities whose features have a linear part."""
+    linear = model.model_.deep.linear
+    return [] if linear is None else [name for name in model.modalities_ if name in linear.coef]
 
 
 def _kept(model: Any) -> str:

@@ -36,7 +36,7 @@ def effects(found: Evidence) -> Section:
     section.blocks.append(Text.of(f"Effects are {table.attrs['estimand']}."))
     words = _in_words(table)
     numbers = table["coef"].notna() & table["se"].notna()
-    if numbers.drop(index="Intercept", errors="ignore").any():
+    if (numbers & ~_intercepts(table)).any():
         size = (5.6, 1.1 + 0.3 * int(numbers.sum()))
         alt = f"Forest plot of {table.attrs['ratio'] or 'coefficient'}s. {words}"
         section.blocks += either(
@@ -58,11 +58,16 @@ def effects(found: Evidence) -> Section:
     return section
 
 
+def _intercepts(table: pd.DataFrame) -> np.ndarray:
+    """Return which rows are intercepts, of each parameter or cause."""
+    return np.asarray(table.index.get_level_values(0) == "Intercept")
+
+
 def _in_words(table: pd.DataFrame) -> str:
     names = ["coef", "lower", "upper"]
     if "exp(coef)" in table:
         names = [f"exp({name})" for name in names]
-    shown = table[np.isfinite(table[names[0]])].drop(index="Intercept", errors="ignore").head(8)
+    shown = table[np.isfinite(table[names[0]]) & ~_intercepts(table)].head(8)
     return " ".join(
         f"{term if isinstance(term, str) else ', '.join(map(str, term))}: {row[names[0]]:.2f} "
         f"({row[names[1]]:.2f} to {row[names[2]]:.2f})."

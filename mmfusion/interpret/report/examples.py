@@ -184,6 +184,9 @@ def _of_subject(model: Any, row: pd.DataFrame, one: Attribution, label: str) -> 
     for name, maps in one.images.items():
         if len(maps) and model.modalities_[name].present(row).all():
             shown = maps[0].reshape(-1, *maps[0].shape[-2:])[0]
+            if not shown.any():
+                blocks.append(Missing(f"Subject {label}: no pixel of {name} moves the prediction."))
+                continue
             picture = _picture(model.modalities_[name], row, shown.shape)
             blocks.append(
                 draw(

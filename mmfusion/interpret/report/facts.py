@@ -60,8 +60,7 @@ def answers(found: Evidence, subgroups: Section) -> dict[str, str]:
         "forms": _forms(model),
         "building": " ".join(in_words(model)),
         "clusters": _clusters(model),
-        "measures": "Discrimination, overall error and calibration with 95 % intervals, net "
-        "benefit, and discrimination in subgroups: see the sections of these names.",
+        "measures": _measures(found),
         "updating": "The model was not updated after it was judged.",
         "formula": "The fitted estimator computes predictions; saved with save(), it holds no "
         "executable code and loads elsewhere. In symbols: " + _plain(equation(model)) + ".",
@@ -188,6 +187,18 @@ def _inputs(model: Any) -> str:
     if columns and model.inference_ is not None:
         parts.append(f"the formula's columns ({', '.join(map(str, columns))})")
     return "; ".join(parts)
+
+
+def _measures(found: Evidence) -> str:
+    if found.task == "regression":
+        return (
+            f"{', '.join(name for name, _, _ in scores(found))}, and calibration, with 95 % "
+            "intervals, and variance explained in subgroups: see the sections of these names."
+        )
+    return (
+        "Discrimination, overall error and calibration with 95 % intervals, net benefit, and "
+        "discrimination in subgroups: see the sections of these names."
+    )
 
 
 def _preparation(model: Any) -> str:

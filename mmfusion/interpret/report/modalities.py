@@ -74,10 +74,9 @@ def _value(found: Evidence) -> Sequence[Block]:
             cells += ["reference", ""]
         else:
             d = scored(found, whole, some, predicted)
-            cells += [
-                f"{d['score']:+.3f} [{d['lower']:+.3f}, {d['upper']:+.3f}]",
-                p_text(float(d["p"])),
-            ]
+            same = np.isnan(d["lower"])  # the same predictions, or ranks, in all rows
+            bounds = "" if same else f" [{d['lower']:+.3f}, {d['upper']:+.3f}]"
+            cells += [f"{d['score']:+.3f}{bounds}", "" if same else p_text(float(d["p"]))]
         rows.append((0, cells))
         drawn.append((label, score))
     heads = ["predicted from", "score [95 %]", "all, less this", "p"]

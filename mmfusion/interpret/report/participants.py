@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ __all__ = [
     "presence_of",
 ]
 
-#: More rows of Table 1, and more levels of a column, are not shown.
+#: Modalities whose columns would make more rows of Table 1, and more levels of a column, are not
+#: shown.
 MOST_COLUMNS, MOST_LEVELS = 30, 12
 #: A number that leans further than this is described by quartiles.
 SKEWED = 1.0
@@ -97,23 +99,22 @@ def _patterns(found: Evidence) -> list[Block]:
 
 
 def columns_shown(found: Evidence) -> list[str]:
-    """Return the columns that a table of characteristics has: those of tables and formulas."""
+    """Return the columns of Table 1: those of the formula, and of modalities that find room.
+
+    Few columns come first, so that many genes leave no clinical column out.
+    """
     model = found.model
-    wide = {
-        column
-        for modality in model.modalities_.values()
-        if len(modality.columns_) > MOST_COLUMNS
-        for column in modality.columns_
-    }
-    read = [column for modality in model.modalities_.values() for column in modality.columns_]
-    read = [*model.model_.structured.columns, *read]
-    shown = []
-    for column in dict.fromkeys(read):
-        if column in wide and column not in model.model_.structured.columns:
-            continue
-        if column in found.X and _kind(found.X[column]) is not None:
-            shown.append(column)
-    return shown[:MOST_COLUMNS]
+    shown = _described_of(found, model.model_.structured.columns)[:MOST_COLUMNS]
+    narrow = [one for one in model.modalities_.values() if len(one.columns_) <= MOST_COLUMNS]
+    for modality in sorted(narrow, key=lambda one: len(one.columns_)):
+        more = [c for c in _described_of(found, modality.columns_) if c not in shown]
+        if len(shown) + len(more) <= MOST_COLUMNS:
+            shown += more
+    return shown
+
+
+def _described_of(found: Evidence, columns: Iterable[str]) -> list[str]:
+    return [name for name in columns if name in found.X and _kind(found.X[name]) is not None]
 
 
 def characteristics(found: Evidence, group: str | None) -> PaperTable:
@@ -140,6 +141,14 @@ def characteristics(found: Evidence, group: str | None) -> PaperTable:
         "Numbers are mean (SD), or median [quartiles] where they lean to one side; counts are "
         "n (%). Groups are described, not tested."
     ]
+    shown = set(columns_shown(found))
+    wide = [
+        f"{name} ({len(one.columns_):,} columns)"
+        for name, one in found.model.modalities_.items()
+        if len(one.columns_) > MOST_COLUMNS or set(_described_of(found, one.columns_)) - shown
+    ]
+    if wide:
+        notes.append(f"Too many to be shown: {', '.join(wide)}.")
     if title:
         notes.append(f"Groups: {title}.")
     return PaperTable(heads, rows, "", notes)

@@ -20,6 +20,7 @@ from mmfusion.interpret.report.blocks import (
     either,
     interval,
 )
+from mmfusion.interpret.report.distributions import distribution_scores
 from mmfusion.interpret.report.evidence import Evidence
 from mmfusion.interpret.tables import PaperTable
 from mmfusion.metrics import cause_scores, score_interval
@@ -131,6 +132,7 @@ def scores(found: Evidence) -> list[tuple[str, pd.Series, str]]:
     else:
         rmse = score_interval("rmse", found.y, found.risk)
         made.append(("root mean squared error", rmse.iloc[0], "in the unit of the outcome"))
+        made += distribution_scores(found)
     return made
 
 
@@ -168,7 +170,7 @@ def performance(found: Evidence) -> Section:
 
     def table(one: Evidence) -> Sequence[Block]:
         rows = [(0, [name, interval(row), says]) for name, row, says in scores(one)]
-        heads = ["score", "value [95 % interval]", "what it says"]
+        heads = ["score", "value [95 %]", "what it says"]
         notes = [
             "Intervals are of these rows' chance: what the same model would score in other rows of "
             "the same kind (infinitesimal jackknife)."

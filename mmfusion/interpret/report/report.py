@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sklearn.utils.validation import check_is_fitted
 
 import mmfusion
 from mmfusion.inputs.parameters import check_number
+from mmfusion.interpret._baseline import check_model
 from mmfusion.interpret.report.blocks import Facts, Section, Table, Text
 from mmfusion.interpret.report.calibration import calibration_section
 from mmfusion.interpret.report.decisions import decisions
@@ -111,7 +111,7 @@ def write_report(
         If some of the rows were trained on; for an unknown key of `meta`; a time beyond the
         follow-up; as the checks of `X` and `y`.
     """
-    check_is_fitted(model)
+    check_model(model)
     check_number("n_examples", n_examples, 1, 8, integer=True)
     said = check_meta(meta)
     unit = said.pop("time_unit", "time")
