@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from mmfusion.encoders import ComponentsEncoder
 from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head, Target
-from mmfusion.modalities.base import MultimodalData
+from mmfusion.modalities.base import MultimodalData, TableData
 from mmfusion.model.auxiliary import sources, teachable
 from mmfusion.model.checks import check_batches, fit_modality
 from mmfusion.model.linear import fit_linear
@@ -65,6 +66,16 @@ class Prepared:
     def present(self) -> np.ndarray:
         """Which rows have which of the modalities, bool, shape (n, n_modalities)."""
         return self.study.all.subjects.spread(self.data.present.cpu().numpy())
+
+    def with_components(self) -> Prepared:
+        """Return it with the components that encoders see of wide tables, taken once, as its data.
+
+        Not where auxiliary losses may ask for the tables themselves.
+        """
+        if self.objectives is not None:
+            return self
+        judged = self.judged if self.judged is None else _components(self.network, self.judged)
+        return replace(self, data=_components(self.network, self.data), judged=judged)
 
     def train(self) -> TrainingResult:
         """Train the network on those of the training rows that have any of its modalities."""
@@ -250,6 +261,16 @@ def prepare_network(
             encoders = network.module.encoders.values()
             weighted = WeightedObjectives(able, known, encoders, alone=alone)
     return Prepared(network, study, settings, beside, data, judged, weighted)
+
+
+def _components(network: Network, data: MultimodalData) -> MultimodalData:
+    parts = dict(data.parts)
+    for name, encoder in network.encoders.items():
+        part = parts[name]
+        if isinstance(encoder, ComponentsEncoder) and isinstance(part, TableData):
+            numeric = encoder.take(part.numeric)
+            parts[name] = TableData(numeric, part.categories, part.present)
+    return MultimodalData(parts, data.design)
 
 
 def _capacity(head: Head, target: Target) -> int:
