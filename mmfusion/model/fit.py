@@ -118,6 +118,9 @@ def prepare(plan: Plan, study: Study) -> Ready:
             list(one.network.modalities), one.present, study.head, study.all.target, study.rows
         )
     linear, beside = start_linear(plan, study, structured, design, networks, beside)
+    if linear is not None:
+        for one in networks.values():
+            one.silence(linear.part.freedoms)
     networks = {
         name: replace(one, beside=beside).with_components() for name, one in networks.items()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -32,6 +32,9 @@ __all__ = ["Prepared", "prepare_network"]
 
 #: A network sees at least and at most so many components of a wide modality.
 CAPACITY = (8, 64)
+#: It sees nothing of one that has fewer degrees of freedom in the linear part: components of noise
+#: would cost what the network learns of the other modalities.
+SILENT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,19 @@ class Prepared:
     def present(self) -> np.ndarray:
         """Which rows have which of the modalities, bool, shape (n, n_modalities)."""
         return self.study.all.subjects.spread(self.data.present.cpu().numpy())
+
+    def silence(self, edf: Mapping[str, float]) -> None:
+        """Show networks nothing of wide modalities in which the linear part found nothing.
+
+        Parameters
+        ----------
+        edf : mapping of str to float
+            The linear part's degrees of freedom of each modality.
+        """
+        for name, modality in self.network.modalities.items():
+            if hasattr(modality, "n_seen_") and edf.get(name, SILENT) < SILENT:
+                modality.silent_ = True
+                self.network.encoders[name].scaler.silence()  # type: ignore[operator, union-attr]
 
     def with_components(self) -> Prepared:
         """Return it with the components that encoders see of wide tables, taken once, as its data.

@@ -211,6 +211,11 @@ class LinearPart:
         )
         return part, found.shift @ basis.T
 
+    @property
+    def freedoms(self) -> dict[str, float]:
+        """Effective degrees of freedom of each block."""
+        return dict(zip(self.coef, self.edf.tolist(), strict=True))
+
     def by_block(self, parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return what each block of features adds to the predictors of some subjects, (n, K)."""
         blocks = self.features.blocks(parts)
