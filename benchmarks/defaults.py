@@ -99,9 +99,9 @@ class Cohort:
 
 
 def whole(old: Any, *, large: bool = False) -> Cohort:
-    """Return a cohort of `classical` with its blocks whole: no components."""
+    """Return a cohort of `classical` with its blocks as they come: no components asked for."""
     plain = {
-        name: m.set_params(n_components=None) if isinstance(m, Genes) else m
+        name: m.set_params(n_components="auto") if isinstance(m, Genes) else m
         for name, m in old.modalities.items()
     }
     return Cohort(old.frame, old.target, plain, old.formula, large=large, wide=bool(old.blocks))
