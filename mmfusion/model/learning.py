@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from mmfusion.encoders import ComponentsEncoder
+from mmfusion.encoders import ComponentsEncoder, ReducedEncoder
 from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData, TableData
@@ -78,10 +78,13 @@ class Prepared:
         edf : mapping of str to float
             The linear part's degrees of freedom of each modality.
         """
+        most = 2 * _capacity(self.study.head, self.study.training)
         for name, modality in self.network.modalities.items():
-            if hasattr(modality, "n_seen_") and edf.get(name, SILENT) < SILENT:
+            encoder = self.network.encoders[name]
+            reduced = isinstance(encoder, ReducedEncoder) and encoder.feature_width > most
+            if (reduced or hasattr(modality, "n_seen_")) and edf.get(name, SILENT) < SILENT:
                 modality.silent_ = True
-                self.network.encoders[name].scaler.silence()  # type: ignore[operator, union-attr]
+                encoder.scaler.silence()  # type: ignore[operator, union-attr]
 
     def with_components(self) -> Prepared:
         """Return it with the components that encoders see of wide tables, taken once, as its data.
