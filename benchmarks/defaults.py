@@ -24,7 +24,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,9 +99,9 @@ class Cohort:
 
 
 def whole(old: Any, *, large: bool = False) -> Cohort:
-    """Return a cohort of `classical` with its blocks whole: no components."""
+    """Return a cohort of `classical` with its blocks as they come: no components asked for."""
     plain = {
-        name: m.set_params(n_components=None) if isinstance(m, Genes) else m
+        name: m.set_params(n_components="auto") if isinstance(m, Genes) else m
         for name, m in old.modalities.items()
     }
     return Cohort(old.frame, old.target, plain, old.formula, large=large, wide=bool(old.blocks))
@@ -154,17 +154,6 @@ def houses() -> Cohort:
     )
 
 
-def noise() -> Cohort:
-    """Return METABRIC beside two blocks of 512 columns of noise."""
-    old = deepsurv("metabric")
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(len(old.frame), 1024))
-    blocks = pd.DataFrame(values, index=old.frame.index).add_prefix("noise_")
-    frame = pd.concat([old.frame, blocks], axis=1)
-    modalities = {**old.modalities, "noise": Genes("noise_*")}
-    return replace(old, frame=frame, modalities=modalities, wide=True)
-
-
 COHORTS: dict[str, Callable[[], Cohort]] = {
     "rossi": lambda: whole(classical.rossi()),
     "NKI70": lambda: survset("nki70"),
@@ -172,7 +161,6 @@ COHORTS: dict[str, Callable[[], Cohort]] = {
     "WHAS500": lambda: whole(classical.COHORTS["WHAS500"]()),
     "GBSG2": lambda: whole(classical.COHORTS["GBSG2"]()),
     "METABRIC": lambda: deepsurv("metabric", classical.METABRIC),
-    "METABRIC + noise": noise,
     "TCGA-BLCA": lambda: whole(classical.COHORTS["TCGA-BLCA"]()),
     "TCGA-HNSC": lambda: whole(classical.COHORTS["TCGA-HNSC"]()),
     "TCGA-BRCA": lambda: whole(classical.COHORTS["TCGA-BRCA"]()),
@@ -420,32 +408,43 @@ def run(names: list[str], chosen: list[str], out: Path) -> None:
                 )
 
 
+MODELS = [NAMED, NONE, FORMULA, LINEAR, NETWORKS, "ridge", "elastic net", "forest", "boosting"]
+
+
 def report(out: Path) -> None:
     """Print mean scores, and the difference to the better of ridge and elastic net."""
     scores = pd.read_csv(out)
-    lines = []
-    for name, mine in scores.groupby("data", sort=False):
-        table = mine.pivot_table(index=["repeat", "fold"], columns="model", values="score")
-        ibs = mine.pivot_table(index=["repeat", "fold"], columns="model", values="ibs")
-        means = table.mean()
-        rival = means.reindex(["ridge", "elastic net"]).idxmax()
-        row = {"data": name} | means.round(4).to_dict()
-        for ours_ in (NAMED, NONE, FORMULA):
-            if ours_ in table and rival in table:
-                d = (table[ours_] - table[rival]).dropna().to_numpy()
-                if len(d) > 1:
-                    interval = corrected_interval(d, 1 / FOLDS)
-                    row[f"{ours_}: difference"] = (
-                        f"{d.mean():+.4f} [{interval.lower:+.4f}, {interval.upper:+.4f}]"
-                    )
-            if ours_ in ibs and len(ibs):
-                best = ibs.mean().reindex(["ridge", "elastic net"]).min()
-                row[f"{ours_}: ibs"] = f"{ibs[ours_].mean() - best:+.4f}"
-        row["share"] = mine.loc[mine["model"] == NAMED, "share"].mean()
-        row["seconds"] = mine.loc[mine["model"] == NAMED, "seconds"].median()
-        lines.append(row)
-    with pd.option_context("display.max_columns", None, "display.width", 250):
-        print(pd.DataFrame(lines).set_index("data").T.to_string())
+    head = ["cohort", *MODELS, f"{NAMED} less the better of ridge and elastic net"]
+    head += [f"IBS, {NAMED}", "IBS, best of ridge and elastic net"]
+    print(f"| {' | '.join(head)} |\n| {' | '.join(['---'] * len(head))} |")
+    means = {}
+    for name in [name for name in COHORTS if name in set(scores["data"])]:
+        mine = scores[scores["data"] == name]
+        table, ibs = (
+            mine.pivot_table(index=["repeat", "fold"], columns="model", values=value, dropna=False)
+            .reindex(columns=MODELS)
+            .astype(float)
+            for value in ("score", "ibs")
+        )
+        means[name] = table.mean()
+        cells = [f"{value:.3f}" if np.isfinite(value) else "-" for value in means[name]]
+        known = means[name][["ridge", "elastic net"]].dropna()
+        d = np.zeros(0) if known.empty else (table[NAMED] - table[known.idxmax()]).dropna()
+        if len(d) > 1:
+            interval = corrected_interval(np.asarray(d), 1 / FOLDS)
+            cells.append(f"{d.mean():+.3f} [{interval.lower:+.3f}, {interval.upper:+.3f}]")
+        else:
+            cells.append("-")
+        best = ibs.mean()[["ridge", "elastic net"]].min()
+        cells += [f"{v:.3f}" if np.isfinite(v) else "-" for v in (ibs[NAMED].mean(), best)]
+        folds = table[NAMED].count()
+        print(f"| {name}{'' if folds == FOLDS * REPEATS else f' ({folds} folds)'} | ", end="")
+        print(" | ".join(cells), "|")
+    whole = pd.DataFrame(means).T.drop(index=["five years", "houses"], errors="ignore")
+    for rival in ("forest", "boosting"):
+        both = whole[[NAMED, rival]].dropna().mean()
+        count = whole[[NAMED, rival]].dropna().shape[0]
+        print(f"\nMean C over {count} cohorts: {both[NAMED]:.3f}, {rival} {both[rival]:.3f}")
 
 
 def speed() -> None:

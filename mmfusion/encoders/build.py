@@ -146,8 +146,11 @@ def check_layers(modality: Any) -> None:
 def _table_encoder(modality: Any, width: int | None) -> Encoder:
     shape = (modality.n_numeric_, modality.cardinalities_)
     encoder, kind = modality.encoder, type(modality).__name__
+    few = getattr(modality, "n_seen_", None)
+    seen = shape if few is None else (few, modality.cardinalities_)
     if width is None:
-        return TableEncoder(*shape)
+        whole = TableEncoder(*seen)
+        return whole if few is None else ComponentsEncoder(whole, modality.n_numeric_, few)
     if not isinstance(encoder, str) and not isinstance(encoder, nn.Module) and callable(encoder):
         return ModuleTableEncoder(*shape, make=encoder)
     if not isinstance(encoder, str) or encoder not in TABLE_ENCODERS:
@@ -156,11 +159,8 @@ def _table_encoder(modality: Any, width: int | None) -> Encoder:
             f"The encoder parameter of {kind} must be one of {known} or a function from the number "
             f"of inputs to a torch.nn.Module. Got {encoder!r}.{did_you_mean(encoder, known)}"
         )
-    few = getattr(modality, "n_seen_", None)
-    if few is not None:
-        shape = (few, modality.cardinalities_)
     made = TABLE_ENCODERS[encoder](
-        *shape, width=width, hidden=tuple(modality.hidden), dropout=modality.dropout
+        *seen, width=width, hidden=tuple(modality.hidden), dropout=modality.dropout
     )
     return made if few is None else ComponentsEncoder(made, modality.n_numeric_, few)
 

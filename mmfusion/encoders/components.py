@@ -42,10 +42,16 @@ class ComponentsEncoder(Encoder):
         self.scaler.n_components = min(self.n_components, *numeric.shape)
         self.scaler.fit(numeric)
 
+    def take(self, numeric: Tensor) -> Tensor:
+        """Return the components of a table's numbers, (n_rows, n_components)."""
+        found = self.scaler(numeric)
+        return functional.pad(found, (0, self.n_components - found.shape[1]))
+
     def features(self, *inputs: Tensor) -> Tensor:
-        found = self.scaler(inputs[0])
-        missing = self.n_components - found.shape[1]
-        return self.source.features(functional.pad(found, (0, missing)), *inputs[1:])
+        numeric, *rest = inputs
+        # Components that were taken once, for all steps of a training, are as wide as they are.
+        taken = numeric.shape[1] == self.n_components
+        return self.source.features(numeric if taken else self.take(numeric), *rest)
 
     def project(self, features: Tensor) -> Tensor:
         return self.source.project(features)

@@ -102,6 +102,10 @@ class FeatureScaler(nn.Module):
         loadings = torch.from_numpy(pca.components_.T.copy()) / first
         self.components = loadings.to(self.mean)
 
+    def silence(self) -> None:
+        """Say 0 from now on, whatever the features are."""
+        self.factor.zero_()
+
     def forward(self, features: Tensor) -> Tensor:
         """Return the scaled features, shape (batch, n_features) or (batch, k)."""
         scaled = (features - self.mean).mul_(self.factor).clamp_(-_CLIP, _CLIP)

@@ -321,7 +321,7 @@ class Effects:
 
         modalities = self.model_.deep.modalities
         read = {name: one.columns_ for name, one in modalities.items()}
-        seen = {n: m.n_seen_ for n, m in modalities.items() if hasattr(m, "n_seen_")}
+        seen = {n: m.n_shown for n, m in modalities.items() if m.n_shown is not None}
         part, name = self._structured_part(), type(self).__name__
         found = summarize(self._reported(), part, name, read, seen)
         table = paper_table(self, found.title)

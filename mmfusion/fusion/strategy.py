@@ -145,7 +145,7 @@ class EarlyFusion(BaseEstimator):
         it. "pca": principal components of its standardised features, the largest loading of each
         positive, all divided by the standard deviation of the first (not whitened). "features":
         its features that say most of the outcome one by one, by the score test (`Head.relevance`).
-        None: all features as they are; categories are embedded, and the embeddings trained.
+        None: all features, or components of what is too wide; categories are embedded and trained.
     n_components : int or float, default=32
         With `reduce`: that many a modality, or all it has where they are fewer. In (0, 1): as many
         components as explain that share of its variance, or that share of its features.

@@ -176,15 +176,22 @@ class Modality(BaseEstimator, ABC):
     columns_ : list
         The columns of the frame it reads (after `fit`).
     n_seen_ : int
-        The components that a network sees of it, where it is too wide for the rows of a fit.
+        The components that a network has of it, where it is too wide for the rows of a fit.
+    silent_ : bool
+        Whether these are zeros, since the linear part found nothing in it.
     """
 
     kind: ClassVar[str]
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         text = super().__repr__(N_CHAR_MAX)
-        few = getattr(self, "n_seen_", None)
+        few = self.n_shown
         return text if few is None else f"{text}  # networks see {few} components"
+
+    @property
+    def n_shown(self) -> int | None:
+        """Components that networks see, after a fit that reduced it; None where they see all."""
+        return 0 if getattr(self, "silent_", False) else getattr(self, "n_seen_", None)
 
     @abstractmethod
     def fit(self, frame: pd.DataFrame) -> Self:

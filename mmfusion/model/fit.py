@@ -121,7 +121,12 @@ def prepare(plan: Plan, study: Study) -> Ready:
             list(one.network.modalities), one.present, study.head, study.all.target, study.rows
         )
     linear, beside = start_linear(plan, study, structured, design, networks, beside)
-    networks = {name: replace(one, beside=beside) for name, one in networks.items()}
+    if linear is not None:
+        for one in networks.values():
+            one.silence(linear.part.freedoms)
+    networks = {
+        name: replace(one, beside=beside).with_components() for name, one in networks.items()
+    }
     ready = Ready(plan, study, structured, design, cells, beside, networks, draws, [], linear)
     names = list(ready.modalities)
     pool_parts = parts(study, names, ready.present, pool_folds, needs_any=not structured.complete)

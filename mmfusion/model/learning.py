@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from mmfusion.encoders import ComponentsEncoder, ReducedEncoder
 from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head, Target
-from mmfusion.modalities.base import MultimodalData
+from mmfusion.modalities.base import MultimodalData, TableData
 from mmfusion.model.auxiliary import sources, teachable
 from mmfusion.model.checks import check_batches, fit_modality
 from mmfusion.model.linear import fit_linear
@@ -31,6 +32,9 @@ __all__ = ["Prepared", "prepare_network"]
 
 #: A network sees at least and at most so many components of a wide modality.
 CAPACITY = (8, 64)
+#: It sees nothing of one that has fewer degrees of freedom in the linear part: components of noise
+#: would cost what the network learns of the other modalities.
+SILENT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,32 @@ class Prepared:
     def present(self) -> np.ndarray:
         """Which rows have which of the modalities, bool, shape (n, n_modalities)."""
         return self.study.all.subjects.spread(self.data.present.cpu().numpy())
+
+    def silence(self, edf: Mapping[str, float]) -> None:
+        """Show networks nothing of wide modalities in which the linear part found nothing.
+
+        Parameters
+        ----------
+        edf : mapping of str to float
+            The linear part's degrees of freedom of each modality.
+        """
+        most = 2 * _capacity(self.study.head, self.study.training)
+        for name, modality in self.network.modalities.items():
+            encoder = self.network.encoders[name]
+            reduced = isinstance(encoder, ReducedEncoder) and encoder.feature_width > most
+            if (reduced or hasattr(modality, "n_seen_")) and edf.get(name, SILENT) < SILENT:
+                modality.silent_ = True
+                encoder.scaler.silence()  # type: ignore[operator, union-attr]
+
+    def with_components(self) -> Prepared:
+        """Return it with the components that encoders see of wide tables, taken once, as its data.
+
+        Not where auxiliary losses may ask for the tables themselves.
+        """
+        if self.objectives is not None:
+            return self
+        judged = self.judged if self.judged is None else _components(self.network, self.judged)
+        return replace(self, data=_components(self.network, self.data), judged=judged)
 
     def train(self) -> TrainingResult:
         """Train the network on those of the training rows that have any of its modalities."""
@@ -250,6 +280,16 @@ def prepare_network(
             encoders = network.module.encoders.values()
             weighted = WeightedObjectives(able, known, encoders, alone=alone)
     return Prepared(network, study, settings, beside, data, judged, weighted)
+
+
+def _components(network: Network, data: MultimodalData) -> MultimodalData:
+    parts = dict(data.parts)
+    for name, encoder in network.encoders.items():
+        part = parts[name]
+        if isinstance(encoder, ComponentsEncoder) and isinstance(part, TableData):
+            numeric = encoder.take(part.numeric)
+            parts[name] = TableData(numeric, part.categories, part.present)
+    return MultimodalData(parts, data.design)
 
 
 def _capacity(head: Head, target: Target) -> int:

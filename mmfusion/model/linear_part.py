@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -169,9 +169,10 @@ class LinearPart:
         start: np.ndarray | None = None,
         owner: np.ndarray | None = None,
         *,
+        kernels: Sequence[np.ndarray] = (),
         with_errors: bool = True,
     ) -> tuple[Self, np.ndarray]:
-        """Fit the coefficients of blocks with those of a design.
+        """Fit the coefficients of blocks with those of a design, as `fit_ridge` does.
 
         Returns
         -------
@@ -194,6 +195,7 @@ class LinearPart:
             again,
             start=start,
             owner=owner,
+            kernels=kernels,
             with_errors=with_errors,
         )
         added = [blocks[name] @ found.coef[at] for at, name in enumerate(names)]
@@ -208,6 +210,11 @@ class LinearPart:
             found.fit.coef,
         )
         return part, found.shift @ basis.T
+
+    @property
+    def freedoms(self) -> dict[str, float]:
+        """Effective degrees of freedom of each block."""
+        return dict(zip(self.coef, self.edf.tolist(), strict=True))
 
     def by_block(self, parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return what each block of features adds to the predictors of some subjects, (n, K)."""

@@ -16,7 +16,7 @@ from mmfusion.model.network import Beside
 from mmfusion.model.plan import Plan
 from mmfusion.model.structured import Constant, Structured
 from mmfusion.model.study import Study
-from mmfusion.structured import Design
+from mmfusion.structured import Design, kernels_of
 
 __all__ = ["LinearStart", "start_linear"]
 
@@ -32,6 +32,9 @@ class LinearStart:
         How the predictors of each training row would move had the row not been fitted.
     blocks : dict of str to ndarray, each of shape (n, p_m)
         Standardised columns of all rows.
+    kernels : list of ndarray, each of shape (n, n)
+        The products of these columns, row by row, where they outnumber the rows of some fit: its
+        are a part of them.
     n_rows : int
         n.
     """
@@ -39,6 +42,7 @@ class LinearStart:
     part: LinearPart
     shift: np.ndarray
     blocks: dict[str, np.ndarray]
+    kernels: list[np.ndarray]
     n_rows: int
 
     @classmethod
@@ -50,13 +54,16 @@ class LinearStart:
         rows: np.ndarray,
         features: Features,
         blocks: dict[str, np.ndarray],
+        kernels: list[np.ndarray],
         start: np.ndarray | None = None,
         *,
         with_errors: bool = True,
     ) -> LinearStart:
         """Fit some rows."""
-        target = study.all.target.take(torch.from_numpy(rows))
-        mine = {name: block[rows] for name, block in blocks.items()}
+        target, mine, products = study.all.target.take(torch.from_numpy(rows)), blocks, kernels
+        if not np.array_equal(rows, np.arange(design.n_rows)):
+            mine = {name: block[rows] for name, block in blocks.items()}
+            products = [kernel[np.ix_(rows, rows)] for kernel in kernels]
         found, shift = LinearPart.fit(
             features,
             mine,
@@ -66,17 +73,18 @@ class LinearStart:
             lambda *asked: part.refit(study.head, *asked),
             start,
             study.all.subjects.take(rows).owner,
+            kernels=products,
             with_errors=with_errors,
         )
-        return cls(found, shift, blocks, design.n_rows)
+        return cls(found, shift, blocks, kernels, design.n_rows)
 
     def final(self, part: Structured, design: Design, study: Study) -> LinearStart:
         """Return the same of all rows."""
         if study.trains_all:
             return self
         every = np.arange(len(study.all))
-        found = self.part
-        return self.of(part, design, study, every, found.features, self.blocks, found.variances)
+        found, known = self.part, (self.blocks, self.kernels)
+        return self.of(part, design, study, every, found.features, *known, found.variances)
 
     def offset(self, design: Design, rows: np.ndarray) -> torch.Tensor:
         """Return the predictor of all rows, (n, K), of which `rows` were fitted.
@@ -115,10 +123,12 @@ def start_linear(
     parts = parts_of(looked)
     features = Features.learn(modalities, parts, subjects.of(study.rows))
     blocks = {n: subjects.spread(block) for n, block in features.blocks(parts).items()}
+    fewest = min([len(study.rows), *(len(train) for train, _ in study.folds)])
+    kernels = kernels_of(list(blocks.values()), fewest)
 
     def fitted(rows: np.ndarray, *, reported: bool = False) -> LinearStart:
         return LinearStart.of(
-            structured, design, study, rows, features, blocks, with_errors=reported
+            structured, design, study, rows, features, blocks, kernels, with_errors=reported
         )
 
     whole = fitted(study.rows, reported=study.trains_all)

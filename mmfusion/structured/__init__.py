@@ -6,6 +6,7 @@ from mmfusion.structured._parse import columns_read, without_columns
 from mmfusion.structured.bands import BANDS, Bands, band, critical_value, root_of
 from mmfusion.structured.blocks import Block, Given
 from mmfusion.structured.columns import TermColumns
+from mmfusion.structured.components import kernels_of
 from mmfusion.structured.contrasts import contrast_table, effects_test
 from mmfusion.structured.covariance import robust_covariance
 from mmfusion.structured.design import Design, as_design
@@ -55,6 +56,7 @@ __all__ = [
     "fit_identified",
     "fit_ridge",
     "fit_structured",
+    "kernels_of",
     "partially_linear",
     "partially_logistic",
     "project",

@@ -42,8 +42,11 @@ class Moments(NamedTuple):
 class Space(Protocol):
     """Where the algebra is done: over the columns or over the rows."""
 
+    def level(self, tau: Array) -> tuple[float, float]:
+        """Return the first two moments at the variances tau, (M,): what the likelihood needs."""
+
     def at(self, tau: Array) -> Moments:
-        """Return the moments at the variances tau, (M,)."""
+        """Return the moments at the variances tau: its derivatives need them all."""
 
     def predicted(self, tau: Array) -> Array:
         """Return the best linear unbiased prediction of ``sum_m Z_m u_m``, (n,)."""
@@ -54,40 +57,61 @@ class OverColumns:
 
     def __init__(self, z: Array, weight: Array, fixed: Array, blocks: Sequence[Array]) -> None:
         self.sizes = [block.shape[1] for block in blocks]
-        self.values = values = np.hstack(blocks)
-        weighted = values * weight[:, None]
+        self.values = np.hstack(blocks)
+        half = np.sqrt(weight)
         inner, root = _orthonormal(fixed, weight)
-        crossed = inner.T @ (values * np.sqrt(weight)[:, None])
-        rest = z * np.sqrt(weight)
-        own = inner.T @ rest
-        self.gram = values.T @ weighted - crossed.T @ crossed
-        self.pull = weighted.T @ z - crossed.T @ own
+        weighted, rest = self.values * half[:, None], z * half
+        crossed, own = inner.T @ weighted, inner.T @ rest
+        self.gram = weighted.T @ weighted - crossed.T @ crossed
+        self.pull = weighted.T @ rest - crossed.T @ own
         self.total = float(rest @ rest - own @ own)
         self.root = root
+        self.last: tuple[Array, tuple[Array, Array, Array]] | None = None
+
+    def level(self, tau: Array) -> tuple[float, float]:
+        _, low, solved = self._factor(tau)
+        log_det = float(2 * np.log(np.diag(low)).sum() + self.root)
+        return log_det, float(self.total - solved @ solved)
 
     def at(self, tau: Array) -> Moments:
-        each = np.sqrt(np.repeat(tau, self.sizes))
-        inner = np.eye(len(each)) + each[:, None] * self.gram * each
-        low = linalg.cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
+        each, low, solved = self._factor(tau)
+        # Z'PZ is the Gram matrix less half' half.
         half = linalg.solve_triangular(low, each[:, None] * self.gram, lower=True)
-        solved = linalg.solve_triangular(low, each * self.pull, lower=True)
-        projected = self.gram - half.T @ half  # Z'PZ
         u = self.pull - half.T @ solved  # Z'Pz
         edges = itertools.pairwise(np.cumsum([0, *self.sizes]))
         parts = [slice(a, b) for a, b in edges]
-        moved = [projected[:, part] @ u[part] for part in parts]
+        moved = [self.gram[:, p] @ u[p] - half.T @ (half[:, p] @ u[p]) for p in parts]
+        squares = np.diag(self.gram) - np.einsum("ij,ij->j", half, half)
         return Moments(
-            float(2 * np.log(np.diag(low)).sum() + self.root),
-            float(self.total - solved @ solved),
+            *self.level(tau),
             np.array([u[part] @ u[part] for part in parts]),
-            np.array([np.trace(projected[part, part]) for part in parts]),
+            np.array([squares[part].sum() for part in parts]),
             np.array([[u[left] @ there[left] for there in moved] for left in parts]),
         )
 
+    def _factor(self, tau: Array) -> tuple[Array, Array, Array]:
+        """Return the roots of the variances, the factor beside them, and what it makes of z."""
+        if self.last is None or not np.array_equal(self.last[0], tau):
+            each = np.sqrt(np.repeat(tau, self.sizes))
+            inner = np.eye(len(each)) + each[:, None] * self.gram * each
+            low = linalg.cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
+            solved = linalg.solve_triangular(low, each * self.pull, lower=True)
+            self.last = tau, (each, low, solved)
+        return self.last[1]
+
     def predicted(self, tau: Array) -> Array:
-        each = np.repeat(tau, self.sizes)
-        inner = np.eye(len(each)) + self.gram * each
-        return np.asarray(self.values @ (each * np.linalg.solve(inner, self.pull)))
+        each, low, solved = self._factor(tau)
+        back = linalg.solve_triangular(low, solved, lower=True, trans="T")
+        return np.asarray(self.values @ (each * back))
+
+
+class _Factor(NamedTuple):
+    """What the algebra over the rows needs at some tau, in units of ``W^-1/2``."""
+
+    low: Array  #: the Cholesky factor of ``A = W^1/2 V W^1/2``
+    across: Array  #: A^-1 X
+    gram: Array  #: X'A^-1 X
+    pulled: Array  #: P z
 
 
 class OverRows:
@@ -95,48 +119,62 @@ class OverRows:
 
     def __init__(self, z: Array, weight: Array, fixed: Array, kernels: Sequence[Array]) -> None:
         self.half = np.sqrt(weight)
-        self.z, self.kernels = z, kernels
+        self.z, self.kernels = z * self.half, kernels
         self.inner, self.root = _orthonormal(fixed, weight)
-        self.last: tuple[Array, tuple[Array, float]] | None = None
+        self.last: tuple[Array, _Factor] | None = None
+
+    def level(self, tau: Array) -> tuple[float, float]:
+        found = self._factor(tau)
+        log_det = 2 * np.log(np.diag(found.low)).sum() + np.linalg.slogdet(found.gram)[1]
+        return float(log_det + self.root), float(self.z @ found.pulled)
 
     def at(self, tau: Array) -> Moments:
-        projected, log_det = self._projected(tau)
-        u = projected @ self.z
-        moved = [kernel @ u for kernel in self.kernels]
-        after = [projected @ one for one in moved]
+        found = self._factor(tau)
+        inverse, _ = linalg.lapack.dpotri(found.low, lower=True)  # of A; its lower triangle
+        taken = np.linalg.solve(found.gram, found.across.T).T
+        moved = [self._moved(kernel, found.pulled[:, None])[:, 0] for kernel in self.kernels]
+        after = [_projected(found, one) for one in moved]
+        traces = []
+        for kernel in self.kernels:
+            triangle = self.half @ (inverse * kernel.T) @ self.half
+            diagonal = self.half**2 @ (np.diag(inverse) * np.diag(kernel))
+            fixed = np.vdot(taken, self._moved(kernel, found.across))
+            traces.append(2 * triangle - diagonal - fixed)
         return Moments(
-            log_det,
-            float(self.z @ u),
-            np.array([u @ one for one in moved]),
-            np.array([np.vdot(projected, kernel) for kernel in self.kernels]),
+            *self.level(tau),
+            np.array([found.pulled @ one for one in moved]),
+            np.array(traces),
             np.array([[left @ right for right in after] for left in moved]),
         )
 
-    def _projected(self, tau: Array) -> tuple[Array, float]:
-        """Return P, and the log determinant of the moments."""
+    def _factor(self, tau: Array) -> _Factor:
         if self.last is None or not np.array_equal(self.last[0], tau):
-            self.last = tau, self._computed(tau)
+            inner = self._total(tau)
+            inner *= self.half[:, None]
+            inner *= self.half
+            inner[np.diag_indices(len(inner))] += 1.0
+            # It is symmetric, and its transpose in the order of LAPACK: no copy is made.
+            low, _ = linalg.lapack.dpotrf(inner.T, lower=True, overwrite_a=True)
+            across = linalg.cho_solve((low, True), self.inner, check_finite=False)
+            found = _Factor(low, across, self.inner.T @ across, self.z)
+            self.last = tau, found._replace(pulled=_projected(found, self.z))
         return self.last[1]
-
-    def _computed(self, tau: Array) -> tuple[Array, float]:
-        inner = self.half[:, None] * self._total(tau) * self.half
-        inner[np.diag_indices(len(inner))] += 1.0
-        low, _ = linalg.lapack.dpotrf(inner, lower=True, overwrite_a=True)
-        log_det = 2 * np.log(np.diag(low)).sum()
-        inverse, _ = linalg.lapack.dpotri(low, lower=True, overwrite_c=True)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        across = inverse @ self.inner
-        gram = self.inner.T @ across
-        inverse -= across @ np.linalg.solve(gram, across.T)
-        inverse *= self.half[:, None]
-        inverse *= self.half
-        return inverse, float(log_det + self.root + np.linalg.slogdet(gram)[1])
 
     def _total(self, tau: Array) -> Array:
         return np.asarray(sum(t * kernel for t, kernel in zip(tau, self.kernels, strict=True)))
 
+    def _moved(self, kernel: Array, right: Array) -> Array:
+        """Return a kernel times columns."""
+        return np.asarray(self.half[:, None] * (kernel @ (self.half[:, None] * right)))
+
     def predicted(self, tau: Array) -> Array:
-        return np.asarray(self._total(tau) @ (self._projected(tau)[0] @ self.z))
+        return np.asarray(self._total(tau) @ (self.half * self._factor(tau).pulled))
+
+
+def _projected(found: _Factor, right: Array) -> Array:
+    """Return P times a vector."""
+    solved = linalg.cho_solve((found.low, True), right, check_finite=False)
+    return np.asarray(solved - found.across @ np.linalg.solve(found.gram, found.across.T @ right))
 
 
 def _orthonormal(fixed: Array, weight: Array) -> tuple[Array, float]:
@@ -146,9 +184,13 @@ def _orthonormal(fixed: Array, weight: Array) -> tuple[Array, float]:
     return basis[:, kept], float(2 * np.log(sizes[kept]).sum())
 
 
-def kernels_of(blocks: Sequence[Array]) -> list[Array]:
-    """Return ``Z_m Z_m'`` of each block, each of shape (n, n); none where rows are the more."""
-    wide = sum(block.shape[1] for block in blocks) > len(blocks[0])
+def kernels_of(blocks: Sequence[Array], n_rows: int | None = None) -> list[Array]:
+    """Return ``Z_m Z_m'`` of each block, each of shape (n, n), for fits of so many of the rows.
+
+    None where these, by default all, are more than the columns.
+    """
+    n_rows = len(blocks[0]) if n_rows is None else n_rows
+    wide = sum(block.shape[1] for block in blocks) > n_rows
     return [block @ block.T for block in blocks] if wide else []
 
 
@@ -198,26 +240,31 @@ def restricted_variances(
             OverRows(z, w, fixed, kernels) if kernels else OverColumns(z, w, fixed, blocks)
         )
 
-    def look(log_tau: Array) -> tuple[float, Array, Array, Array]:
+    def level(log_tau: Array) -> float:
+        found = [space.level(np.exp(log_tau)) for space in spaces]
+        value, quadratic = np.sum(found, axis=0)
+        scale = max(quadratic / max(free, 1), 1e-300)
+        return 0.5 * float(value + (free * np.log(scale) if has_scale else quadratic))
+
+    def slopes(log_tau: Array) -> tuple[Array, Array, Array]:
+        """Return slope and average information in the logarithms, and the traces."""
         tau = np.exp(log_tau)
         found = [space.at(tau) for space in spaces]
         quadratic = sum(one.quadratic for one in found)
         scale = max(quadratic / max(free, 1), 1e-300) if has_scale else 1.0
-        value = sum(one.log_det for one in found)
-        value += free * np.log(scale) if has_scale else quadratic
         pulled = sum(one.pulled for one in found) / scale
         traces = np.sum([one.traces for one in found], axis=0)
-        slope = 0.5 * tau * (traces - pulled)
         average = 0.5 * np.outer(tau, tau) * sum(one.average for one in found) / scale
         if has_scale:  # the profiled scale follows
             own = 0.5 * tau * pulled
             average = average - np.outer(own, own) * 2 / max(free, 1)
-        return 0.5 * float(value), slope, average, traces
+        return 0.5 * tau * (traces - pulled), average, traces
 
     low, high = np.log(LOWEST), np.log(HIGHEST_RELATIVE if has_scale else HIGHEST)
     log_tau = np.clip(np.log(start), low, high)
-    value, slope, average, traces = look(log_tau)
+    value = level(log_tau)
     for _ in range(max_iter):
+        slope, average, traces = slopes(log_tau)
         useless = (slope > 0) & (np.exp(log_tau) * traces < NOTHING)
         log_tau = np.where(useless, low, log_tau)
         moving = ~(((log_tau <= low) & (slope > 0)) | ((log_tau >= high) & (slope < 0)))
@@ -230,14 +277,14 @@ def restricted_variances(
         step *= min(1.0, MAX_STEP / max(np.abs(step).max(), 1e-300))
         for _ in range(10):
             new = np.clip(log_tau + step, low, high)
-            found = look(new)
-            if found[0] <= value + 1e-9 * (1 + abs(value)):
+            found = level(new)
+            if found <= value + 1e-9 * (1 + abs(value)):
                 break
             step = step / 2
         else:
             break
-        change, gain = np.abs(new - log_tau).max(), value - found[0]
-        log_tau, (value, slope, average, traces) = new, found
+        change, gain = np.abs(new - log_tau).max(), value - found
+        log_tau, value = new, found
         if change < TOL or gain < 1e-6:
             break
     fitted = np.empty_like(response)

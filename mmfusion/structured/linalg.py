@@ -41,9 +41,8 @@ class Factor:
         scaled = schur / np.outer(self.scale, self.scale)
         self.definite = True
         try:
-            self._inverse_root = linalg.solve_triangular(
-                linalg.cholesky(scaled, lower=True), np.eye(len(scaled)), lower=True
-            )
+            low = linalg.cholesky(scaled, lower=True)
+            self._inverse_root = linalg.lapack.dtrtri(low, lower=True)[0] if len(low) else low
             roots = np.diag(self._inverse_root)
         except linalg.LinAlgError:
             self.definite = False

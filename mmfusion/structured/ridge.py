@@ -83,6 +83,7 @@ def fit_ridge(
     start: Array | None = None,
     owner: NDArray[np.intp] | None = None,
     *,
+    kernels: Sequence[Array] = (),
     with_errors: bool = True,
 ) -> RidgeFit:
     r"""Fit ``eta = X beta + sum_m Z_m U_m C' + offset`` with ridge penalties on the U.
@@ -110,14 +111,15 @@ def fit_ridge(
         Variances to start from: those of a fit of almost the same rows.
     owner : ndarray of int, shape (n,), optional
         The subject of each row, numbered from 0; by default each row is its own.
+    kernels : sequence of ndarray, each of shape (n, n), optional
+        ``Z_m Z_m'``, where they are known; they are used where columns outnumber rows.
     with_errors : bool
         Whether standard errors are asked for: of thousands of columns they take longest.
     """
     owner = np.arange(likelihood.shape[0]) if owner is None else owner
     n, k = likelihood.shape
     offset = np.zeros((n, k)) if offset is None else offset
-    units = [np.sqrt(block.shape[1]) for block in blocks]
-    scaled = [block / unit for block, unit in zip(blocks, units, strict=True)]
+    sizes = np.array([block.shape[1] for block in blocks], dtype=np.float64)
     if not blocks:
         none, nothing = np.zeros(0), np.zeros((n, basis.shape[1]))
         found = refit(design, (), ())
@@ -125,8 +127,10 @@ def fit_ridge(
         shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta, owner)
         return RidgeFit(found, (), (), none, none, nothing, shift)
     fixed = np.hstack([np.ones((n, 1)), *_row_columns(design)])
-    kernels = kernels_of(scaled)
-    tau = np.full(len(blocks), START) if start is None else start * np.square(units)
+    kernels = kernels if len(kernels) and sizes.sum() > n else kernels_of(blocks)
+    scaled = [] if kernels else [b / np.sqrt(size) for b, size in zip(blocks, sizes, strict=True)]
+    scaled_kernels = [k / size for k, size in zip(kernels, sizes, strict=False)]
+    tau = np.full(len(blocks), START) if start is None else start * sizes
     p, added = design.n_columns, np.zeros((n, basis.shape[1]))
     found = refit(design, (), ())
     eta = fixed_part = design.predict(found.coef) + offset
@@ -140,7 +144,7 @@ def fit_ridge(
             fixed,
             scaled,
             tau,
-            kernels=kernels,
+            kernels=scaled_kernels,
             has_scale=likelihood.has_scale,
             max_iter=50 if likelihood.has_scale else 1,
         )
@@ -148,8 +152,8 @@ def fit_ridge(
         eta = fixed_part + added @ basis.T
         if likelihood.has_scale or np.abs(np.log(tau / before)).max() < SETTLED:
             break
-    at = _Beside(likelihood, design, scaled, kernels, basis, refit, offset, owner)
-    fitted = at.fit(tau)
+    at = _Beside(likelihood, design, blocks, kernels, basis, refit, offset, owner)
+    fitted = at.fit(tau / sizes)
     if not likelihood.has_scale:
         first, events = fitted, weight.sum()
         # One variance of the coefficients of several functions fits neither, and serves the larger.
@@ -160,11 +164,9 @@ def fit_ridge(
     errors = fitted.directions.errors(fitted.own) if with_errors else []
     return RidgeFit(
         fitted.found.leading(p),
-        tuple(c / unit for c, unit in zip(fitted.coef, units, strict=True)),
-        tuple(
-            e * np.sqrt(fitted.found.scale) / unit for e, unit in zip(errors, units, strict=False)
-        ),
-        fitted.tau / np.square(units),
+        tuple(fitted.coef),
+        tuple(error * np.sqrt(fitted.found.scale) for error in errors),
+        fitted.tau,
         fitted.edf,
         fitted.added,
         fitted.shift,
@@ -195,39 +197,46 @@ class _Directions:
     ``A_m = tau_m Z_m' L (L'L)^-1``; what A_m does not reach keeps its prior variance.
     """
 
-    scaled: Sequence[Array]
+    blocks: Sequence[Array]
     kernels: Sequence[Array]
     tau: Array
     columns: Array  #: L, (n, r)
     inverse: Array  #: where rows are the fewer L (L'L)^-1, (n, r); else the projector on L's rows
 
     @classmethod
-    def of(cls, scaled: Sequence[Array], kernels: Sequence[Array], tau: Array) -> _Directions:
+    def of(cls, blocks: Sequence[Array], kernels: Sequence[Array], tau: Array) -> _Directions:
         if not kernels:
-            columns = np.hstack([np.sqrt(t) * z for t, z in zip(tau, scaled, strict=True)])
+            columns = np.hstack([np.sqrt(t) * z for t, z in zip(tau, blocks, strict=True)])
             root = np.linalg.qr(columns, mode="r")
-            return cls(scaled, kernels, tau, columns, np.linalg.pinv(root, rcond=1e-9) @ root)
+            return cls(blocks, kernels, tau, columns, np.linalg.pinv(root, rcond=1e-9) @ root)
         total = sum(t * kernel for t, kernel in zip(tau, kernels, strict=True))
         sizes, axes = np.linalg.eigh(total)
         kept = sizes > RANK_TOL * sizes[-1]
         root, axes = np.sqrt(sizes[kept]), axes[:, kept]
-        return cls(scaled, kernels, tau, axes * root, axes / root)
+        return cls(blocks, kernels, tau, axes * root, axes / root)
+
+    def times(self, factor: float) -> _Directions:
+        """Return the directions at so many times the variances."""
+        root = np.sqrt(factor)
+        inverse = self.inverse / root if self.kernels else self.inverse
+        return replace(self, tau=self.tau * factor, columns=self.columns * root, inverse=inverse)
 
     def coef(self, theta: Array) -> list[Array]:
         """Return the coefficients of each block, (p_m, F), from theta, (F, r)."""
         if not self.kernels:
             return [back @ theta.T for back in self._back()]
         pulled = self.inverse @ theta.T
-        return [t * (z.T @ pulled) for t, z in zip(self.tau, self.scaled, strict=True)]
+        return [t * (z.T @ pulled) for t, z in zip(self.tau, self.blocks, strict=True)]
 
     def edf(self, own: Array) -> Array:
         """Return the degrees of freedom of each block; own: inverse information, (f, r, f, r)."""
-        functions = range(len(own))
-        left = sum(np.eye(own.shape[1]) - own[g, :, g] for g in functions)
+        left = sum(self._learned(own))
         if not self.kernels:
             return np.array(
                 [np.vdot(b @ left, b) / t for b, t in zip(self._back(), self.tau, strict=True)]
             )
+        if len(self.blocks) == 1:
+            return np.array([np.trace(left)])
         across = self.inverse @ left @ self.inverse.T
         return np.array(
             [t * np.vdot(across, k) for t, k in zip(self.tau, self.kernels, strict=True)]
@@ -235,19 +244,26 @@ class _Directions:
 
     def errors(self, own: Array) -> list[Array]:
         """Return the standard errors of each block's coefficients, (p_m, F), of scale 1."""
+        # What the rows say is taken off the prior variance: the diagonal of A_m (1 - own) A_m'.
+        learned = self._learned(own)
+        if self.kernels:
+            across = [self.inverse @ left @ self.inverse.T for left in learned]
+            pairs = [(z.T, across, t) for t, z in zip(self.tau, self.blocks, strict=True)]
+        else:
+            pairs = [(back, learned, 1.0) for back in self._back()]
         found = []
-        for t, back in zip(self.tau, self._back(), strict=True):
-            known = np.einsum("jr,jr->j", back, back)
-            each = [np.einsum("jr,jr->j", back @ own[g, :, g], back) for g in range(len(own))]
-            variance = np.stack([t - known + one for one in each], axis=1)
-            found.append(np.sqrt(np.maximum(variance, 0.0)))
+        for t, (left, inner, factor) in zip(self.tau, pairs, strict=True):
+            taken = [np.einsum("jr,jr->j", left @ one, left) * factor**2 for one in inner]
+            found.append(np.sqrt(np.maximum(t - np.stack(taken, axis=1), 0.0)))
         return found
 
+    def _learned(self, own: Array) -> list[Array]:
+        """Return what the rows say of each function's directions, (r, r): 1 less the inverse."""
+        return [np.eye(own.shape[1]) - own[g, :, g] for g in range(len(own))]
+
     def _back(self) -> list[Array]:
-        """Return each A_m, (p_m, r)."""
-        if self.kernels:
-            return [t * (z.T @ self.inverse) for t, z in zip(self.tau, self.scaled, strict=True)]
-        edges = np.cumsum([z.shape[1] for z in self.scaled])[:-1]
+        """Return each A_m, (p_m, r), where columns are the fewer."""
+        edges = np.cumsum([z.shape[1] for z in self.blocks])[:-1]
         rows = np.split(self.inverse, edges)
         return [np.sqrt(t) * part for t, part in zip(self.tau, rows, strict=True)]
 
@@ -273,7 +289,7 @@ class _Beside:
 
     likelihood: Likelihood
     design: Design
-    scaled: Sequence[Array]
+    blocks: Sequence[Array]
     kernels: Sequence[Array]
     basis: Array
     refit: Refit
@@ -282,8 +298,10 @@ class _Beside:
 
     def fit(self, tau: Array) -> _Fitted:
         """Fit the design and all blocks together."""
+        return self._along(_Directions.of(self.blocks, self.kernels, tau))
+
+    def _along(self, directions: _Directions) -> _Fitted:
         p, basis = self.design.n_columns, self.basis
-        directions = _Directions.of(self.scaled, self.kernels, tau)
         whole, term = _beside(self.design, directions.columns, basis)
         names = tuple(f"{LABEL}.{j}" for j in range(whole.n_columns - p))
         found = self.refit(whole, (term,), names)
@@ -295,14 +313,14 @@ class _Beside:
         shift = _without_itself(whole, self.likelihood, basis, bread, eta, self.owner)
         loss = self.likelihood.value(eta + shift @ basis.T)
         coef, edf = directions.coef(theta), directions.edf(own)
-        return _Fitted(tau, found, directions, own, added, coef, edf, shift, loss)
+        return _Fitted(directions.tau, found, directions, own, added, coef, edf, shift, loss)
 
     def better(self, fitted: _Fitted, factor: float, more_than: float) -> _Fitted:
         """Multiply the variances while rows left out are predicted better, of so many freedoms."""
         for _ in range(STEPS):
             if fitted.edf.sum() <= more_than:
                 break
-            other = self.fit(fitted.tau * factor)
+            other = self._along(fitted.directions.times(factor))
             if other.loss >= fitted.loss:
                 break
             fitted = other

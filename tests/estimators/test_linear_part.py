@@ -228,6 +228,31 @@ def test_networks_see_components_of_what_is_wide() -> None:
     assert not hasattr(model.modalities_["rna"], "n_seen_")
 
 
+@pytest.mark.parametrize(
+    "fusion",
+    ["concat", EarlyFusion(), EarlyFusion("pca", n_components=5), LateFusion("stack", folds=2)],
+)
+def test_networks_see_nothing_of_what_says_nothing(fusion: Any, tmp_path: Path) -> None:
+    """Of wide noise, before and after saving; of genes they see components."""
+    frame, eta = draw(120, 60)
+    rng = np.random.default_rng(2)
+    noise = pd.DataFrame(rng.permuted(frame.filter(like="g").fillna(0), axis=0)).add_prefix("n")
+    frame = pd.concat([frame, noise], axis=1)
+    modalities = {**MODALITIES, "noise": Genes("n*")}
+    y = outcome(FusionCox, eta)
+    model = FusionCox(modalities, fusion, n_members=2, **QUICK).fit(frame, y)
+    assert model.linear_effects_.attrs["modalities"]["edf"]["noise"] < 0.5
+    assert repr(model.modalities_["noise"]).endswith("# networks see 0 components")
+    assert model.modalities_["rna"].n_shown != 0
+    model.save(tmp_path / "model")
+    for part in (model, FusionCox.load(tmp_path / "model")):
+        deep, settings = part.model_.deep, part.model_.settings
+        first = [one[0] for one in deep.outputs(deep.look(frame, settings), settings, frame.index)]
+        moved = frame.assign(**{name: -frame[name] for name in noise})
+        other = [one[0] for one in deep.outputs(deep.look(moved, settings), settings, frame.index)]
+        np.testing.assert_array_equal(first, other)
+
+
 @pytest.mark.slow
 def test_of_a_shuffled_outcome_networks_are_left_out() -> None:
     """In four of five repeats and more; concordance on new rows is that of chance."""

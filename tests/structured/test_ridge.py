@@ -121,6 +121,25 @@ def test_rows_and_columns_say_the_same() -> None:
     np.testing.assert_allclose(columns.predicted(tau), rows.predicted(tau), rtol=1e-8)
 
 
+def test_known_products_of_the_rows_change_nothing() -> None:
+    """Of fewer columns than rows they are not used, of more they are those it would compute."""
+    for sizes in ((6, 30), (6, 300)):
+        rng, blocks, x, eta = draw(sizes)
+        head, target = outcome("cox", rng, eta)
+        likelihood, design = Likelihood(head, target), Design.dense_of(x)
+
+        def refit(whole: Design, terms: Any, more: Any, likelihood: Likelihood = likelihood) -> Any:
+            return fit_structured(likelihood, whole, terms, names=("a", *more))
+
+        known = [block @ block.T for block in blocks]
+        one, other = (
+            fit_ridge(likelihood, design, blocks, np.ones((1, 1)), refit, kernels=kernels)
+            for kernels in ((), known)
+        )
+        for left, right in zip((*one.coef, *one.se), (*other.coef, *other.se), strict=True):
+            np.testing.assert_allclose(left, right, atol=1e-12)
+
+
 @pytest.mark.parametrize(("kind", "close"), [("gaussian", 1e-6), ("binary", 0.03), ("cox", 0.06)])
 def test_a_row_left_out(kind: str, close: float) -> None:
     """Against fits without the row, at the same variances; exact of least squares."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from scipy.linalg import blas
 from torch import Tensor
 
 from mmfusion.heads.cox.denominators import Denominators
@@ -133,9 +134,19 @@ def _nested(x: Tensor, plan: CoxPlan, ties: Ties | None, design: Tensor) -> Tens
         sums[1] += sums[0]
         torch.cumsum(sums[1:], 0, out=sums[1:])
         carry = sums[-1].clone()
-        information.addmm_(rows.T, rows * expected[start:stop, None])
+        _add_squares(information, rows, expected[start:stop])
         blocks.subtract(information, sums, start, stop)
-    return information
+    return information.tril() + information.tril(-1).T
+
+
+def _add_squares(information: Tensor, rows: Tensor, weight: Tensor, sign: float = 1.0) -> None:
+    """Add ``rows' diag(weight) rows`` to the lower triangle: half of what the whole takes."""
+    half = rows * weight.clamp_min(0.0).sqrt()[:, None]
+    if information.is_cuda:
+        information.addmm_(half.T, half, alpha=sign)
+        return
+    # The transpose of a C-ordered triangle is the other one of a Fortran-ordered matrix.
+    blas.dsyrk(sign, half.numpy().T, beta=1.0, c=information.numpy().T, overwrite_c=True)
 
 
 class _Blocks:
@@ -168,20 +179,20 @@ class _Blocks:
         self.before, self.only, self.cross = before[self.tied], only[self.tied], cross[self.tied]
 
     def subtract(self, information: Tensor, sums: Tensor, start: int, stop: int) -> None:
-        """Take the squares of the means of the event times in a piece off the information."""
+        """Take the squares of the means of the event times in a piece off the lower triangle."""
         low, high = torch.searchsorted(self.last, torch.tensor([start, stop])).tolist()
         if low == high:
             return
         means = sums.index_select(0, self.last[low:high] - (start - 1))
         means /= self.at_risk[low:high, None]
-        information.addmm_(means.T, means * self.both[low:high, None], alpha=-1)
+        _add_squares(information, means, self.both[low:high], -1.0)
         first, end = torch.searchsorted(self.tied, torch.tensor([low, high])).tolist()
         if first == end:
             return
         tied = self.tied[first:end]
         alive = sums.index_select(0, (self.before[first:end] - (start - 1)).clamp_min(0))
         alive /= self.at_risk[tied, None]
-        information.addmm_(alive.T, alive * self.only[first:end, None], alpha=-1)
+        _add_squares(information, alive, self.only[first:end], -1.0)
         cross = alive.T @ (means[tied - low] * self.cross[first:end, None])
         information -= cross + cross.T
 
