@@ -137,13 +137,15 @@ def _beside(plan: Plan, study: Study, structured: Constant | Structured, design:
     offset = structured.network_offset(design)
     reads = plan.design_use.read
     columns = structured.network_design(table) if reads else None
+    begun, shared = structured.begun, structured.begun and plan.judged
     if judges is None or study.judging is not None:
-        return Beside(offset, None, structured.begun, columns)
+        return Beside(offset, None, begun, shared, columns)
     judged = structured.network_offset(structured.design(judges.table))
     return Beside(
         offset,
         judged,
-        structured.begun,
+        begun,
+        shared,
         columns,
         structured.network_design(judges.table) if reads else None,
     )

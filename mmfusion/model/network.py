@@ -99,6 +99,8 @@ class Beside:
     complete : bool
         Whether the offset is a fitted model by itself: the networks then have no constant of their
         own, and may turn out to add nothing.
+    shared : bool
+        Whether only a share of the networks' predictor is kept beside it.
     design, judged_design : Tensor or None
         The formula's columns of the subjects, where the networks read them.
     of_folds : tuple of Tensor, each of shape (n, K)
@@ -108,6 +110,7 @@ class Beside:
     offset: torch.Tensor
     judged_offset: torch.Tensor | None = None
     complete: bool = False
+    shared: bool = False
     design: torch.Tensor | None = None
     judged_design: torch.Tensor | None = None
     of_folds: tuple[torch.Tensor, ...] = ()
