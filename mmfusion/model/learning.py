@@ -109,6 +109,7 @@ class Prepared:
             basis=basis,
             objectives=self.objectives,
             may_stay_untrained=self.beside.complete,
+            shared=self.beside.shared,
         )
         self.network.fit_cell(self.data, settings)
         return result

@@ -56,8 +56,9 @@ class TrainingResult:
     ----------
     history : DataFrame
         A row an epoch: epoch, learning_rate, loss, val_loss and the head's score where there are
-        validation rows, seconds; and each auxiliary loss, unweighted. ``loss`` is the likelihood's
-        (missing in pretraining epochs); of objectives alone, their weighted sum.
+        validation rows (at the best share, if one is kept), seconds; and each auxiliary loss,
+        unweighted. ``loss`` is the likelihood's (missing in pretraining epochs); of objectives
+        alone, their weighted sum.
     best_epoch : int
         The epoch (from 1) whose weights were kept.
     interrupted : bool
@@ -80,6 +81,7 @@ def train(
     objectives: WeightedObjectives | None = None,
     *,
     may_stay_untrained: bool = False,
+    shared: bool = False,
 ) -> TrainingResult:
     """Train `network` in place by AdamW and leave its best weights in it, on the CPU.
 
@@ -89,6 +91,11 @@ def train(
 
     The best weights are those of the epoch with the lowest validation loss; without validation
     rows, those of the last epoch. Ctrl-C ends the training and keeps them too.
+
+    A network of which a share is kept is judged at its best share s in every epoch,
+    ``min_s L(offset + s eta)``. A network that is trained on knows more, and is too sure of it: its
+    loss, whole, rises while its direction still gets better. The share takes its sureness back, so
+    that this says nothing of when to stop.
 
     With objectives, pretraining epochs come first, in which their losses alone are trained; only
     epochs after them are candidates. Their own parameters (decoders, predictors, temperatures) are
@@ -113,6 +120,8 @@ def train(
     may_stay_untrained : bool, default=False
         Whether the untrained network is a candidate too, as epoch 0 or the last pretraining epoch:
         for outputs that start at zero, and so add nothing to the offset.
+    shared : bool, default=False
+        Whether a share of the network's outputs will be kept: one a group of the head's predictors.
 
     Returns
     -------
@@ -126,7 +135,7 @@ def train(
     loop = _Loop(
         network, head, rows, settings, rng, validation, basis, objectives, may_stay_untrained
     )
-    return _run([loop], settings)
+    return _run([loop], settings, shared=shared)
 
 
 def train_members(
@@ -146,25 +155,18 @@ def train_members(
     mean validation loss, in which all rows have a voice: each is judged by the one network that
     did not see it. One small validation part decides by its noise where training stops.
 
-    Networks of which a share is kept are judged at their best share s in every epoch,
-    ``min_s sum_k W_k L_k(offset + s eta_k)`` over folds k of weight W_k. Networks that are trained
-    on know more, and are too sure of it: their loss, whole, rises while their direction still gets
-    better. The share takes their sureness back, so that it says nothing of when to stop.
-
     Parameters
     ----------
     networks : sequence of FusionNetwork
-    head, settings, rng, basis, may_stay_untrained
-        As for `train`.
+    head, settings, rng, basis, may_stay_untrained, shared
+        As for `train`; all networks have the same share.
     parts : sequence of pairs of Rows
         What each network is trained on, and what it is judged by.
-    shared : bool, default=False
-        Whether a share of the networks' outputs will be kept: one a group of the head's predictors.
 
     Returns
     -------
     TrainingResult
-        Its history has means over the networks; validation losses at the best share.
+        Its history has means over the networks.
     """
     loops = [
         _Loop(network, head, rows, settings, rng, held, basis, None, may_stay_untrained)
@@ -173,9 +175,7 @@ def train_members(
     return _run(loops, settings, shared=shared)
 
 
-def _run(
-    loops: Sequence[_Loop], settings: TrainingSettings, *, shared: bool = False
-) -> TrainingResult:
+def _run(loops: Sequence[_Loop], settings: TrainingSettings, *, shared: bool) -> TrainingResult:
     """Take epochs in turn until the mean validation loss rises, and leave the best weights."""
     callbacks = _callbacks(settings)
     state = TrainingState(loops[0].network, settings.epochs)

@@ -73,6 +73,35 @@ def test_rows_that_count_nothing() -> None:
     assert judge(parts, shared=True)["val_loss"] == pytest.approx(whole, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, {True}),
+        ({"n_members": 1}, {True}),
+        ({"linear": False, "structured": "x0"}, {True}),
+        ({"linear": False, "n_members": 3}, {False}),  # nothing stands beside: kept whole
+        ({"linear": False, "structured": "x0", "inference": "cross_fit"}, {True, False}),
+    ],
+)
+def test_networks_that_are_kept_whole_are_judged_whole(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], expected: set[bool]
+) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(80, 3))).add_prefix("x")
+    seen: set[bool] = set()
+
+    def noted(parts: Any, *, shared: bool) -> dict[str, float]:
+        seen.add(shared)
+        return judge(parts, shared=shared)
+
+    monkeypatch.setattr(trainer, "judge", noted)
+    model: Any = FusionRegressor(
+        {"t": Tabular(["x1", "x2"])}, epochs=1, device="cpu", random_state=0, **asked
+    )
+    model.fit(frame, frame["x1"] + rng.normal(size=80))
+    assert seen == expected
+
+
 def test_trained_longer_networks_come_nearer_to_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside noise of twice the signal's variance, whole networks are worse than none."""
     rng = np.random.default_rng(0)
