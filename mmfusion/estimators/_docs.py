@@ -96,7 +96,8 @@ learning_rate : float, default=3e-3
     Of AdamW, at its highest.
 patience : int or None, default=15
     Epochs without a lower validation loss before training stops; the weights of the best epoch
-    are kept. None trains all epochs on all rows.
+    are kept. Where a share of the networks is kept, each epoch is judged at the share that is
+    best in it. None trains all epochs on all rows.
 validation_fraction : float, default=0.15
     Share of the rows held out for early stopping (with its share of the events, of each class
     or of each fifth of the numbers), where `fit` is given no `eval_set`. Fewer than 8 held-out

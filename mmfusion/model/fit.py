@@ -144,13 +144,15 @@ def _beside(plan: Plan, study: Study, structured: Constant | Structured, design:
     table, judges = study.all.table, study.judges
     reads = plan.design_use.read
     columns = structured.network_design(table) if reads else None
+    begun, shared = structured.begun, structured.begun and plan.judged
     if judges is None or study.judging is not None:
-        return Beside(lambda: structured.network_offset(design), None, structured.begun, columns)
+        return Beside(lambda: structured.network_offset(design), None, begun, shared, columns)
     judged = structured.network_offset(structured.design(judges.table))
     return Beside(
         lambda: structured.network_offset(design),
         judged,
-        structured.begun,
+        begun,
+        shared,
         columns,
         structured.network_design(judges.table) if reads else None,
     )

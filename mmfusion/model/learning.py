@@ -118,6 +118,7 @@ class Prepared:
                 study.rng,
                 basis,
                 may_stay_untrained=self.beside.complete,
+                shared=self.beside.shared,
             )
             self.network.fit_cell(self.data, settings)
             self.of_folds.extend(self.network.members)
@@ -138,6 +139,7 @@ class Prepared:
             basis=basis,
             objectives=self.objectives,
             may_stay_untrained=self.beside.complete,
+            shared=self.beside.shared,
         )
         self.network.fit_cell(self.data, settings)
         return result

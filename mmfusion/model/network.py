@@ -97,7 +97,10 @@ class Beside:
     judged_offset : Tensor of float64, shape (m, K), or None
         Those of the judging rows.
     complete : bool
-        Whether the offset is a fitted model: the networks have no constant, and may add nothing.
+        Whether the offset is a fitted model by itself: the networks then have no constant of their
+        own, and may turn out to add nothing.
+    shared : bool
+        Whether only a share of the networks' predictor is kept beside it.
     design, judged_design : Tensor or None
         The formula's columns of the subjects, where the networks read them.
     of_folds : tuple of Tensor, each of shape (n, K)
@@ -107,6 +110,7 @@ class Beside:
     source: Callable[[], torch.Tensor]
     judged_offset: torch.Tensor | None = None
     complete: bool = False
+    shared: bool = False
     design: torch.Tensor | None = None
     judged_design: torch.Tensor | None = None
     of_folds: tuple[torch.Tensor, ...] = ()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor, from_numpy
 
 from mmfusion.heads.base import Head, Target
+from mmfusion.training.judging import best_share
 
 __all__ = ["UnjudgedWarning", "kept_share"]
 
@@ -50,7 +48,7 @@ def kept_share(
     def loss(share: np.ndarray) -> float:
         return float(head.loss(offset + from_numpy(share[groups]) * deep, target))
 
-    best = _best(loss, size)
+    best = best_share(loss, size)
     lowest = loss(best)
     kept = np.zeros(size)
     for group in range(size):
@@ -64,15 +62,3 @@ def kept_share(
         if gain > LEAST:
             kept[group] = best[group] * gain / (gain + EVIDENCE)
     return kept
-
-
-def _best(loss: Callable[[np.ndarray], float], size: int) -> np.ndarray:
-    """Return the shares of the lowest loss: the ends of the interval are tried too."""
-    ends = [np.zeros(size), np.ones(size)]
-    if size == 1:
-        alone = minimize_scalar(lambda s: loss(np.array([s])), bounds=(0.0, 1.0), method="bounded")
-        found = np.array([alone.x])
-    else:
-        start, bounds = np.full(size, 0.5), [(0.0, 1.0)] * size
-        found = minimize(loss, start, bounds=bounds, method="L-BFGS-B").x
-    return min(ends[0], found, ends[1], key=loss)

@@ -21,9 +21,11 @@ from mmfusion.objectives.weighted import WeightedObjectives
 from mmfusion.training.auxiliary import AuxiliaryLosses
 from mmfusion.training.averaging import WeightAverage
 from mmfusion.training.batches import deal
+from mmfusion.training.best import Best
 from mmfusion.training.callbacks import Callback, EpochPrinter, ProgressBar, TrainingState
 from mmfusion.training.device import make_fabric
 from mmfusion.training.inference import network_outputs
+from mmfusion.training.judging import Judged, judge
 from mmfusion.training.rows import Batch, Rows
 from mmfusion.training.schedule import warmup_cosine
 from mmfusion.training.settings import TrainingSettings
@@ -54,8 +56,9 @@ class TrainingResult:
     ----------
     history : DataFrame
         A row an epoch: epoch, learning_rate, loss, val_loss and the head's score where there are
-        validation rows, seconds; and each auxiliary loss, unweighted. ``loss`` is the likelihood's
-        (missing in pretraining epochs); of objectives alone, their weighted sum.
+        validation rows (at the best share, if one is kept), seconds; and each auxiliary loss,
+        unweighted. ``loss`` is the likelihood's (missing in pretraining epochs); of objectives
+        alone, their weighted sum.
     best_epoch : int
         The epoch (from 1) whose weights were kept.
     interrupted : bool
@@ -78,6 +81,7 @@ def train(
     objectives: WeightedObjectives | None = None,
     *,
     may_stay_untrained: bool = False,
+    shared: bool = False,
 ) -> TrainingResult:
     """Train `network` in place by AdamW and leave its best weights in it, on the CPU.
 
@@ -87,6 +91,11 @@ def train(
 
     The best weights are those of the epoch with the lowest validation loss; without validation
     rows, those of the last epoch. Ctrl-C ends the training and keeps them too.
+
+    A network of which a share is kept is judged at its best share s in every epoch,
+    ``min_s L(offset + s eta)``. A network that is trained on knows more, and is too sure of it: its
+    loss, whole, rises while its direction still gets better. The share takes its sureness back, so
+    that this says nothing of when to stop.
 
     With objectives, pretraining epochs come first, in which their losses alone are trained; only
     epochs after them are candidates. Their own parameters (decoders, predictors, temperatures) are
@@ -111,6 +120,8 @@ def train(
     may_stay_untrained : bool, default=False
         Whether the untrained network is a candidate too, as epoch 0 or the last pretraining epoch:
         for outputs that start at zero, and so add nothing to the offset.
+    shared : bool, default=False
+        Whether a share of the network's outputs will be kept: one a group of the head's predictors.
 
     Returns
     -------
@@ -124,7 +135,7 @@ def train(
     loop = _Loop(
         network, head, rows, settings, rng, validation, basis, objectives, may_stay_untrained
     )
-    return _run([loop], settings)
+    return _run([loop], settings, shared=shared)
 
 
 def train_members(
@@ -136,6 +147,7 @@ def train_members(
     basis: Tensor | None = None,
     *,
     may_stay_untrained: bool = False,
+    shared: bool = False,
 ) -> TrainingResult:
     """Train several networks, each without a fold of its own, all for the same number of epochs.
 
@@ -146,8 +158,8 @@ def train_members(
     Parameters
     ----------
     networks : sequence of FusionNetwork
-    head, settings, rng, basis, may_stay_untrained
-        As for `train`.
+    head, settings, rng, basis, may_stay_untrained, shared
+        As for `train`; all networks have the same share.
     parts : sequence of pairs of Rows
         What each network is trained on, and what it is judged by.
 
@@ -160,14 +172,14 @@ def train_members(
         _Loop(network, head, rows, settings, rng, held, basis, None, may_stay_untrained)
         for network, (rows, held) in zip(networks, parts, strict=True)
     ]
-    return _run(loops, settings)
+    return _run(loops, settings, shared=shared)
 
 
-def _run(loops: Sequence[_Loop], settings: TrainingSettings) -> TrainingResult:
+def _run(loops: Sequence[_Loop], settings: TrainingSettings, *, shared: bool) -> TrainingResult:
     """Take epochs in turn until the mean validation loss rises, and leave the best weights."""
     callbacks = _callbacks(settings)
     state = TrainingState(loops[0].network, settings.epochs)
-    best = _Best()
+    best = Best()
     interrupted = False
     begun: list[Callback] = []
     first = loops[0].pretrain_epochs
@@ -183,13 +195,13 @@ def _run(loops: Sequence[_Loop], settings: TrainingSettings) -> TrainingResult:
             begun.append(callback)
             callback.on_fit_begin(state)
         if may_stay and not first:
-            best.consider(0, _mean([loop.validate(0) for loop in loops], loops)["val_loss"], kept())
+            best.consider(0, _validate(loops, 0, shared=shared)["val_loss"], kept())
         for epoch in range(1, settings.epochs + 1):
             started = time.perf_counter()
             record: dict[str, Any] = {"epoch": epoch, "loss": math.nan}
             record |= _mean([loop.epoch(epoch) for loop in loops])
             record["learning_rate"] = loops[0].learning_rate
-            record |= _mean([loop.validate(epoch) for loop in loops], loops)
+            record |= _validate(loops, epoch, shared=shared)
             record["seconds"] = time.perf_counter() - started
             # Pretraining leaves the output layer alone: its last epoch has untrained outputs.
             judged = epoch > first or (epoch == first and may_stay)
@@ -219,19 +231,29 @@ def _run(loops: Sequence[_Loop], settings: TrainingSettings) -> TrainingResult:
     return TrainingResult(pd.DataFrame(state.history), best.epoch, interrupted)
 
 
-def _mean(found: list[dict[str, float]], loops: Sequence[_Loop] = ()) -> dict[str, float]:
-    """Return the mean of each number; of validation losses by what their rows count."""
-    if len(found) == 1:
-        return found[0]
-    weights = [1.0] * len(found)
-    if loops and found[0]:
-        weights = [loop.head.total(loop.validation.target) for loop in loops]  # type: ignore[union-attr]
-    total: dict[str, tuple[float, float]] = {}
-    for record, weight in zip(found, weights, strict=True):
-        for name, value in record.items():
-            before, so_far = total.get(name, (0.0, 0.0))
-            total[name] = before + weight * value, so_far + weight
-    return {name: value / max(weight, 1e-300) for name, (value, weight) in total.items()}
+def _validate(loops: Sequence[_Loop], epoch: int, *, shared: bool) -> dict[str, float]:
+    """Return what the validation rows say after an epoch, by name; nothing without any."""
+    first = loops[0]
+    if first.validation is None:
+        return {}
+    settings = first.settings
+    if first.auxiliary is not None and first.auxiliary.objectives.alone:
+        losses = first.auxiliary.validate(
+            first.validation.data, settings.batch_size, settings.micro_batch_size
+        )
+    else:
+        losses = judge([loop.judged(loop.validation) for loop in loops], shared=shared)  # type: ignore[arg-type]
+    if not math.isfinite(losses["val_loss"]):
+        raise TrainingDivergedError(
+            f"The validation loss became {losses['val_loss']} after epoch {epoch}. "
+            f"Lower learning_rate (now {settings.learning_rate})."
+        )
+    return losses
+
+
+def _mean(found: list[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each number."""
+    return {name: sum(record[name] for record in found) / len(found) for name in found[0]}
 
 
 class _Loop:
@@ -381,54 +403,14 @@ class _Loop:
     def kept_module(self) -> nn.Module:
         return self.network if self.average is None else self.average.module
 
-    def validate(self, epoch: int) -> dict[str, float]:
-        if self.validation is None:
-            return {}
-        data, settings = self.validation.data, self.settings
-        if self.auxiliary is not None and self.auxiliary.objectives.alone:
-            found = self.auxiliary.validate(data, settings.batch_size, settings.micro_batch_size)
-            return self._finite(found, epoch)
+    def judged(self, rows: Rows) -> Judged:
+        """Return what the network says of rows that it does not see."""
+        settings = self.settings
         outputs = network_outputs(
-            self.kept_module(), data, settings.micro_batch_size, settings.precision
+            self.kept_module(), rows.data, settings.micro_batch_size, settings.precision
         )
-        eta, target = self.validation.whole(self.basis).predictors(outputs), self.validation.target
-        losses = self._finite({"val_loss": float(self.head.loss(eta, target))}, epoch)
-        score = self.head.monitor(eta, target)
-        return losses | ({} if score is None else {f"val_{score.name}": score.value})
-
-    def _finite(self, losses: dict[str, float], epoch: int) -> dict[str, float]:
-        if not math.isfinite(losses["val_loss"]):
-            raise TrainingDivergedError(
-                f"The validation loss became {losses['val_loss']} after epoch {epoch}. "
-                f"Lower learning_rate (now {self.settings.learning_rate})."
-            )
-        return losses
-
-
-class _Best:
-    """The weights to keep: of the lowest validation loss, or the last ones without one."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.loss = math.inf
-        self.weights: list[dict[str, Tensor]] = []
-
-    def consider(self, epoch: int, loss: float | None, modules: Sequence[nn.Module]) -> None:
-        if loss is None or loss < self.loss:
-            # A copy also without a loss: Ctrl-C leaves modules in the midst of the next epoch.
-            self.epoch = epoch
-            self.weights = [
-                {name: value.clone() for name, value in module.state_dict().items()}
-                for module in modules
-            ]
-            self.loss = math.inf if loss is None else loss
-
-    def waited(self, epoch: int) -> int:
-        return epoch - self.epoch
-
-    def restore(self, networks: Sequence[nn.Module]) -> None:
-        for network, weights in zip(networks, self.weights, strict=False):
-            network.load_state_dict(weights)
+        eta = rows.whole(self.basis).predictors(outputs)
+        return Judged(self.head, eta, rows.offset, rows.target)
 
 
 def _adamw(trained: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.AdamW:
