@@ -7,23 +7,29 @@ models; one thread, seconds of CPU time, after a small fit that loads what each 
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
 CRPS of new rows beside the oracle's, the mean log score, and how often 90 % intervals hold.
 "effects" are effects on location and scale of censored Weibull times beside networks of an image
-that is no confounder: bias and coverage with ``inference="cross_fit"``. Writes
-results/distributions.csv, a row a figure.
+that is no confounder: bias and coverage with ``inference="cross_fit"``. "rivals" fits smooth
+locations and scales beside gamfit, where that is installed (an AGPL package: nothing else here
+knows it): effective degrees of freedom, log-likelihood, distance from the true curves, CPU time and
+memory, each fit in a process of its own. Writes results/distributions.csv, a row a figure.
 
-    nice -n 19 python benchmarks/distributions.py time epoch images effects
+    nice -n 19 python benchmarks/distributions.py time epoch images effects rivals
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import resource
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import numpy as np
@@ -232,7 +238,73 @@ def effects(n: int = 600, draws: int = 60) -> Iterator[Figure]:
         )
 
 
-PARTS = {"time": timed, "epoch": epochs, "images": images, "effects": effects}
+def smooth(family: str, n: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Return rows with a smooth location and scale, the outcome, and the true mean's predictor."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.uniform(size=(n, 2)), columns=["x", "z"])
+    x = frame["x"].to_numpy()
+    eta, spread = np.sin(6 * x) + frame["z"].to_numpy(), np.exp(-1 + 1.2 * x)
+    if family == "gamma":
+        return frame, rng.gamma(1 / spread, np.exp(eta) * spread), eta
+    return frame, eta + spread * rng.normal(size=n), eta
+
+
+def rival(engine: str, family: str, n: int) -> dict[str, float]:
+    """Return what one engine's fit of smooth location and scale comes to."""
+    frame, y, eta = smooth(family, n)
+    first, second = "s(x, k=10) + z", "s(x, k=10)"
+    names = ("mean", "dispersion") if family == "gamma" else ("loc", "scale")
+    formulas = dict(zip(names, (first, second), strict=True))
+
+    def ours(rows: slice) -> FusionDistribution:
+        return FusionDistribution({}, family=family, structured=formulas).fit(frame[rows], y[rows])
+
+    def theirs(rows: slice) -> object:
+        import gamfit
+
+        kind = "gaussian" if family == "normal" else family
+        table = frame.assign(y=y)[rows]
+        return gamfit.fit(table, f"y ~ {first}", noise_formula=second, family=kind)
+
+    fit = ours if engine == "ours" else theirs
+    fit(slice(FIRST))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    spent, model = seconds(lambda: fit(slice(None)))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    if isinstance(model, FusionDistribution):
+        edf = model.effects_["edf"].fillna(1.0).sum()
+        total, mean = model.score(frame, y) * n, model.predict(frame)
+    else:
+        edf, total = model.edf_total, model.log_likelihood  # type: ignore[attr-defined]
+        found = model.predict(frame)  # type: ignore[attr-defined]
+        mean = np.asarray(found["mean_plugin"] if isinstance(found, pd.DataFrame) else found)
+    told = np.log(mean) if family == "gamma" else mean
+    return {
+        "edf": float(edf),
+        "log-likelihood": float(total),
+        "distance from the true location": float(np.sqrt(np.mean((told - eta) ** 2))),
+        "CPU s": spent,
+        "MiB more": grown,
+    }
+
+
+def rivals() -> Iterator[Figure]:
+    """Yield smooth location-scale fits beside those of another engine."""
+    engines = ["ours"]
+    if importlib.util.find_spec("gamfit") is None:
+        print("There is no gamfit: left out.")
+    else:
+        engines.append("gamfit")
+    for family in ("normal", "gamma"):
+        for n in (2_000, 20_000):
+            for engine in engines:
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    found = pool.submit(rival, engine, family, n).result()
+                for name, value in found.items():
+                    yield "rivals", f"{family}, {n} rows, {engine}: {name}", value
+
+
+PARTS = {"rivals": rivals, "time": timed, "epoch": epochs, "images": images, "effects": effects}
 
 
 def main() -> None:

@@ -124,7 +124,7 @@ def fit_ridge(
         eta = design.predict(found.coef) + offset
         shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta, owner)
         return RidgeFit(found, (), (), none, none, nothing, shift)
-    fixed = np.hstack([np.ones((n, 1)), *_row_columns(design)])
+    fixed = [np.hstack([np.ones((n, 1)), *_row_columns(design, one)]) for one in basis.T]
     kernels = kernels_of(scaled)
     tau = np.full(len(blocks), START) if start is None else start * np.square(units)
     p, added = design.n_columns, np.zeros((n, basis.shape[1]))
@@ -309,8 +309,13 @@ class _Beside:
         return fitted
 
 
-def _row_columns(design: Design) -> list[Array]:
-    return [block.rows.dense() for block in design.blocks if isinstance(block, Block)]
+def _row_columns(design: Design, moved: Array) -> list[Array]:
+    """Return the columns over the rows of what moves some of the same predictors, (K,)."""
+    return [
+        block.rows.dense()
+        for block in design.blocks
+        if isinstance(block, Block) and block.basis[moved != 0].any()
+    ]
 
 
 def _beside(design: Design, directions: Array, basis: Array) -> tuple[Design, TermColumns]:
