@@ -7,10 +7,12 @@ models; one thread, seconds of CPU time, after a small fit that loads what each 
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
 CRPS of new rows beside the oracle's, the mean log score, and how often 90 % intervals hold.
 "effects" are effects on location and scale of censored Weibull times beside networks of an image
-that is no confounder: bias and coverage with ``inference="cross_fit"``. "rivals" fits smooth
+that is no confounder: bias and coverage with ``inference="cross_fit"``, beside those of an oracle
+that knows the brightness of each image. "rivals" fits smooth
 locations and scales beside gamfit, where that is installed (an AGPL package: nothing else here
 knows it): effective degrees of freedom, log-likelihood, distance from the true curves, CPU time and
-memory, each fit in a process of its own. Writes results/distributions.csv, a row a figure.
+memory, each fit in a process of its own. Writes results/distributions.csv, a row a figure;
+"effects" a row a draw to results/distribution_effects.csv too, and goes on where it stopped.
 
     nice -n 19 python benchmarks/distributions.py time epoch images effects rivals
 """
@@ -44,6 +46,9 @@ warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
 
 RESULTS = Path(__file__).parent / "results" / "distributions.csv"
+DRAWS = RESULTS.with_name("distribution_effects.csv")
+#: True effects of the draws of "effects".
+TRUE = {("x", "loc"): 0.5, ("w", "scale"): 0.3}
 #: Rows of the small fits.
 FIRST = 500
 Figure = tuple[str, str, float]
@@ -200,42 +205,75 @@ def images(n: int = 1000, n_new: int = 4000, draws: int = 8) -> Iterator[Figure]
         )
 
 
-def effects(n: int = 600, draws: int = 60) -> Iterator[Figure]:
-    """Yield bias and coverage of effects on censored times."""
-    true = {("x", "loc"): 0.5, ("w", "scale"): 0.3}
-    found: dict[tuple[str, str], list[tuple[float, float, bool]]] = {key: [] for key in true}
+def lifetimes(seed: int, n: int = 600) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return rows with x, w, an image and its brightness, and censored Weibull times."""
+    rng = np.random.default_rng(1000 + seed)
+    frame, bright = brightness(n, rng)
+    frame["w"] = rng.normal(size=n)
+    scale = np.exp(-0.7 + 0.3 * frame["w"].to_numpy())
+    died = np.exp(
+        1 + 0.5 * frame["x"].to_numpy() + 0.8 * bright + scale * np.log(rng.exponential(size=n))
+    )
+    end = rng.exponential(8.0, n)
+    return frame.assign(bright=bright), surv(np.minimum(died, end), died <= end)
+
+
+def effects_of(model: FusionDistribution, seed: int, who: str) -> pd.DataFrame:
+    """Return a row an effect: how far it is from the truth, and whether its interval holds that."""
+    rows = []
+    for (column, parameter), value in TRUE.items():
+        row = model.effects_.loc[(column, parameter)]
+        holds = int(row["lower"] <= value <= row["upper"])
+        rows.append((seed, f"{column} on {parameter}", who, row["coef"] - value, row["se"], holds))
+    return pd.DataFrame(rows, columns=["draw", "effect", "who", "error", "se", "holds"])
+
+
+def draw_effects(seed: int) -> pd.DataFrame:
+    """Return the effects of one draw, and those of who knows the brightness of each image."""
+    frame, y = lifetimes(seed)
+    ours = FusionDistribution(
+        {"scan": Image("scan", size=8, channels="L", encoder="raw")},
+        structured={"loc": "x", "scale": "w"},
+        family="weibull",
+        inference="cross_fit",
+        n_members=1,
+        epochs=30,
+        learning_rate=0.01,
+        random_state=seed,
+    ).fit(frame[["x", "w", "scan"]], y)
+    return pd.concat([effects_of(ours, seed, "ours"), oracle_effects(seed)])
+
+
+def oracle_effects(seed: int) -> pd.DataFrame:
+    frame, y = lifetimes(seed)
+    formulas = {"loc": "x + bright", "scale": "w"}
+    oracle = FusionDistribution({}, structured=formulas, family="weibull")
+    return effects_of(oracle.fit(frame[["x", "w", "bright"]], y), seed, "oracle")
+
+
+def effects(draws: int = 60) -> Iterator[Figure]:
+    """Yield bias and coverage of effects on censored times; each draw is kept at once."""
     for seed in range(draws):
-        rng = np.random.default_rng(1000 + seed)
-        frame, bright = brightness(n, rng)
-        frame["w"] = rng.normal(size=n)
-        scale = np.exp(-0.7 + 0.3 * frame["w"].to_numpy())
-        died = np.exp(
-            1 + 0.5 * frame["x"].to_numpy() + 0.8 * bright + scale * np.log(rng.exponential(size=n))
-        )
-        end = rng.exponential(8.0, n)
-        model = FusionDistribution(
-            {"scan": Image("scan", size=8, channels="L", encoder="raw")},
-            structured={"loc": "x", "scale": "w"},
-            family="weibull",
-            inference="cross_fit",
-            n_members=1,
-            epochs=30,
-            learning_rate=0.01,
-            random_state=seed,
-        ).fit(frame, surv(np.minimum(died, end), died <= end))
-        for key, value in true.items():
-            row = model.effects_.loc[key]
-            holds = bool(row["lower"] <= value <= row["upper"])
-            found[key].append((row["coef"] - value, row["se"], holds))
-    for (column, parameter), each in found.items():
-        bias, se, holds = np.array(each, dtype=float).T
-        name = f"{column} on {parameter}, {draws} draws"
-        yield from (
-            ("effects", f"{name}: bias", float(bias.mean())),
-            ("effects", f"{name}: its standard error", float(bias.std() / np.sqrt(draws))),
-            ("effects", f"{name}: mean standard error", float(se.mean())),
-            ("effects", f"{name}: 95 % intervals hold", float(holds.mean())),
-        )
+        known = pd.read_csv(DRAWS) if DRAWS.exists() else pd.DataFrame(columns=["draw"])
+        if seed not in set(known["draw"]):
+            found = draw_effects(seed)
+            print(found.to_string(header=False), flush=True)
+            pd.concat([known, found]).to_csv(DRAWS, index=False, float_format="%.5g")
+    told = pd.read_csv(DRAWS)
+    for effect, each in told.groupby("effect", sort=False):
+        errors = each.pivot_table("error", "draw", "who")
+        apart = errors["ours"] - errors["oracle"]
+        root, name = np.sqrt(len(errors)), f"{effect}, {len(errors)} draws"
+        for who, part in each.groupby("who", sort=False):
+            yield from (
+                ("effects", f"{name}, {who}: bias", part["error"].mean()),
+                ("effects", f"{name}, {who}: its standard error", part["error"].std() / root),
+                ("effects", f"{name}, {who}: sd of estimates", part["error"].std()),
+                ("effects", f"{name}, {who}: mean standard error", part["se"].mean()),
+                ("effects", f"{name}, {who}: 95 % intervals hold", part["holds"].mean()),
+            )
+        yield "effects", f"{name}: bias less the oracle's", apart.mean()
+        yield "effects", f"{name}: its standard error", apart.std() / root
 
 
 def smooth(family: str, n: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -297,9 +335,15 @@ def rivals() -> Iterator[Figure]:
         engines.append("gamfit")
     for family in ("normal", "gamma"):
         for n in (2_000, 20_000):
+            own = 0.0
             for engine in engines:
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                     found = pool.submit(rival, engine, family, n).result()
+                total = found.pop("log-likelihood")
+                if engine == "ours":
+                    own = total
+                else:
+                    found["log-likelihood less ours"] = total - own
                 for name, value in found.items():
                     yield "rivals", f"{family}, {n} rows, {engine}: {name}", value
 
@@ -310,11 +354,12 @@ PARTS = {"rivals": rivals, "time": timed, "epoch": epochs, "images": images, "ef
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
-    asked = parser.parse_args().parts
+    parser.add_argument("--draws", type=int, default=60, help='of "effects"')
+    arguments = parser.parse_args()
     known = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["part"])
-    for part in asked:
+    for part in arguments.parts:
         rows = []
-        for figure in PARTS[part]():
+        for figure in effects(arguments.draws) if part == "effects" else PARTS[part]():
             print(*figure, flush=True)
             rows.append(figure)
         new = pd.DataFrame(rows, columns=["part", "figure", "value"])

@@ -68,7 +68,7 @@ ATTRIBUTES = ["bedrooms", "bathrooms", "log_area"]
 BOTH = "attributes + photographs"
 
 #: Whose intervals are calibrated too.
-CALIBRATED = ("attributes", BOTH, f"quantile boosting: {BOTH}")
+CALIBRATED = ("attributes", BOTH)
 
 Row = dict[str, Any]
 Make = Callable[[], Any]
@@ -121,7 +121,7 @@ def photographs() -> Genes:
 FORMULA = {"loc": "bedrooms + bathrooms + s(log_area)", "scale": "log_area"}
 
 
-def ours(parts: str, family: str = "normal", table: bool = False) -> FusionDistribution:
+def ours(parts: str, table: bool = False) -> FusionDistribution:
     """Return a model of attributes, photographs or both; with `table` networks read both."""
     modalities: dict[str, Any] = {"photos": photographs()} if "photographs" in parts else {}
     if table:
@@ -129,7 +129,6 @@ def ours(parts: str, family: str = "normal", table: bool = False) -> FusionDistr
     return FusionDistribution(
         modalities=modalities,
         structured=FORMULA if "attributes" in parts else None,
-        family=family,
         deep=("loc", "scale"),
         random_state=0,
     )
@@ -155,7 +154,7 @@ class Boosting(BaseEstimator):
 
 
 #: By the loss of these quantiles quantile boosting chooses its number of rounds, up to so many.
-CHOSEN_BY, ROUNDS = [0.05, 0.25, 0.5, 0.75, 0.95], 200
+CHOSEN_BY, ROUNDS = [0.05, 0.5, 0.95], 150
 #: Of XGBoostLSS.
 TREES = {"eta": 0.1, "max_depth": 3, "nthread": 1, "seed": 0}
 
@@ -192,7 +191,10 @@ class QuantileBoosting(Boosting):
 
 
 class DistributionBoosting(Boosting):
-    """XGBoostLSS: location and scale of a normal, rounds by its own cross-validation."""
+    """XGBoostLSS: location and scale of a normal, rounds by its own cross-validation.
+
+    It starts far from an outcome that is not standardised, and stays behind: this one is.
+    """
 
     def _boost(self, design: np.ndarray, y: np.ndarray) -> None:
         import xgboost
@@ -200,9 +202,11 @@ class DistributionBoosting(Boosting):
         from xgboostlss.model import XGBoostLSS
 
         family = Gaussian(stabilization="None", response_fn="exp", loss_fn="nll")
-        self.model_, data = XGBoostLSS(family), xgboost.DMatrix(design, label=y, nthread=1)
+        self.center_, self.unit_ = y.mean(), y.std()
+        label = (y - self.center_) / self.unit_
+        self.model_, data = XGBoostLSS(family), xgboost.DMatrix(design, label=label, nthread=1)
         told = self.model_.cv(
-            TREES, data, num_boost_round=300, nfold=5, early_stopping_rounds=20, seed=0
+            TREES, data, num_boost_round=200, nfold=5, early_stopping_rounds=15, seed=0
         )
         self.model_.train(TREES, data, num_boost_round=len(told))
 
@@ -211,7 +215,8 @@ class DistributionBoosting(Boosting):
 
         data = xgboost.DMatrix(self._design(X), nthread=1)
         found = self.model_.predict(data, pred_type="parameters")
-        return scores.Normal(found["loc"].to_numpy(float), found["scale"].to_numpy(float))
+        loc, scale = found[["loc", "scale"]].to_numpy(float).T * self.unit_
+        return scores.Normal(self.center_ + loc, scale)
 
 
 def quantiles(model: Any, X: pd.DataFrame) -> np.ndarray:
@@ -258,7 +263,6 @@ def run_parts(cache: Path | None, done: set[Any]) -> Iterator[Row]:
         "photographs": lambda: ours("photographs"),
         BOTH: lambda: ours(BOTH),
         f"{BOTH}, networks of both": lambda: ours(BOTH, table=True),
-        f"{BOTH}, Student t": lambda: ours(BOTH, "student_t"),
     }
     boostings: dict[str, type[Boosting]] = {"quantile boosting": QuantileBoosting}
     if importlib.util.find_spec("xgboostlss") is None:
@@ -336,7 +340,7 @@ def run_heads(cache: Path | None, done: set[Any]) -> Iterator[Row]:
 RUNS = {"parts": run_parts, "heads": run_heads}
 #: What differences are paired with, of which score.
 AGAINST = {
-    "parts": (BOTH, ["CRPS of quantiles", "log score"]),
+    "parts": (BOTH, ["CRPS of quantiles", "interval score", "log score"]),
     "heads": ("linear: attributes", ["R2"]),
 }
 
@@ -351,15 +355,16 @@ def report() -> str:
     found, texts = scores.read(RESULTS), []
     for data, part in found.groupby("data", sort=False):
         tables = {how: scores.pivot(part, how) for how in ("mean", "std")}
-        told = tables["mean"].map("{:.3f}".format) + tables["std"].map(" ({:.3f})".format)
-        texts += [f"\n## {data}\n", told.to_string()]
+        both = tables["mean"].map("{:.3f}".format) + tables["std"].map(" ({:.3f})".format)
+        texts += [f"\n## {data}\n", both.to_string()]
         reference, metrics = AGAINST[data]
         for metric in metrics:
             table = part[part["metric"] == metric].pivot_table("value", "fold", "model")
             for name in table.columns.drop(reference):
                 pair = table[[name, reference]].dropna()
                 gap = corrected_interval(pair[name] - pair[reference], 1 / (FOLDS - 1))
-                texts.append(f"{metric}, {name} - {reference}: {gap}")
+                told = f"{gap.difference:+.3f} [{gap.lower:+.3f}, {gap.upper:+.3f}]"
+                texts.append(f"{metric}, {name} - {reference}: {told}")
     return "\n".join(texts)
 
 
