@@ -1,8 +1,5 @@
 """Whole distributions on real and simulated data: log score, CRPS, coverage, width; C and IBS.
 
-- ``houses``: log price of 535 houses, by attributes, by four photographs (features of a frozen
-  encoder, computed once), by both; against quantile boosting on the same folds. Conformal intervals
-  are fitted on four fifths of a fold's training rows and calibrated on the rest.
 - ``metabric``: accelerated failure time models beside Cox's, with and without networks, and those
   of lifelines, on the same folds.
 - ``simulated``: a location and a spread that images move, noise high and low: CRPS over that of the
@@ -11,7 +8,7 @@
 Each row is appended to results/distribution_scores.csv at once, so that an interrupted run goes on
 where it stopped.
 
-    python -P benchmarks/distribution_scores.py --data houses metabric simulated
+    python -P benchmarks/distribution_scores.py --data metabric simulated
     python -P benchmarks/distribution_scores.py --report       # only the tables
 """
 
@@ -35,179 +32,30 @@ import pandas as pd
 import torch
 from scipy import stats
 from sklearn.base import BaseEstimator
-from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.model_selection import KFold
 from torch import nn
 
 from mmfusion import Genes, Image, Tabular
-from mmfusion.datasets import fetch_houses, load_metabric
+from mmfusion.datasets import load_metabric
 from mmfusion.estimators import FusionCox, FusionDistribution
-from mmfusion.evaluation import corrected_interval, survival_stratified_folds
+from mmfusion.evaluation import survival_stratified_folds
 from mmfusion.fusion import JointFusion
 from mmfusion.metrics import (
-    ConformalIntervals,
     concordance_index,
     crps,
     d_calibration,
     evaluation_times,
     integrated_brier_score,
     interval_coverage,
-    interval_score,
-    interval_width,
     log_score,
-    quantile_score,
 )
 
 torch.set_num_threads(1)
 
 RESULTS = Path(__file__).parent / "results" / "distribution_scores.csv"
 COLUMNS = ["data", "model", "fold", "metric", "value"]
-#: Of intervals, and of the quantiles that all models have.
-LEVEL, LEVELS = 0.9, np.arange(0.05, 0.951, 0.05).round(2)
 FOLDS = 5
 
 Row = dict[str, Any]
-
-
-# --- houses ---------------------------------------------------------------------------------------
-
-ATTRIBUTES = ["bedrooms", "bathrooms", "log_area"]
-FORMULA = {"loc": "bedrooms + bathrooms + s(log_area)", "scale": "log_area"}
-
-
-def houses(cache: Path | None) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return attributes and features of the photographs, and the log price."""
-    from mmfusion.encoders import build_encoder
-    from mmfusion.model.features import frozen_features
-
-    data = fetch_houses()
-    frame = data.frame.assign(log_area=np.log(data.frame["area"]))[ATTRIBUTES]
-    if cache is not None and cache.exists():
-        features = np.load(cache)
-    else:
-        image = Image(
-            data.images,
-            size=128,
-            encoder="tf_efficientnet_lite0",
-            pretrained="embedded",
-            freeze="all",
-        )
-        image.fit(data.frame)
-        part = image.transform(data.frame)
-        found = frozen_features(build_encoder(image, 1), part, torch.device("cpu"), "32-true")
-        features = found.numeric.numpy()
-        if cache is not None:
-            np.save(cache, features)
-    photos = pd.DataFrame(features, index=frame.index).add_prefix("photo_")
-    return pd.concat([frame, photos], axis=1), np.log(data.target)
-
-
-def ours(parts: str, family: str = "normal") -> FusionDistribution:
-    """Return a model of attributes, photographs or both."""
-    photos = {"photos": Genes("photo_*", n_components=20, hidden=(32,), dropout=0.3)}
-    return FusionDistribution(
-        modalities=photos if "photographs" in parts else {},
-        structured=FORMULA if "attributes" in parts else None,
-        family=family,
-        deep=("loc", "scale"),
-        random_state=0,
-    )
-
-
-class QuantileBoosting(BaseEstimator):
-    """A gradient boosting a level, of attributes and 20 components of the photographs."""
-
-    def __init__(self, parts: str) -> None:
-        self.parts = parts
-
-    def fit(self, X: pd.DataFrame, y: np.ndarray) -> QuantileBoosting:
-        photos = X.filter(like="photo_")
-        self.pca_ = PCA(20, random_state=0).fit(photos) if "photographs" in self.parts else None
-        design = self._design(X)
-        self.models_ = [
-            HistGradientBoostingRegressor(
-                loss="quantile", quantile=q, max_iter=60, max_leaf_nodes=8, random_state=0
-            ).fit(design, y)
-            for q in LEVELS
-        ]
-        return self
-
-    def _design(self, X: pd.DataFrame) -> np.ndarray:
-        own = X[ATTRIBUTES].to_numpy(float)
-        if self.pca_ is None:
-            return own
-        return np.hstack([own, self.pca_.transform(X.filter(like="photo_"))])
-
-    def quantiles(self, X: pd.DataFrame) -> np.ndarray:
-        """Return the quantiles of `LEVELS`, put in order where they cross."""
-        design = self._design(X)
-        return np.sort(np.column_stack([m.predict(design) for m in self.models_]), axis=1)
-
-
-def quantiles(model: Any, X: pd.DataFrame) -> np.ndarray:
-    if hasattr(model, "quantiles"):
-        return model.quantiles(X)
-    return model.predict_distribution(X).quantile(LEVELS)
-
-
-def judge_numbers(model: Any, X: pd.DataFrame, y: np.ndarray) -> Row:
-    """Return the scores of a model that predicts numbers."""
-    found = quantiles(model, X)
-    row: Row = {"CRPS of quantiles": 2 * quantile_score(y, found, LEVELS).mean()}
-    row |= intervals(y, found[:, 0], found[:, -1])
-    if hasattr(model, "predict_distribution"):
-        distribution = model.predict_distribution(X)
-        row["log score"] = log_score(y, distribution).mean()
-        row["CRPS"] = crps(y, distribution).mean()
-    return row
-
-
-def intervals(y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Row:
-    return {
-        "coverage": interval_coverage(y, lower, upper),
-        "width": interval_width(lower, upper),
-        "interval score": interval_score(y, lower, upper, LEVEL).mean(),
-    }
-
-
-def calibrated(make: Callable[[], Any], X: pd.DataFrame, y: np.ndarray, new: pd.DataFrame) -> Any:
-    """Return conformal bounds of new rows: a fifth of the rows calibrates."""
-    apart = np.random.default_rng(0).permutation(len(y)) < len(y) // 5
-    model = make().fit(X[~apart], y[~apart])
-    bounds = quantiles(model, X[apart])
-    conformal = ConformalIntervals.fit(y[apart], bounds[:, 0], bounds[:, -1], LEVEL)
-    found = quantiles(model, new)
-    return conformal.apply(found[:, 0], found[:, -1])
-
-
-def run_houses(done: set[Any], cache: Path | None) -> Iterator[Row]:
-    X, y = houses(cache)
-    makers: dict[str, Callable[[], Any]] = {
-        "attributes": lambda: ours("attributes"),
-        "quantile boosting: attributes": lambda: QuantileBoosting("attributes"),
-        "attributes + photographs": lambda: ours("attributes + photographs"),
-        "quantile boosting: attributes + photographs": lambda: QuantileBoosting(
-            "attributes + photographs"
-        ),
-        "photographs": lambda: ours("photographs"),
-        "attributes + photographs, Student t": lambda: ours(
-            "attributes + photographs", "student_t"
-        ),
-    }
-    for name, make in makers.items():
-        for fold, (train, test) in enumerate(KFold(FOLDS, shuffle=True, random_state=0).split(X)):
-            past, new = X.iloc[train], X.iloc[test]
-            if ("houses", name, fold) not in done:
-                start = time.process_time()
-                model = make().fit(past, y[train])
-                seconds = time.process_time() - start
-                row = judge_numbers(model, new, y[test])
-                yield {"model": name, "fold": fold, **row, "seconds": seconds}
-            named = f"{name}, calibrated"
-            if ("houses", named, fold) not in done:
-                bounds = calibrated(make, past, y[train], new)
-                yield {"model": named, "fold": fold, **intervals(y[test], *bounds)}
 
 
 # --- METABRIC -------------------------------------------------------------------------------------
@@ -233,7 +81,7 @@ class Lifelines(BaseEstimator):
         return self.model_.predict_survival_function(X, times=times).T.to_numpy()
 
 
-def run_metabric(done: set[Any], cache: Path | None) -> Iterator[Row]:
+def run_metabric(done: set[Any]) -> Iterator[Row]:
     data = load_metabric()
     frame, y = data.frame[data.clinical + data.genes].astype(float), data.target
     formula = " + ".join(frame)
@@ -377,7 +225,7 @@ def draw(n: int, seed: int, noise: float) -> tuple[pd.DataFrame, np.ndarray, Nor
     return frame, loc + scale * rng.normal(size=n), truth
 
 
-def run_simulated(done: set[Any], cache: Path | None) -> Iterator[Row]:
+def run_simulated(done: set[Any]) -> Iterator[Row]:
     for seed in range(SEEDS):
         for name, noise in NOISE.items():
             if ("simulated", name, seed) in done:
@@ -417,54 +265,53 @@ def run_simulated(done: set[Any], cache: Path | None) -> Iterator[Row]:
 
 # --- running and telling --------------------------------------------------------------------------
 
-RUNS = {"metabric": run_metabric, "houses": run_houses, "simulated": run_simulated}
+RUNS = {"metabric": run_metabric, "simulated": run_simulated}
 
 
-def read() -> pd.DataFrame:
-    return pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=COLUMNS)
+def read(results: Path) -> pd.DataFrame:
+    return pd.read_csv(results) if results.exists() else pd.DataFrame(columns=COLUMNS)
 
 
-def run(data: str, cache: Path | None) -> None:
-    known = read()
-    done = set(known[["data", "model", "fold"]].itertuples(index=False, name=None))
-    for row in RUNS[data](done, cache):
+def done(results: Path) -> set[Any]:
+    """Return data, model and fold of what there is already."""
+    keys = read(results)[["data", "model", "fold"]]
+    return set(keys.itertuples(index=False, name=None))
+
+
+def keep(data: str, rows: Iterator[Row], results: Path) -> None:
+    """Append each row to the results as soon as it is there."""
+    for row in rows:
         keys = {"data": data, "model": row.pop("model"), "fold": row.pop("fold")}
         table = pd.DataFrame([{**keys, "metric": k, "value": float(v)} for k, v in row.items()])
         table.round({"value": 5}).to_csv(
-            RESULTS, mode="a", index=False, header=not RESULTS.exists()
+            results, mode="a", index=False, header=not results.exists()
         )
         print(keys, {k: round(float(v), 4) for k, v in row.items()}, flush=True)
 
 
+def pivot(part: pd.DataFrame, how: str) -> pd.DataFrame:
+    """Return a row a model, a column a score: the mean over folds, or another."""
+    part = part[part["metric"] != "seconds"]
+    return part.pivot_table("value", "model", "metric", how, sort=False)
+
+
 def report() -> str:
-    """Return a table for each of the data: means over folds, and their standard deviation."""
-    found = read()
+    """Return a table for each of the data: means over folds."""
     texts = []
-    for data, part in found.groupby("data", sort=False):
-        part = part[part["metric"] != "seconds"]
-        mean = part.pivot_table("value", "model", "metric", "mean", sort=False)
+    for data, part in read(RESULTS).groupby("data", sort=False):
         n = part.groupby("model", sort=False)["fold"].nunique()
-        texts += [f"\n## {data}\n", mean.assign(folds=n).round(4).to_string()]
-    both = found[(found["data"] == "houses") & (found["metric"] == "CRPS of quantiles")]
-    table = both.pivot_table("value", "fold", "model")
-    reference = "attributes + photographs"
-    for name in table.columns.drop(reference, errors="ignore") if reference in table else []:
-        pair = table[[name, reference]].dropna()
-        if len(pair) > 1:
-            told = corrected_interval(pair[name] - pair[reference], 1 / (FOLDS - 1))
-            texts.append(f"{name} - {reference}: {told}")
+        texts += [f"\n## {data}\n", pivot(part, "mean").assign(folds=n).round(4).to_string()]
     return "\n".join(texts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="*", default=[], choices=list(RUNS))
-    parser.add_argument("--features", type=Path, help="where features of photographs are kept")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     for data in arguments.data:
-        run(data, arguments.features)
+        keep(data, RUNS[data](done(RESULTS)), RESULTS)
     if arguments.report:
         print(report())
 

@@ -7,23 +7,31 @@ models; one thread, seconds of CPU time, after a small fit that loads what each 
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
 CRPS of new rows beside the oracle's, the mean log score, and how often 90 % intervals hold.
 "effects" are effects on location and scale of censored Weibull times beside networks of an image
-that is no confounder: bias and coverage with ``inference="cross_fit"``. Writes
-results/distributions.csv, a row a figure.
+that is no confounder: bias and coverage with ``inference="cross_fit"``, beside those of an oracle
+that knows the brightness of each image. "rivals" fits smooth
+locations and scales beside gamfit, where that is installed (an AGPL package: nothing else here
+knows it): effective degrees of freedom, log-likelihood, distance from the true curves, CPU time and
+memory, each fit in a process of its own. Writes results/distributions.csv, a row a figure;
+"effects" a row a draw to results/distribution_effects.csv too, and goes on where it stopped.
 
-    nice -n 19 python benchmarks/distributions.py time epoch images effects
+    nice -n 19 python benchmarks/distributions.py time epoch images effects rivals
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import resource
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import numpy as np
@@ -38,6 +46,9 @@ warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
 
 RESULTS = Path(__file__).parent / "results" / "distributions.csv"
+DRAWS = RESULTS.with_name("distribution_effects.csv")
+#: True effects of the draws of "effects".
+TRUE = {("x", "loc"): 0.5, ("w", "scale"): 0.3}
 #: Rows of the small fits.
 FIRST = 500
 Figure = tuple[str, str, float]
@@ -194,55 +205,161 @@ def images(n: int = 1000, n_new: int = 4000, draws: int = 8) -> Iterator[Figure]
         )
 
 
-def effects(n: int = 600, draws: int = 60) -> Iterator[Figure]:
-    """Yield bias and coverage of effects on censored times."""
-    true = {("x", "loc"): 0.5, ("w", "scale"): 0.3}
-    found: dict[tuple[str, str], list[tuple[float, float, bool]]] = {key: [] for key in true}
+def lifetimes(seed: int, n: int = 600) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return rows with x, w, an image and its brightness, and censored Weibull times."""
+    rng = np.random.default_rng(1000 + seed)
+    frame, bright = brightness(n, rng)
+    frame["w"] = rng.normal(size=n)
+    scale = np.exp(-0.7 + 0.3 * frame["w"].to_numpy())
+    died = np.exp(
+        1 + 0.5 * frame["x"].to_numpy() + 0.8 * bright + scale * np.log(rng.exponential(size=n))
+    )
+    end = rng.exponential(8.0, n)
+    return frame.assign(bright=bright), surv(np.minimum(died, end), died <= end)
+
+
+def effects_of(model: FusionDistribution, seed: int, who: str) -> pd.DataFrame:
+    """Return a row an effect: how far it is from the truth, and whether its interval holds that."""
+    rows = []
+    for (column, parameter), value in TRUE.items():
+        row = model.effects_.loc[(column, parameter)]
+        holds = int(row["lower"] <= value <= row["upper"])
+        rows.append((seed, f"{column} on {parameter}", who, row["coef"] - value, row["se"], holds))
+    return pd.DataFrame(rows, columns=["draw", "effect", "who", "error", "se", "holds"])
+
+
+def draw_effects(seed: int) -> pd.DataFrame:
+    """Return the effects of one draw, and those of who knows the brightness of each image."""
+    frame, y = lifetimes(seed)
+    ours = FusionDistribution(
+        {"scan": Image("scan", size=8, channels="L", encoder="raw")},
+        structured={"loc": "x", "scale": "w"},
+        family="weibull",
+        inference="cross_fit",
+        n_members=1,
+        epochs=30,
+        learning_rate=0.01,
+        random_state=seed,
+    ).fit(frame[["x", "w", "scan"]], y)
+    return pd.concat([effects_of(ours, seed, "ours"), oracle_effects(seed)])
+
+
+def oracle_effects(seed: int) -> pd.DataFrame:
+    frame, y = lifetimes(seed)
+    formulas = {"loc": "x + bright", "scale": "w"}
+    oracle = FusionDistribution({}, structured=formulas, family="weibull")
+    return effects_of(oracle.fit(frame[["x", "w", "bright"]], y), seed, "oracle")
+
+
+def effects(draws: int = 60) -> Iterator[Figure]:
+    """Yield bias and coverage of effects on censored times; each draw is kept at once."""
     for seed in range(draws):
-        rng = np.random.default_rng(1000 + seed)
-        frame, bright = brightness(n, rng)
-        frame["w"] = rng.normal(size=n)
-        scale = np.exp(-0.7 + 0.3 * frame["w"].to_numpy())
-        died = np.exp(
-            1 + 0.5 * frame["x"].to_numpy() + 0.8 * bright + scale * np.log(rng.exponential(size=n))
-        )
-        end = rng.exponential(8.0, n)
-        model = FusionDistribution(
-            {"scan": Image("scan", size=8, channels="L", encoder="raw")},
-            structured={"loc": "x", "scale": "w"},
-            family="weibull",
-            inference="cross_fit",
-            n_members=1,
-            epochs=30,
-            learning_rate=0.01,
-            random_state=seed,
-        ).fit(frame, surv(np.minimum(died, end), died <= end))
-        for key, value in true.items():
-            row = model.effects_.loc[key]
-            holds = bool(row["lower"] <= value <= row["upper"])
-            found[key].append((row["coef"] - value, row["se"], holds))
-    for (column, parameter), each in found.items():
-        bias, se, holds = np.array(each, dtype=float).T
-        name = f"{column} on {parameter}, {draws} draws"
-        yield from (
-            ("effects", f"{name}: bias", float(bias.mean())),
-            ("effects", f"{name}: its standard error", float(bias.std() / np.sqrt(draws))),
-            ("effects", f"{name}: mean standard error", float(se.mean())),
-            ("effects", f"{name}: 95 % intervals hold", float(holds.mean())),
-        )
+        known = pd.read_csv(DRAWS) if DRAWS.exists() else pd.DataFrame(columns=["draw"])
+        if seed not in set(known["draw"]):
+            found = draw_effects(seed)
+            print(found.to_string(header=False), flush=True)
+            pd.concat([known, found]).to_csv(DRAWS, index=False, float_format="%.5g")
+    told = pd.read_csv(DRAWS)
+    for effect, each in told.groupby("effect", sort=False):
+        errors = each.pivot_table("error", "draw", "who")
+        apart = errors["ours"] - errors["oracle"]
+        root, name = np.sqrt(len(errors)), f"{effect}, {len(errors)} draws"
+        for who, part in each.groupby("who", sort=False):
+            yield from (
+                ("effects", f"{name}, {who}: bias", part["error"].mean()),
+                ("effects", f"{name}, {who}: its standard error", part["error"].std() / root),
+                ("effects", f"{name}, {who}: sd of estimates", part["error"].std()),
+                ("effects", f"{name}, {who}: mean standard error", part["se"].mean()),
+                ("effects", f"{name}, {who}: 95 % intervals hold", part["holds"].mean()),
+            )
+        yield "effects", f"{name}: bias less the oracle's", apart.mean()
+        yield "effects", f"{name}: its standard error", apart.std() / root
 
 
-PARTS = {"time": timed, "epoch": epochs, "images": images, "effects": effects}
+def smooth(family: str, n: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Return rows with a smooth location and scale, the outcome, and the true mean's predictor."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.uniform(size=(n, 2)), columns=["x", "z"])
+    x = frame["x"].to_numpy()
+    eta, spread = np.sin(6 * x) + frame["z"].to_numpy(), np.exp(-1 + 1.2 * x)
+    if family == "gamma":
+        return frame, rng.gamma(1 / spread, np.exp(eta) * spread), eta
+    return frame, eta + spread * rng.normal(size=n), eta
+
+
+def rival(engine: str, family: str, n: int) -> dict[str, float]:
+    """Return what one engine's fit of smooth location and scale comes to."""
+    frame, y, eta = smooth(family, n)
+    first, second = "s(x, k=10) + z", "s(x, k=10)"
+    names = ("mean", "dispersion") if family == "gamma" else ("loc", "scale")
+    formulas = dict(zip(names, (first, second), strict=True))
+
+    def ours(rows: slice) -> FusionDistribution:
+        return FusionDistribution({}, family=family, structured=formulas).fit(frame[rows], y[rows])
+
+    def theirs(rows: slice) -> object:
+        import gamfit
+
+        kind = "gaussian" if family == "normal" else family
+        table = frame.assign(y=y)[rows]
+        return gamfit.fit(table, f"y ~ {first}", noise_formula=second, family=kind)
+
+    fit = ours if engine == "ours" else theirs
+    fit(slice(FIRST))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    spent, model = seconds(lambda: fit(slice(None)))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    if isinstance(model, FusionDistribution):
+        edf = model.effects_["edf"].fillna(1.0).sum()
+        total, mean = model.score(frame, y) * n, model.predict(frame)
+    else:
+        edf, total = model.edf_total, model.log_likelihood  # type: ignore[attr-defined]
+        found = model.predict(frame)  # type: ignore[attr-defined]
+        mean = np.asarray(found["mean_plugin"] if isinstance(found, pd.DataFrame) else found)
+    told = np.log(mean) if family == "gamma" else mean
+    return {
+        "edf": float(edf),
+        "log-likelihood": float(total),
+        "distance from the true location": float(np.sqrt(np.mean((told - eta) ** 2))),
+        "CPU s": spent,
+        "MiB more": grown,
+    }
+
+
+def rivals() -> Iterator[Figure]:
+    """Yield smooth location-scale fits beside those of another engine."""
+    engines = ["ours"]
+    if importlib.util.find_spec("gamfit") is None:
+        print("There is no gamfit: left out.")
+    else:
+        engines.append("gamfit")
+    for family in ("normal", "gamma"):
+        for n in (2_000, 20_000):
+            own = 0.0
+            for engine in engines:
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    found = pool.submit(rival, engine, family, n).result()
+                total = found.pop("log-likelihood")
+                if engine == "ours":
+                    own = total
+                else:
+                    found["log-likelihood less ours"] = total - own
+                for name, value in found.items():
+                    yield "rivals", f"{family}, {n} rows, {engine}: {name}", value
+
+
+PARTS = {"rivals": rivals, "time": timed, "epoch": epochs, "images": images, "effects": effects}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
-    asked = parser.parse_args().parts
+    parser.add_argument("--draws", type=int, default=60, help='of "effects"')
+    arguments = parser.parse_args()
     known = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["part"])
-    for part in asked:
+    for part in arguments.parts:
         rows = []
-        for figure in PARTS[part]():
+        for figure in effects(arguments.draws) if part == "effects" else PARTS[part]():
             print(*figure, flush=True)
             rows.append(figure)
         new = pd.DataFrame(rows, columns=["part", "figure", "value"])

@@ -200,6 +200,4 @@ class LifetimePredictions:
         -------
         ndarray of float64, shape (n,)
         """
-        found = self.predict_distribution(X, modalities=modalities, exclude=exclude)
-        median: np.ndarray = found.median
-        return -median
+        return -self.predict_median(X, modalities=modalities, exclude=exclude)

@@ -97,8 +97,7 @@ class Beside:
     judged_offset : Tensor of float64, shape (m, K), or None
         Those of the judging rows.
     complete : bool
-        Whether the offset is a fitted model by itself: the networks then have no constant of their
-        own, and may turn out to add nothing.
+        Whether the offset is a fitted model: the networks have no constant, and may add nothing.
     shared : bool
         Whether only a share of the networks' predictor is kept beside it.
     design, judged_design : Tensor or None

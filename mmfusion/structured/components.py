@@ -197,7 +197,7 @@ def kernels_of(blocks: Sequence[Array], n_rows: int | None = None) -> list[Array
 def restricted_variances(
     response: Array,
     weight: Array,
-    fixed: Array,
+    fixed: Sequence[Array],
     blocks: Sequence[Array],
     start: Array,
     *,
@@ -205,7 +205,7 @@ def restricted_variances(
     has_scale: bool = False,
     max_iter: int = 50,
 ) -> tuple[Array, Array]:
-    """Return the variances tau_m of ``z_f = X b_f + sum_m Z_m u_mf + e_f`` by REML.
+    """Return the variances tau_m of ``z_f = X_f b_f + sum_m Z_m u_mf + e_f`` by REML.
 
     Newton's method in their logarithms with the average information (Gilmour, Thompson & Cullis
     1995, Biometrics 51:1440-1450), a step halved until the restricted likelihood rises. The
@@ -215,7 +215,7 @@ def restricted_variances(
     ----------
     response, weight : ndarray, shape (n, F)
         Working responses and the inverse variances of their errors.
-    fixed : ndarray, shape (n, q)
+    fixed : sequence of ndarray, one a function, each of shape (n, q_f)
     blocks : sequence of ndarray, each of shape (n, p_m)
         Scaled so that a variance of 1 adds about 1 to that of a row.
     start : ndarray, shape (M,)
@@ -228,17 +228,15 @@ def restricted_variances(
     -------
     tau : ndarray, shape (M,)
     fitted : ndarray, shape (n, F)
-        ``X b + sum_m Z_m u_m`` at these.
+        ``X_f b_f + sum_m Z_m u_mf`` at these.
     """
     kernels = kernels_of(blocks) if kernels is None else kernels
     spaces: list[Space] = []
     free = 0
-    for z, w in zip(response.T, weight.T, strict=True):
+    for z, w, x in zip(response.T, weight.T, fixed, strict=True):
         w = np.where(w > TINY * w.max(), w, 0.0)
-        free += int((w > 0).sum()) - fixed.shape[1]
-        spaces.append(
-            OverRows(z, w, fixed, kernels) if kernels else OverColumns(z, w, fixed, blocks)
-        )
+        free += int((w > 0).sum()) - x.shape[1]
+        spaces.append(OverRows(z, w, x, kernels) if kernels else OverColumns(z, w, x, blocks))
 
     def level(log_tau: Array) -> float:
         found = [space.level(np.exp(log_tau)) for space in spaces]
@@ -288,9 +286,9 @@ def restricted_variances(
         if change < TOL or gain < 1e-6:
             break
     fitted = np.empty_like(response)
-    for f, space in enumerate(spaces):
+    for f, (space, x) in enumerate(zip(spaces, fixed, strict=True)):
         random = space.predicted(np.exp(log_tau))
         root = np.sqrt(weight[:, f])
         rest = root * (response[:, f] - random)
-        fitted[:, f] = random + fixed @ np.linalg.lstsq(fixed * root[:, None], rest, rcond=None)[0]
+        fitted[:, f] = random + x @ np.linalg.lstsq(x * root[:, None], rest, rcond=None)[0]
     return np.exp(log_tau), fitted

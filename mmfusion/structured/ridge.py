@@ -126,7 +126,7 @@ def fit_ridge(
         eta = design.predict(found.coef) + offset
         shift = _without_itself(design, likelihood, basis, np.asarray(found.bread), eta, owner)
         return RidgeFit(found, (), (), none, none, nothing, shift)
-    fixed = np.hstack([np.ones((n, 1)), *_row_columns(design)])
+    fixed = [np.hstack([np.ones((n, 1)), *_row_columns(design, one)]) for one in basis.T]
     kernels = kernels if len(kernels) and sizes.sum() > n else kernels_of(blocks)
     scaled = [] if kernels else [b / np.sqrt(size) for b, size in zip(blocks, sizes, strict=True)]
     scaled_kernels = [k / size for k, size in zip(kernels, sizes, strict=False)]
@@ -327,8 +327,13 @@ class _Beside:
         return fitted
 
 
-def _row_columns(design: Design) -> list[Array]:
-    return [block.rows.dense() for block in design.blocks if isinstance(block, Block)]
+def _row_columns(design: Design, moved: Array) -> list[Array]:
+    """Return the columns over the rows of what moves some of the same predictors, (K,)."""
+    return [
+        block.rows.dense()
+        for block in design.blocks
+        if isinstance(block, Block) and block.basis[moved != 0].any()
+    ]
 
 
 def _beside(design: Design, directions: Array, basis: Array) -> tuple[Design, TermColumns]:

@@ -20,7 +20,7 @@ from mmfusion.estimators import (
 )
 from mmfusion.heads.families import FAMILIES
 from mmfusion.metrics import concordance_index, make_survival_scorer
-from mmfusion.modalities import Image, Tabular
+from mmfusion.modalities import Genes, Image, Tabular
 from mmfusion.structured import SeparationWarning
 from mmfusion.survival import surv
 from tests.heads.test_families import Secant
@@ -125,9 +125,14 @@ WRONG: dict[str, tuple[float, str]] = {
     "log_normal": (0.0, "numbers above 0"),
     "weibull": (-1.5, "numbers above 0"),
     "gamma": (-2.0, "numbers above 0"),
+    "log_logistic": (0.0, "numbers above 0"),
+    "exponential": (-1.0, "numbers above 0"),
+    "inverse_gaussian": (0.0, "numbers above 0"),
     "beta": (1.0, "numbers between 0 and 1"),
     "poisson": (2.5, "whole numbers from 0"),
     "negative_binomial": (-1.0, "whole numbers from 0"),
+    "zero_inflated_poisson": (-1.0, "whole numbers from 0"),
+    "zero_inflated_negative_binomial": (0.5, "whole numbers from 0"),
     "bernoulli": (2.0, "whole numbers from 0 to 1"),
 }
 
@@ -272,14 +277,26 @@ def test_maximum_likelihood_is_that_of_statsmodels() -> None:
     y = draw("beta")
     theirs = BetaModel(y, design, design).fit(disp=0, method="newton")
     ours = fitted("beta", structured={"mean": "x", "precision": "x"})
-    assert_allclose(ours.effects_["coef"], theirs.params, atol=1e-4)
-    assert_allclose(ours.effects_["se"], theirs.bse, rtol=1e-3)
-    assert_allclose(ours.score(X, y) * N, theirs.llf, atol=1e-6)
-    y = draw("poisson")
-    theirs = sm.GLM(y, design, sm.families.Poisson()).fit(tol=1e-12)
-    ours = fitted("poisson")
     assert_allclose(ours.effects_["coef"], theirs.params, atol=1e-6)
-    assert_allclose(ours.effects_["se"], theirs.bse, rtol=1e-5)
+    assert_allclose(ours.effects_["se"], theirs.bse, rtol=1e-6)
+    assert_allclose(ours.score(X, y) * N, theirs.llf, atol=1e-6)
+    counts, classes = draw("poisson"), draw("bernoulli")
+    pairs = {
+        "poisson": (counts, sm.GLM(counts, design, sm.families.Poisson()).fit(tol=1e-12)),
+        "bernoulli": (classes, sm.Logit(classes, design).fit(disp=0, tol=1e-12)),
+    }
+    for name, (y, theirs) in pairs.items():
+        ours = fitted(name)
+        assert_allclose(ours.effects_["coef"], theirs.params, atol=1e-6)
+        assert_allclose(ours.effects_["se"], theirs.bse, rtol=1e-6)
+        assert_allclose(ours.score(X, y) * N, theirs.llf, atol=1e-6)
+    y = draw("negative_binomial")
+    theirs = sm.NegativeBinomial(y, design).fit(disp=0, maxiter=500, gtol=1e-10)
+    effects = fitted("negative_binomial").effects_
+    size = np.exp(effects["coef"].iloc[-1])  # theirs is the dispersion, ours its logarithm
+    factor = [1.0, 1.0, size]
+    assert_allclose([*effects["coef"].iloc[:-1], size], theirs.params, atol=1e-6)
+    assert_allclose(effects["se"] * factor, theirs.bse, rtol=1e-6)
     y = draw("zero_inflated_poisson")
     theirs = sm.ZeroInflatedPoisson(y, design).fit(disp=0, maxiter=500, gtol=1e-8)
     ours = fitted("zero_inflated_poisson")
@@ -585,6 +602,61 @@ def test_features_have_a_linear_part_of_the_deep_parameters() -> None:
     assert_allclose(scaled / units, effects["coef"], rtol=1e-4)
     default = FusionDistribution(n_members=0, random_state=0).fit(table, y)
     assert default.linear_effects_.index.names == ["modality", "feature"]
+
+
+def test_a_row_apart_in_the_smooth_of_the_location_takes_no_scale_to_nothing() -> None:
+    """The variances of a linear part of both are found beside what moves each: no others."""
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(rng.normal(size=(150, 10))).add_prefix("g")
+    frame = table.assign(x=rng.uniform(size=150))
+    frame.loc[0, "x"] = 2.0
+    loc, scale = np.sin(3 * frame["x"]) + 0.5 * frame["g0"], np.exp(-0.5 + 0.3 * frame["g1"])
+    y = loc + scale * rng.normal(size=150)
+    model = FusionDistribution(
+        {"genes": Genes(list(table))},
+        structured={"loc": "s(x)"},
+        deep=("loc", "scale"),
+        n_members=0,
+        random_state=0,
+    ).fit(frame, y)
+    found = model.predict_parameters(frame)
+    assert found["scale"].min() > 0.2
+    assert np.corrcoef(found["loc"], loc)[0, 1] > 0.9
+    assert np.corrcoef(np.log(found["scale"]), np.log(scale))[0, 1] > 0.5
+
+
+def test_effects_of_each_parameter_stay_classical_beside_an_image_that_shows_the_column() -> None:
+    """Those of other estimators: test_identifiability.py."""
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=250), rng.uniform(-1, 1, 250)
+    pixels = np.repeat(128 + np.stack([35 * x, 70 * z], axis=1), 4, axis=1)[:, :, None]
+    pixels = np.repeat(pixels, 8, axis=2).clip(0, 255).round().astype(np.uint8)
+    frame = pd.DataFrame({"x": x, "image": list(pixels)})
+    time = np.exp(x + 6 * z**2 + np.exp(-0.7 + 0.3 * x) * np.log(rng.exponential(size=250)))
+    end = rng.exponential(20.0, 250)
+    y = surv(np.minimum(time, end), time <= end)
+    formulas = {"loc": "x", "scale": "x"}
+    classical = FusionDistribution({}, structured=formulas, family="weibull").fit(frame, y).effects_
+    for how in ("post_hoc", None):
+        model = FusionDistribution(
+            {"scan": Image("image", size=8, channels="L")},
+            structured=formulas,
+            family="weibull",
+            deep=("loc", "scale"),
+            orthogonalization=how,
+            n_members=1,
+            epochs=15,
+            learning_rate=0.03,
+            batch_size=64,
+            patience=None,
+            random_state=0,
+        ).fit(frame, y)
+        assert (model.model_.deep.share > 0).all()
+        moved = ((model.effects_["coef"] - classical["coef"]) / classical["se"]).loc["x"].abs()
+        if how is None:
+            assert moved.max() > 0.5
+        else:
+            assert moved.max() < 0.01
 
 
 @pytest.mark.slow

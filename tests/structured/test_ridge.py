@@ -103,7 +103,7 @@ def test_variances_against_statsmodels() -> None:
     x = np.column_stack([np.ones(400), rng.normal(size=400)])
     y = x @ [1.0, 0.5] + (rng.normal(size=25) * 0.8)[group] + rng.normal(size=400) * 1.5
     tau, _ = restricted_variances(
-        y[:, None], np.ones((400, 1)), x, [z], np.array([0.1]), has_scale=True
+        y[:, None], np.ones((400, 1)), [x], [z], np.array([0.1]), has_scale=True
     )
     peer = sm.MixedLM(y, x, groups=group).fit(reml=True)
     assert tau[0] == pytest.approx(float(np.asarray(peer.cov_re)[0, 0] / peer.scale), rel=1e-2)
