@@ -13,9 +13,10 @@ import torch
 from mmfusion.heads.grid import Basis
 from mmfusion.modalities import Modality
 from mmfusion.modalities.base import ModalityData, MultimodalData
+from mmfusion.model.beside import Beside
 from mmfusion.model.learning import Prepared, prepare_network
 from mmfusion.model.linear_part import PRESENCE, LinearPart
-from mmfusion.model.network import Beside, Network
+from mmfusion.model.network import Network
 from mmfusion.model.plan import Plan
 from mmfusion.model.pools import Pool
 from mmfusion.model.study import Study

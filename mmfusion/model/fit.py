@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mmfusion.model.beside import Beside
 from mmfusion.model.checks import refuse_empty, refuse_silence
 from mmfusion.model.dealing import Folds
 from mmfusion.model.deep import Deep, prepare_networks, stack, train_networks
@@ -20,7 +21,6 @@ from mmfusion.model.fitted import Model
 from mmfusion.model.folds import Part, deal_study, parts, quietly
 from mmfusion.model.late import check_entry, learn_pool, make_pool, out_of_fold
 from mmfusion.model.learning import Prepared
-from mmfusion.model.network import Beside
 from mmfusion.model.plan import Plan
 from mmfusion.model.pools import OutOfFold, Pool
 from mmfusion.model.share import UnjudgedWarning, kept_share

@@ -14,9 +14,10 @@ from mmfusion.fusion import FusionNetwork
 from mmfusion.heads.base import Head, Target
 from mmfusion.modalities.base import MultimodalData, TableData
 from mmfusion.model.auxiliary import sources, teachable
+from mmfusion.model.beside import Beside
 from mmfusion.model.checks import check_batches, fit_modality
 from mmfusion.model.linear import fit_linear
-from mmfusion.model.network import Beside, Network, Start
+from mmfusion.model.network import Network, Start
 from mmfusion.model.study import Sample, Study
 from mmfusion.objectives import Objective, WeightedObjectives
 from mmfusion.training import (

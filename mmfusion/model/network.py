@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -24,13 +23,14 @@ from mmfusion.encoders import (
 from mmfusion.fusion import EarlyFusion, FusionNetwork, JointFusion, build_network
 from mmfusion.heads.base import Head
 from mmfusion.modalities.base import AbsentData, Modality, ModalityData, MultimodalData
+from mmfusion.model.beside import Beside
 from mmfusion.model.checks import refuse_no_numbers
 from mmfusion.model.features import frozen_features
 from mmfusion.training import TrainingSettings, make_fabric, network_outputs
 from mmfusion.training.inference import chunk_size
 from mmfusion.training.precision import single_precision
 
-__all__ = ["Beside", "DesignUse", "Network", "Start"]
+__all__ = ["DesignUse", "Network", "Start"]
 
 #: What the names of the weights of all members but the first begin with.
 MEMBER = "member"
@@ -84,40 +84,6 @@ class Start:
     def fitted(self, name: str) -> Modality:
         """Return the fitted preprocessing of a modality."""
         return copy.deepcopy(self.network.modalities[name])
-
-
-@dataclass(frozen=True, eq=False)
-class Beside:
-    """What stands beside the networks: their predictor is added to it.
-
-    Attributes
-    ----------
-    source : callable
-        It gives `offset`, for which nothing without networks asks.
-    judged_offset : Tensor of float64, shape (m, K), or None
-        Those of the judging rows.
-    complete : bool
-        Whether the offset is a fitted model: the networks have no constant, and may add nothing.
-    shared : bool
-        Whether only a share of the networks' predictor is kept beside it.
-    design, judged_design : Tensor or None
-        The formula's columns of the subjects, where the networks read them.
-    of_folds : tuple of Tensor, each of shape (n, K)
-        The offset of all rows in each fold of the study, from a fit without the fold.
-    """
-
-    source: Callable[[], torch.Tensor]
-    judged_offset: torch.Tensor | None = None
-    complete: bool = False
-    shared: bool = False
-    design: torch.Tensor | None = None
-    judged_design: torch.Tensor | None = None
-    of_folds: tuple[torch.Tensor, ...] = ()
-
-    @functools.cached_property
-    def offset(self) -> torch.Tensor:
-        """Predictors of all rows, (n, K), float64: the classical model's, or a constant."""
-        return self.source()
 
 
 class Network:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from mmfusion.modalities.base import MultimodalData
+from mmfusion.model.beside import Beside
 from mmfusion.model.deep import parts_of
 from mmfusion.model.learning import Prepared
 from mmfusion.model.linear_part import Features, LinearPart
-from mmfusion.model.network import Beside
 from mmfusion.model.plan import Plan
 from mmfusion.model.structured import Constant, Structured
 from mmfusion.model.study import Study
