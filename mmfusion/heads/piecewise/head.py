@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmfusion.heads.discrete.grid import Scheme, check_cuts
 from mmfusion.heads.discrete.head import DiscreteTimeHead, Law
+from mmfusion.heads.discrete.target import DiscreteTimeTarget
 from mmfusion.heads.grid import Basis
 from mmfusion.heads.piecewise.cuts import given_cuts, last_times, learned_cuts, merge_empty
 from mmfusion.heads.piecewise.derivatives import Curve, curve_and_derivatives
@@ -188,8 +189,8 @@ class PiecewiseExponentialHead(DiscreteTimeHead):
         return PiecewiseExponentialTarget(**vars(target), cuts=self.cuts_, between=between)
 
     def batches(
-        self, target: PiecewiseExponentialTarget, rows: Sequence[Tensor]
-    ) -> Iterator[tuple[Tensor, PiecewiseExponentialTarget]]:
+        self, target: DiscreteTimeTarget, rows: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, DiscreteTimeTarget]]:
         target.exposure()  # once, and cut with the rest
         yield from super().batches(target, rows)
 
