@@ -127,7 +127,7 @@ class Evidence:
 
     @cached_property
     def risk(self) -> np.ndarray:
-        """Survival: higher is worse. Two classes: probability of the second. Numbers: predicted."""
+        """Survival: higher is worse. Two classes: probability of the second. Numbers: mean."""
         if self.task == "survival":
             if self.given is not None or self.cause is not None:
                 assert self.curves is not None
@@ -138,7 +138,18 @@ class Evidence:
             return table[:, 1] if table.shape[1] == 2 else table.max(axis=1)
         if self.given is not None:
             return np.asarray(self.given, np.float64).ravel()
-        return np.asarray(self.predict(lambda m, rows: m.predict(rows)), np.float64)
+        mean = np.asarray(self.predict(lambda m, rows: m.predict(rows)), np.float64)
+        if np.isfinite(mean).all():
+            return mean
+        # Student's t of one degree of freedom and its like: the family has a median all the same.
+        warnings.warn(
+            "The predicted distributions of some rows have no mean: the report's predictions are "
+            "medians.",
+            UserWarning,
+            stacklevel=2,
+        )
+        half = self.predict(lambda m, rows: m.predict_quantile(rows, 0.5))
+        return np.asarray(half, np.float64).ravel()
 
     @cached_property
     def probabilities(self) -> np.ndarray:
