@@ -417,7 +417,7 @@ def report(out: Path) -> None:
     head = ["cohort", *MODELS, f"{NAMED} less the better of ridge and elastic net"]
     head += [f"IBS, {NAMED}", "IBS, best of ridge and elastic net"]
     print(f"| {' | '.join(head)} |\n| {' | '.join(['---'] * len(head))} |")
-    means = {}
+    tables = {}
     for name in [name for name in COHORTS if name in set(scores["data"])]:
         mine = scores[scores["data"] == name]
         table, ibs = (
@@ -426,9 +426,9 @@ def report(out: Path) -> None:
             .astype(float)
             for value in ("score", "ibs")
         )
-        means[name] = table.mean()
-        cells = [f"{value:.3f}" if np.isfinite(value) else "-" for value in means[name]]
-        known = means[name][["ridge", "elastic net"]].dropna()
+        tables[name], means = table, table.mean()
+        cells = [f"{value:.3f}" if np.isfinite(value) else "-" for value in means]
+        known = means[["ridge", "elastic net"]].dropna()
         d = np.zeros(0) if known.empty else (table[NAMED] - table[known.idxmax()]).dropna()
         if len(d) > 1:
             interval = corrected_interval(np.asarray(d), 1 / FOLDS)
@@ -440,11 +440,11 @@ def report(out: Path) -> None:
         folds = table[NAMED].count()
         print(f"| {name}{'' if folds == FOLDS * REPEATS else f' ({folds} folds)'} | ", end="")
         print(" | ".join(cells), "|")
-    whole = pd.DataFrame(means).T.drop(index=["five years", "houses"], errors="ignore")
     for rival in ("forest", "boosting"):
-        both = whole[[NAMED, rival]].dropna().mean()
-        count = whole[[NAMED, rival]].dropna().shape[0]
-        print(f"\nMean C over {count} cohorts: {both[NAMED]:.3f}, {rival} {both[rival]:.3f}")
+        both = {name: table[[NAMED, rival]].dropna().mean() for name, table in tables.items()}
+        mean = pd.DataFrame(both).T.drop(index=["five years", "houses"], errors="ignore").dropna()
+        print(f"\nMean C over {len(mean)} cohorts: {mean[NAMED].mean():.3f}, ", end="")
+        print(f"{rival} {mean[rival].mean():.3f}")
 
 
 def speed() -> None:
