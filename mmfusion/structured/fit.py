@@ -121,12 +121,12 @@ def fit_structured(
     if len(names) != p:
         raise ValueError(f"The names parameter must have {p} entries, as the design. Got {names}.")
 
-    penalised = np.zeros(p, dtype=bool)
+    penalised = np.zeros(p, dtype=np.intp)
     labels = list(names)
-    for term in terms:
+    for number, term in enumerate(terms, start=1):
         if term.penalties and _is_penalised(term):
-            penalised[term.columns] = True
-            labels[term.columns] = [term.label] * int(penalised[term.columns].sum())
+            penalised[term.columns] = number
+            labels[term.columns] = [term.label] * len(penalised[term.columns])
     if not likelihood.interacts:
         design = replace(design, apart=_largest_indicator(design, terms))
     scaled = scale_design(

@@ -67,7 +67,7 @@ def check_identified(matrix: Symmetric, names: list[str], n_rows: int) -> None:
         parts = ", ".join(repr(name) for name in dict.fromkeys(used) if name != names[j])
         text = f"{names[j]!r} is a linear combination of {parts}"
         if names.count(names[j]) > 1:  # a smooth's straight line
-            text = f"the part of {names[j]!r} without penalty is in {parts}"
+            text = f"the part of {names[j]!r} without penalty is in {parts or 'its other columns'}"
         reasons.append((j, text))
     if not reasons:
         return

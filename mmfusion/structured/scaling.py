@@ -78,7 +78,7 @@ class Scaled:
 
 
 def scale_design(
-    design: Design, names: Sequence[str], *, has_intercept: bool, penalised: NDArray[np.bool_]
+    design: Design, names: Sequence[str], *, has_intercept: bool, penalised: NDArray[np.intp]
 ) -> Scaled:
     """Centre and scale a design.
 
@@ -91,8 +91,8 @@ def scale_design(
     names : sequence of str, length p
     has_intercept : bool
         Whether the likelihood sees a constant.
-    penalised : ndarray of bool, shape (p,)
-        Coefficients that may be of anything: their penalty identifies them.
+    penalised : ndarray of int, shape (p,)
+        The number of the term, from 1, whose penalty identifies a coefficient; 0 of the others.
 
     Raises
     ------
@@ -112,6 +112,7 @@ def scale_design(
             is_constant = np.isin(block.columns, constants).any(0)
             center = np.where(is_constant, 0.0, found.mean)
             size = np.where(is_constant, found.mean, found.deviation())
+            size = _together(block, size, penalised)
             shift[:, block.columns] = multiples[:, :, None] * center
         blocks.append(block.scaled(center, size))
         spread[block.columns] = size
@@ -137,13 +138,13 @@ def scale_design(
     )
 
 
-def _unit_bases(design: Design, penalised: NDArray[np.bool_]) -> tuple[Design, Array]:
+def _unit_bases(design: Design, penalised: NDArray[np.intp]) -> tuple[Design, Array]:
     """Return a design whose bases are of size 1, and what coefficients are divided by, (p,).
 
     Predictors may have units of their own (a location in units of y). A smooth over predictors is
     taken as one: of columns that are next to nothing the penalty would be next to infinite.
     """
-    smooth = np.append(penalised, False)
+    smooth = np.append(penalised > 0, False)
     unit, uses = np.ones(design.n_columns + 1), np.zeros(design.n_columns + 1, dtype=np.intp)
     for block in design.blocks:
         np.add.at(uses, block.columns, 1)
@@ -159,6 +160,19 @@ def _unit_bases(design: Design, penalised: NDArray[np.bool_]) -> tuple[Design, A
             block = replace(block, basis=block.basis / size)
         blocks.append(block)
     return replace(design, blocks=tuple(blocks)), unit[:-1]
+
+
+def _together(block: Block | Given, size: Array, penalised: NDArray[np.intp]) -> Array:
+    """Return one size for all columns of a penalised term, whose penalty ties them.
+
+    Of a B-spline at which a single row lies the penalty would be next to infinite, were its column
+    brought to the others' size.
+    """
+    owner = np.where(block.columns >= 0, penalised[block.columns], 0).max(0, initial=0)
+    tied = size.copy()
+    for number in np.unique(owner[owner > 0]):
+        tied[owner == number] = size[owner == number].max()
+    return tied
 
 
 @dataclass(frozen=True)
@@ -208,7 +222,7 @@ def _constants(
     moments: Sequence[_Moments],
     names: Sequence[str],
     has_intercept: bool,
-    penalised: NDArray[np.bool_],
+    penalised: NDArray[np.intp],
 ) -> tuple[NDArray[np.intp], Array]:
     """Return the coefficients of the constants, and what they move the predictors by, (K, q)."""
     places: list[int] = []

@@ -170,12 +170,12 @@ def test_folds_of_causes_are_scored_within_themselves() -> None:
 def test_of_a_family_without_a_mean_medians_are_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"x": rng.normal(size=200)})
-    y = X["x"].to_numpy() + rng.standard_t(0.8, size=200)
+    y = X["x"].to_numpy() + rng.standard_t(0.5, size=200)
     model = FusionDistribution({}, family="student_t", structured={"loc": "x"})
     model.fit(X[:120], y[:120])
     assert np.isnan(model.predict(X)).all()
     with pytest.warns(UserWarning, match="the report's predictions are medians"):
         model.report(X[120:], y[120:], path=tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    r2 = score_interval("r2", y[120:], model.predict_quantile(X[120:], 0.5).to_numpy().ravel())
+    r2 = score_interval("r2", y[120:], model.predict_quantile(X[120:], 0.5))
     assert f"{r2['score'].iloc[0]:.3f}" in page
