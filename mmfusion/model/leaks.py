@@ -82,9 +82,9 @@ class _Part:
         many = values.dtype.kind in "iuf" and len(np.unique(values[:FEWEST])) > 2
         self.numbers = values.astype(np.float64) if many else None
         most, n = max(len(values) // 10, 2), len(values)
-        # Where some rows have more labels than that, all have.
-        many = n < FEWEST or len(pd.unique(values[: n // 5 + 1])) > most + 1
-        codes, labels = (np.zeros(0), ()) if many else pd.factorize(values)
+        # Where some rows have more labels than that, all rows have.
+        no_labels = n < FEWEST or len(pd.unique(values[: n // 5 + 1])) > most + 1
+        codes, labels = (np.zeros(0), ()) if no_labels else pd.factorize(values)
         self.codes = codes if 2 <= len(labels) <= most else None
 
     def may_be_in(self, first: np.ndarray) -> np.ndarray:

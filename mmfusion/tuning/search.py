@@ -219,6 +219,8 @@ class FusionSearchCV(BaseSearchCV):
             failed. With ``error_score="raise"`` what a trial raised.
         """
         self._check_numbers()
+        if self.n_best > 1:
+            self._check_average(params)
         storage = check_storage(self.storage, self.n_workers)
         job, scorers, several = self._job(X, y, groups, params)
         with _temporary(storage, self.n_workers) as shared, open_place(shared) as place:
@@ -319,8 +321,6 @@ class FusionSearchCV(BaseSearchCV):
         check_number("n_trials", self.n_trials, 1, integer=True)
         check_number("n_workers", self.n_workers, 1, integer=True)
         check_number("n_best", self.n_best, 1, integer=True)
-        if self.n_best > 1:
-            self._check_average()
         check_number("timeout", self.timeout, 0, allow_none=True, open_ends="low")
         check_number("random_state", self.random_state, 0, integer=True, allow_none=True)
         if self.error_score != "raise" and not is_number(self.error_score):
@@ -328,7 +328,7 @@ class FusionSearchCV(BaseSearchCV):
                 f"The error_score parameter must be 'raise' or a number. Got {self.error_score!r}."
             )
 
-    def _check_average(self) -> None:
+    def _check_average(self, params: Mapping[str, Any]) -> None:
         if not isinstance(self.estimator, FusionEstimator):
             raise ValueError(
                 "The n_best parameter can be above 1 for an estimator of mmfusion.estimators. Got "
@@ -338,6 +338,12 @@ class FusionSearchCV(BaseSearchCV):
             raise ValueError(
                 "The n_best parameter must be 1 where refit is a function, which names one trial. "
                 f"Got {self.n_best}."
+            )
+        others = [name for name in params if name != "sample_weight"]
+        if others:
+            raise TypeError(
+                f"With n_best={self.n_best} fit takes sample_weight alone besides X, y and groups. "
+                f"Got {others}."
             )
 
     def _routed(

@@ -130,6 +130,8 @@ def test_what_cannot_be_averaged_is_refused() -> None:
         FusionSearchCV(cox(), n_best=2, refit=lambda found: 0).fit(X, y)
     with pytest.raises(ValueError, match="n_best"):
         FusionSearchCV(cox(), n_best=0).fit(X, y)
+    with pytest.raises(TypeError, match=r"takes sample_weight alone.*\['eval_set'\]"):
+        FusionSearchCV(cox(), n_best=2).fit(X, y, eval_set=(X, y))
 
 
 def test_trials_that_failed_or_are_the_same_are_not_averaged() -> None:

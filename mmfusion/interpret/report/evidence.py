@@ -127,7 +127,10 @@ class Evidence:
 
     @cached_property
     def risk(self) -> np.ndarray:
-        """Survival: higher is worse. Two classes: probability of the second. Numbers: mean."""
+        """Survival: higher is worse. Two classes: probability of the second. Numbers: the mean.
+
+        Where a distribution of some row has no mean, the medians of all rows, with a warning.
+        """
         if self.task == "survival":
             if self.given is not None or self.cause is not None:
                 assert self.curves is not None
