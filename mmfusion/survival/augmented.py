@@ -11,6 +11,9 @@ from mmfusion.survival.outcome import Survival
 
 __all__ = ["ArmCurves", "area", "augmented_curves", "own_curves"]
 
+#: Values of curves that are worked on at once.
+BLOCK = 2**18
+
 
 @dataclass(frozen=True, eq=False)
 class ArmCurves:
@@ -96,39 +99,64 @@ def augmented_curves(
     """
     n, n_causes = len(outcome), len(incidence)
     kept = np.arange(len(grid))[keep]
-    column = {int(place): number for number, place in enumerate(kept)}
-    place = np.where(outcome.event > 0, np.searchsorted(grid, outcome.time), len(grid))
-    leaves = np.searchsorted(grid, outcome.time, side="right")  # at risk at the grid's times before
     values = np.empty((n, len(kept)))
     of_cause = np.empty((n_causes, n, len(kept)))
-    mean = np.full(n, grid[0])
-    ends = np.append(grid[1:], horizon)
-    c, e = np.zeros(n), np.zeros((n_causes, n))
-    before, before_of = np.ones(n), np.zeros((n_causes, n))
-    for k, start in enumerate(grid):
-        inside = before > 0
-        hazards = np.divide(
-            incidence[:, :, k] - before_of, before, out=np.zeros((n_causes, n)), where=inside
-        )
-        hazard = np.divide(before - survival[:, k], before, out=np.zeros(n), where=inside)
-        chance = censoring[..., k]
-        at_risk = leaves > k
-        e += ((place == k) * _is_cause(outcome.event, n_causes) - at_risk * hazards) / chance
-        e -= hazards * c
-        c = (1 - hazard) * c + ((place == k) - at_risk * hazard) / chance
-        now = survival[:, k] - inverse_chance * c
-        mean += now * (ends[k] - start)
-        if k in column:
-            values[:, column[k]] = now
-            of_cause[:, :, column[k]] = incidence[:, :, k] + inverse_chance * e
-        before = np.broadcast_to(survival[:, k], n)
-        before_of = np.broadcast_to(incidence[:, :, k], (n_causes, n))
+    mean = np.empty(n)
+    event = np.asarray(outcome.event, dtype=np.int64)
+    place = np.where(event > 0, np.searchsorted(grid, outcome.time), len(grid))
+    leaves = np.searchsorted(grid, outcome.time, side="right")  # at risk at the grid's times before
+    widths = np.diff(grid, append=horizon)
+    size = max(1, BLOCK // len(grid))
+    for first in range(0, n, size):
+        rows = slice(first, min(first + size, n))
+        curve = _over_time(survival, rows)
+        at_risk = leaves[rows] > np.arange(len(grid))[:, None]
+        chance = censoring[rows].T if censoring.ndim == 2 else censoring[:, None]
+        hazard = _hazards(1 - curve, curve)
+        c = _martingale(hazard, place[rows], event[rows] > 0, at_risk, chance)
+        for k in range(1, len(grid)):
+            c[k] += (1 - hazard[k]) * c[k - 1]
+        now = curve - inverse_chance[rows] * c
+        mean[rows] = grid[0] + widths @ now
+        values[rows] = now[kept].T
+        if n_causes == 1:
+            of_cause[0, rows] = 1 - values[rows]
+            continue
+        earlier = np.concatenate([np.zeros_like(c[:1]), c[:-1]])
+        for cause, own in enumerate(incidence):
+            risk = _over_time(own, rows)
+            of_hazard = _hazards(risk, curve)
+            of = event[rows] == cause + 1
+            e = _martingale(of_hazard, place[rows], of, at_risk, chance)
+            e = np.cumsum(e - of_hazard * earlier, axis=0)
+            of_cause[cause, rows] = (risk + inverse_chance[rows] * e)[kept].T
     return ArmCurves(values, of_cause, mean)
 
 
-def _is_cause(event: np.ndarray, n_causes: int) -> np.ndarray:
-    """Return whether each row's event is of each cause, bool, (n_causes, n)."""
-    return np.asarray(event, dtype=np.int64) == np.arange(1, n_causes + 1)[:, None]
+def _over_time(curves: np.ndarray, rows: slice) -> np.ndarray:
+    """Return curves of some rows with time in the first axis; of one curve that of all rows."""
+    return np.ascontiguousarray((curves if len(curves) == 1 else curves[rows]).T)
+
+
+def _hazards(incidence: np.ndarray, survival: np.ndarray) -> np.ndarray:
+    """Return the jumps of an incidence over the survival before them, 0 where nobody survives."""
+    before = np.concatenate([np.ones_like(survival[:1]), survival[:-1]])
+    jumps = np.diff(incidence, axis=0, prepend=0.0)
+    return np.divide(jumps, before, out=np.zeros_like(jumps), where=before > 0)
+
+
+def _martingale(
+    hazard: np.ndarray,
+    place: np.ndarray,
+    event: np.ndarray,
+    at_risk: np.ndarray,
+    chance: np.ndarray,
+) -> np.ndarray:
+    """Return events less what hazards expect, over the chance of no censoring, (k, n)."""
+    jumps = -(at_risk * hazard)
+    happened = np.flatnonzero(event & (place < len(jumps)))
+    jumps[place[happened], happened] += 1
+    return jumps / chance
 
 
 def own_curves(
