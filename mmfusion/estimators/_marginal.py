@@ -14,6 +14,7 @@ from mmfusion.model import Plan
 from mmfusion.model.marginal import marginal_effect
 from mmfusion.model.marginal_table import MarginalEffect
 from mmfusion.training.precision import single_precision
+from mmfusion.training.threads import linear_algebra
 
 __all__ = ["Marginal"]
 
@@ -90,7 +91,7 @@ class Marginal:
             own.set_params(cluster=cluster)
         table = check_frame(own, X, reset=True)
         plan = Plan.of(own, table, is_array=table is not X)
-        with single_precision():
+        with single_precision(), linear_algebra(table):
             return marginal_effect(
                 plan,
                 table,

@@ -25,6 +25,7 @@ from mmfusion.model.restore import model_of, state_of
 from mmfusion.model.subjects import Subjects
 from mmfusion.training import TrainingSettings
 from mmfusion.training.precision import single_precision
+from mmfusion.training.threads import linear_algebra
 
 from ._effects import Effects
 from ._fields import ModelParameters
@@ -83,7 +84,7 @@ class FusionEstimator(TrainingParameters, Pretrained, Effects, Marginal, Fitted,
         self._unfit()
         table, judging = self._tables(X, y, eval_set)
         plan = Plan.of(self, table, is_array=table is not X)
-        with single_precision():
+        with single_precision(), linear_algebra(table):
             study = Study.read(plan, table, y, sample_weight, judging)
             ready = prepare(plan, study)
             warn_of_outcome(y, table, ready.columns)

@@ -29,6 +29,7 @@ from mmfusion.training.judging import Judged, judge
 from mmfusion.training.rows import Batch, Rows
 from mmfusion.training.schedule import warmup_cosine
 from mmfusion.training.settings import TrainingSettings
+from mmfusion.training.threads import steps
 from mmfusion.training.two_pass import two_pass_backward
 
 __all__ = [
@@ -135,7 +136,8 @@ def train(
     loop = _Loop(
         network, head, rows, settings, rng, validation, basis, objectives, may_stay_untrained
     )
-    return _run([loop], settings, shared=shared)
+    with steps(network, rows.data, settings.batch_size):
+        return _run([loop], settings, shared=shared)
 
 
 def train_members(
@@ -172,7 +174,8 @@ def train_members(
         _Loop(network, head, rows, settings, rng, held, basis, None, may_stay_untrained)
         for network, (rows, held) in zip(networks, parts, strict=True)
     ]
-    return _run(loops, settings, shared=shared)
+    with steps(networks[0], parts[0][0].data, settings.batch_size):
+        return _run(loops, settings, shared=shared)
 
 
 def _run(loops: Sequence[_Loop], settings: TrainingSettings, *, shared: bool) -> TrainingResult:
