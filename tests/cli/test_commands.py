@@ -325,8 +325,8 @@ def test_each_command_as_a_process(tmp_path: Path) -> None:
     process("predict", folder / "mine", folder / "patients.csv", "-o", folder / "r.feather")
     assert len(pd.read_feather(folder / "r.feather")) == 240
     (folder / "scans/007.png").unlink()
-    errors = call("predict", folder / "mine", folder / "patients.csv", code=1)
+    _, errors = process("predict", folder / "mine", folder / "patients.csv", code=1)
     assert errors.startswith("Error: Column 'scan', row 7: cannot read the image 'scans/007.png'")
     change(study, ("time: months", "time: month"))
-    errors = call("fit", study, code=1)
+    _, errors = process("fit", study, code=1)
     assert errors.startswith(f"Error: {study}:8: The table has no column 'month'")
