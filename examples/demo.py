@@ -297,6 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
     settings = {
         "epochs": 2 if options.fast else 60,
+        "n_members": 1 if options.fast else "auto",
         "device": options.device,
         "training": Training(precision=options.precision),
         "random_state": options.seed,

@@ -76,3 +76,9 @@ def one_network(monkeypatch: pytest.MonkeyPatch) -> None:
         if defaults and "n_members" in defaults:
             monkeypatch.setitem(defaults, "linear", False)
             monkeypatch.setitem(defaults, "n_members", 1)
+
+
+@pytest.fixture
+def two_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two networks be the default where five are: tests of what is around them."""
+    monkeypatch.setattr("mmfusion.model.plan.MEMBERS", 2)

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.usefixtures("two_networks")
 @pytest.mark.parametrize(
     "name",
     [

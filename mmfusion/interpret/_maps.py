@@ -75,7 +75,8 @@ def _spread(old: int, new: int) -> np.ndarray:
 class _Grid(nn.Module):
     """A layer whose output is a map, (k, channels, height, width), on its way out.
 
-    Tokens are laid out as the patches they stand for, those before them (of the class) left out.
+    With a `grid` it is what the layer reads: tokens, laid out as the patches they stand for, those
+    before them (of the class) left out.
     """
 
     def __init__(self, layer: nn.Module, n_prefix: int = 0, grid: Any = None, last: bool = False):
@@ -84,11 +85,12 @@ class _Grid(nn.Module):
         self.map = nn.Identity()
 
     def forward(self, *args: Any, **options: Any) -> Tensor:
-        found = self.layer(*args, **options)
         if self.grid is not None:
-            before, tokens = found[:, : self.n_prefix], found[:, self.n_prefix :]
+            before, tokens = args[0][:, : self.n_prefix], args[0][:, self.n_prefix :]
             shown = self.map(tokens.transpose(1, 2).unflatten(2, self.grid))
-            return torch.cat([before, shown.flatten(2).transpose(1, 2)], dim=1)
+            read = torch.cat([before, shown.flatten(2).transpose(1, 2)], dim=1)
+            return self.layer(read, *args[1:], **options)
+        found = self.layer(*args, **options)
         if self.last:  # channels come last
             return self.map(found.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.map(found)
@@ -101,15 +103,15 @@ def _transforms(backbone: Any) -> bool:
 def _layer(backbone: Any, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
     """Return the name of the layer whose map Grad-CAM weighs, and how its output is laid out.
 
-    Of a transformer what the last block reads: after it, where the class's token is all that is
-    read, the patches have no gradient. Of a convolutional network the last of its stages whose map
+    Of a transformer what its first block reads: from there on each token also holds what others
+    told it, and that of a background may hold what is known of the whole image (Darcet et al. 2024,
+    arXiv 2309.16588). Of a convolutional network the last of its stages whose map
     has 14 places a side, if any has: stages are those that a network of timm names, of others the
     outermost modules, and where none of them puts out a map all modules.
     """
     if _transforms(backbone):
         grid = tuple(backbone.patch_embed.grid_size)
-        name = f"blocks.{len(backbone.blocks) - 1}.norm1"
-        return name, {"n_prefix": backbone.num_prefix_tokens, "grid": grid}
+        return "blocks.0", {"n_prefix": backbone.num_prefix_tokens, "grid": grid}
     named = {entry["module"] for entry in getattr(backbone, "feature_info", ())}
     found: list[tuple[str, int]] = []
 

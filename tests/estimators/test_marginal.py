@@ -188,6 +188,7 @@ def test_risks_are_those_of_standardisation_and_of_both_arms() -> None:
     assert (found["se"] < found["unadjusted_se"]).all()
 
 
+@pytest.mark.usefixtures("two_networks")
 @pytest.mark.parametrize("kind", [FusionCox, FusionDiscreteTime])
 def test_networks_of_the_folds_narrow_the_interval(kind: Any) -> None:
     frame = draw(400)

@@ -25,11 +25,12 @@ def expected_failed_checks(estimator: BaseEstimator) -> dict[str, str]:
     return {**EXPECTED, "check_methods_subset_invariance": _FLOAT32}
 
 
+@pytest.mark.usefixtures("two_networks")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @parametrize_with_checks(
     [
-        FusionClassifier(device="cpu"),
-        FusionRegressor(device="cpu"),
+        FusionClassifier(device="cpu", epochs=20),
+        FusionRegressor(device="cpu", n_members=1, epochs=20),
         FusionDistribution(device="cpu", n_members=1, epochs=20),
     ],
     expected_failed_checks=expected_failed_checks,

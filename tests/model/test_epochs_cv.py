@@ -85,6 +85,7 @@ def test_predictions_are_calibrated_and_come_back_from_a_folder(fusion: Any, tmp
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
+@pytest.mark.usefixtures("two_networks")
 def test_classes_and_a_formula_with_time() -> None:
     X, y, values = data(120)
     classes = FusionClassifier(WAVE, epochs="cv", **SOON).fit(X, values > 0)
@@ -94,6 +95,7 @@ def test_classes_and_a_formula_with_time() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("two_networks")
 def test_inference_by_folds_trains_one_network_each() -> None:
     X, y = cohort(100)
     model = FusionCox({"genes": WAVE["genes"]}, structured="age", inference="cross_fit")
@@ -125,6 +127,7 @@ def test_an_eval_set_and_other_words_are_refused() -> None:
         FusionPretrainer(WAVE, epochs="cv").fit(X)
 
 
+@pytest.mark.usefixtures("two_networks")
 def test_the_users_random_numbers_are_left_alone() -> None:
     X, y = cohort(80)
     before = torch.get_rng_state()

@@ -87,6 +87,7 @@ def at_chance(found: np.ndarray, level: float = 0.99) -> bool:
     return bool(low < 0.5 < high)
 
 
+@pytest.mark.usefixtures("two_networks")  # and as many folds that say how long to train
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_noise_is_at_chance(name: str) -> None:
