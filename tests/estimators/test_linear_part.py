@@ -260,7 +260,7 @@ def test_of_a_shuffled_outcome_networks_are_left_out() -> None:
     for seed in range(20):
         frame, eta = draw(240, 10, seed)
         y = outcome(FusionCox, np.random.default_rng(seed).permutation(eta), seed)
-        params: dict[str, Any] = {"epochs": 30, "n_members": 2, "device": "cpu"}
+        params: dict[str, Any] = {"epochs": 30, "device": "cpu"}
         model = FusionCox(MODALITIES, random_state=seed, **params)
         model.fit(frame[:160], y[:160])
         shares.append(float(model.model_.deep.share[0]))
