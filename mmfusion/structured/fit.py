@@ -196,7 +196,7 @@ def _identified(
     the rows' curvatures decide.
     """
     likelihood, design, penalties = problem.likelihood, problem.design, problem.penalties
-    eta = design.predict(start) + problem.offset
+    eta = design.predicted(start) + problem.offset
 
     def checked(*, definite: bool) -> tuple[np.ndarray | None, Symmetric]:
         slopes: np.ndarray | None = None

@@ -248,7 +248,8 @@ def test_derivatives_are_those_of_the_function(
         for i, (own, row) in enumerate(zip(*closed, strict=True)):
             assert_allclose(own.sum(), gradient[i], rtol=1e-10, atol=1e-11)
             for j, mixed in enumerate(row):
-                assert_allclose(mixed.expand(len(y)).sum(), second[i, j], rtol=1e-9, atol=1e-10)
+                # torch's own trigamma function has nine digits
+                assert_allclose(mixed.expand(len(y)).sum(), second[i, j], rtol=1e-8, atol=1e-10)
 
 
 SCIPY: dict[str, Any] = {

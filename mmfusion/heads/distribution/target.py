@@ -20,6 +20,7 @@ from mmfusion.survival import Survival, check_survival
 __all__ = [
     "BETWEEN",
     "EXACT",
+    "LATE",
     "LEFT",
     "NOTHING",
     "RIGHT",
@@ -31,6 +32,8 @@ __all__ = [
 
 #: What is known of a row: its value; that it is more than `lower`; at most `upper`; both; nothing.
 EXACT, RIGHT, LEFT, BETWEEN, NOTHING = range(5)
+#: Of `DistributionTarget.rows_of`: rows that are seen late, whatever else is known.
+LATE = -1
 
 
 @dataclass
@@ -57,6 +60,14 @@ class DistributionTarget(Target):
     entry: Tensor
     late: Tensor
     exact: bool = False
+
+    def rows_of(self, kind: int) -> Tensor:
+        """Return the rows of a kind, or those seen late (`LATE`), which are looked for once."""
+        found: dict[int, Tensor] = self.__dict__.setdefault("_rows", {})
+        if kind not in found:
+            which = self.late if kind == LATE else self.kind == kind
+            found[kind] = torch.nonzero(which)[:, 0]
+        return found[kind]
 
     def middle(self) -> Tensor:
         """Return a value for each row: the known one, or one that its limits allow."""
