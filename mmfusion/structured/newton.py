@@ -94,9 +94,9 @@ def newton(
 
     Steps are halved until the penalised value does not rise, and has derivatives that are finite
     numbers; short ones, each far shorter than the one before, are taken as they are. The iteration
-    stops when the Newton decrement, the length of the step in standard errors of the coefficients, is below `tol`; or
-    below its square root and no longer falling, where a heavy penalty's rounding is all that is
-    left.
+    stops when the Newton decrement, the length of the step in standard errors of the coefficients,
+    is below `tol`; or below its square root and no longer falling, where a heavy penalty's rounding
+    is all that is left.
 
     Where the Hessian is not positive definite the expected one takes its place, of a head that
     knows it (Fisher's scoring); of others see `Factor`.
