@@ -353,7 +353,16 @@ def _finish(
     speed = np.abs(scaled.coefficients(fit.runaway) * scaled.spread)
     runs = (speed > 0) & (speed >= RUNS * speed.max(initial=0.0))
     runaway = tuple(name for name, is_running in zip(names, runs, strict=True) if is_running)
-    if runaway:
+    if runaway and set(np.flatnonzero(runs)) <= set(scaled.constants):
+        warnings.warn(
+            f"The likelihood rises for ever as {', '.join(runaway)} goes to infinity: the outcome "
+            "is as if a parameter were at the end of its range (counts that are all 0, or vary no "
+            "more than without a dispersion, or have no zeros more; tails as light as a normal's). "
+            "The others' estimates hold; a family without that parameter fits as well.",
+            SeparationWarning,
+            stacklevel=3,
+        )
+    elif runaway:
         warnings.warn(
             f"The likelihood rises for ever as the coefficients of {', '.join(runaway)} go to "
             "infinity: these columns separate the events (or classes) from the others. Their "
