@@ -234,7 +234,8 @@ def test_scale_beside_columns_that_follow_every_row_keeps_an_end(
         return fit_structured(likelihood, whole, terms, names=("loc", "scale", *more))
 
     found = fit_ridge(likelihood, Design(24, 2, 2, tuple(blocks)), [block], each, refit)
-    assert found.fit.converged and len(recwarn) == 0
+    assert found.fit.converged
+    assert len(recwarn) == 0
     assert found.edf[0] < 10
     scale = (np.array([[0.0, found.fit.coef[1]]]) + found.predictor)[:, 1]
     assert np.corrcoef(scale, bright)[0, 1] > 0.9
