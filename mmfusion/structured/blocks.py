@@ -67,7 +67,7 @@ class Block:
         if isinstance(self.rows, Indicator):
             return self
         values = np.empty(self.rows.values.shape)
-        for rows in row_pieces(*values.shape):
+        for rows in row_pieces(len(values), values.shape[1]):
             np.subtract(self.rows.values[rows], center, out=values[rows])
             values[rows] /= size
         return replace(self, rows=Dense(values))
