@@ -423,7 +423,8 @@ def _beside(blocks: Sequence[Block]) -> Block:
         return blocks[0]
     parts = [block.rows.dense() for block in blocks]
     values = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)))
-    for rows in row_pieces(len(values), values.shape[1]):  # of long columns each row would be fetched anew
+    # In pieces: of long columns each row would be fetched anew.
+    for rows in row_pieces(len(values), values.shape[1]):
         np.concatenate([part[rows] for part in parts], axis=1, out=values[rows])
     columns = np.concatenate([block.columns for block in blocks], axis=1)
     return Block(Dense(values), blocks[0].basis, columns)
