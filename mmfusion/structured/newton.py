@@ -16,7 +16,7 @@ from mmfusion.structured.symmetric import Symmetric
 __all__ = ["NewtonResult", "newton"]
 
 #: A decrement of so many times the tolerance is the last: its step leads below the tolerance.
-LAST = 1000
+LAST = 100
 
 #: A step this short, after one so many times as long, lies where a quadratic is as good as exact:
 #: the likelihood is not asked whether it is lower there.
