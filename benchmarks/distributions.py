@@ -5,7 +5,8 @@ lifelines' Weibull model with an ancillary formula and statsmodels' beta and neg
 models; one thread, seconds of CPU time, after a small fit that loads what each library loads.
 "epoch" trains the network of a table for some epochs, beside FusionRegressor's. "images" has an
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
-CRPS of new rows beside the oracle's, the mean log score, and how often 90 % intervals hold.
+CRPS of new rows beside the oracle's, also with one of the two known, the mean log score, and how
+often 90 % intervals hold; with a linear part beside the networks, the default, and without.
 "effects" are effects on location and scale of censored Weibull times beside networks of an image
 that is no confounder: bias and coverage with ``inference="cross_fit"``, beside those of an oracle
 that knows the brightness of each image. "rivals" fits smooth
@@ -165,44 +166,55 @@ def crps(y: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> float:
     return float(np.mean(scale * (z * (2 * chance - 1) + 2 * density - 1 / np.sqrt(np.pi))))
 
 
-def images(n: int = 1000, n_new: int = 4000, draws: int = 8) -> Iterator[Figure]:
-    """Yield scores and coverage of new rows."""
+def images(draws: int = 8) -> Iterator[Figure]:
+    """Yield scores and coverage of new rows, with a linear part beside the networks and without."""
     for noise, size in (("low", -1.5), ("high", 0.5)):
-        ratios, seen, covers, scores = [], [], [], []
-        for seed in range(draws):
-            rng = np.random.default_rng(seed)
-            frame, bright = brightness(n + n_new, rng)
-            loc, scale = frame["x"].to_numpy() + np.sin(2 * bright), np.exp(size + 0.7 * bright)
-            y = loc + scale * rng.normal(size=len(frame))
-            model = FusionDistribution(
-                {"scan": Image("scan", size=8, channels="L", encoder="raw")},
-                structured={"loc": "x", "scale": "1"},
-                deep=("loc", "scale"),
-                n_members=5,
-                random_state=seed,
-                learning_rate=0.01,
-            ).fit(frame[:n], y[:n])
-            new = slice(n, None)
-            found = model.predict_parameters(frame[new])
-            own = crps(y[new], found["loc"].to_numpy(), found["scale"].to_numpy())
-            ratios.append(own / crps(y[new], loc[new], scale[new]))
-            # Who knows the model, and of an image what its pixels say.
-            told = (np.stack(list(frame["scan"][new])).mean((1, 2)) - 0.5) / 0.35
-            blur = 2 * np.cos(2 * told) * BLUR
-            spread = np.sqrt(np.exp(2 * (size + 0.7 * told)) + blur**2)
-            best = crps(y[new], frame["x"].to_numpy()[new] + np.sin(2 * told), spread)
-            seen.append(own / best)
-            ends = model.predict_interval(frame[new], 0.9)
-            covers.append(((y[new] >= ends["lower"]) & (y[new] <= ends["upper"])).mean())
-            oracle = stats.norm(loc[new], scale[new]).logpdf(y[new]).mean()
-            scores.append(model.score(frame[new], y[new]) - oracle)
-        yield from (
-            ("images", f"{noise} noise: CRPS over the oracle's", float(np.mean(ratios))),
-            ("images", f"{noise} noise: CRPS over that of who sees pixels", float(np.mean(seen))),
-            ("images", f"{noise} noise: log score less the oracle's", float(np.mean(scores))),
-            ("images", f"{noise} noise: 90 % intervals hold", float(np.mean(covers))),
-            ("images", f"{noise} noise: least of {draws} draws", float(np.min(covers))),
-        )
+        for name, linear in ((noise, True), (f"{noise}, no linear part", False)):
+            found = pd.DataFrame([image(seed, size, linear=linear) for seed in range(draws)])
+            for figure, values in found.items():
+                yield "images", f"{name} noise: {figure}", float(values.mean())
+            yield "images", f"{name} noise: least of {draws} draws", float(found[HOLD].min())
+
+
+HOLD = "90 % intervals hold"
+
+
+def image(
+    seed: int, size: float, *, linear: bool, n: int = 1000, n_new: int = 4000
+) -> dict[str, float]:
+    """Return scores of one draw with a log scale of about `size`."""
+    rng = np.random.default_rng(seed)
+    frame, bright = brightness(n + n_new, rng)
+    loc, scale = frame["x"].to_numpy() + np.sin(2 * bright), np.exp(size + 0.7 * bright)
+    y = loc + scale * rng.normal(size=len(frame))
+    model = FusionDistribution(
+        {"scan": Image("scan", size=8, channels="L", encoder="raw")},
+        structured={"loc": "x", "scale": "1"},
+        deep=("loc", "scale"),
+        linear=linear,
+        n_members=5,
+        random_state=seed,
+        learning_rate=0.01,
+    ).fit(frame[:n], y[:n])
+    new = slice(n, None)
+    found = model.predict_parameters(frame[new])
+    own = found["loc"].to_numpy(), found["scale"].to_numpy()
+    # Who knows the model, and of an image what its pixels say.
+    told = (np.stack(list(frame["scan"][new])).mean((1, 2)) - 0.5) / 0.35
+    blur = 2 * np.cos(2 * told) * BLUR
+    spread = np.sqrt(np.exp(2 * (size + 0.7 * told)) + blur**2)
+    best = frame["x"].to_numpy()[new] + np.sin(2 * told), spread
+    least = crps(y[new], *best)
+    ends = model.predict_interval(frame[new], 0.9)
+    return {
+        "CRPS over the oracle's": crps(y[new], *own) / crps(y[new], loc[new], scale[new]),
+        "CRPS over that of who sees pixels": crps(y[new], *own) / least,
+        "the same, with that one's scale": crps(y[new], own[0], best[1]) / least,
+        "the same, with that one's location": crps(y[new], best[0], own[1]) / least,
+        "log score less the oracle's": model.score(frame[new], y[new])
+        - stats.norm(loc[new], scale[new]).logpdf(y[new]).mean(),
+        HOLD: float(((y[new] >= ends["lower"]) & (y[new] <= ends["upper"])).mean()),
+    }
 
 
 def lifetimes(seed: int, n: int = 600) -> tuple[pd.DataFrame, np.ndarray]:

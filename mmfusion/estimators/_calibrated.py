@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import ConformalIntervals, Recalibration
+from mmfusion.model.seen import refuse_seen
 
 __all__ = ["CalibratedPredictions"]
 
@@ -28,6 +29,9 @@ class CalibratedPredictions:
     """
 
     _head: Any
+    model_: Any
+    modalities_: Any
+    seen_: Any
     _predictors: Callable[..., Any]
 
     def calibrate(
@@ -62,7 +66,8 @@ class CalibratedPredictions:
         Raises
         ------
         ValueError
-            Levels that n rows are too few for, a family of levels or recalibration of counts.
+            Levels that n rows are too few for, a family of levels, recalibration of counts, or rows
+            of `fit`, which are told by hashes.
         """
         check_is_fitted(self)
         check_order(X=X, y=y)
@@ -87,6 +92,10 @@ class CalibratedPredictions:
                 lower, upper = fitted.quantile([0.5 - one / 2, 0.5 + one / 2]).T
                 intervals[one] = ConformalIntervals.fit(known, lower, upper, one)
             found = {"intervals_": intervals}
+        if self.seen_ is not None:
+            read = [c for modality in self.modalities_.values() for c in modality.columns_]
+            columns = [*read, *self.model_.structured.columns]
+            refuse_seen(self.seen_, frame, target, columns, "calibrate")
         self._uncalibrate()
         vars(self).update(found)
         return self

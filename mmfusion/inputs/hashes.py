@@ -43,8 +43,9 @@ def row_hashes(columns: Mapping[Any, Any]) -> np.ndarray:
         cells = [_cells(columns[name]) for name in names[some]]
         for start in range(0, n, TOGETHER):
             rows = slice(start, start + TOGETHER)
-            part = np.stack([own[rows].astype(np.uint64) for own in cells])
-            total[rows] += _mixed(part ^ keys[some, None]).sum(0)
+            part = np.stack([own[rows] for own in cells]).astype(np.uint64)
+            part ^= keys[some, None]
+            total[rows] += _mixed(part).sum(0)
     return _mixed(total)
 
 
@@ -97,9 +98,9 @@ def _of_bytes(content: bytes) -> int:
 def _mixed(values: np.ndarray) -> np.ndarray:
     """Spread each number over all 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
-    z ^= z >> np.uint64(30)
-    z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
-    z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
+    high = np.empty_like(z)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        z ^= np.right_shift(z, np.uint64(shift), out=high)
+        if factor != 1:
+            z *= np.uint64(factor)
     return z

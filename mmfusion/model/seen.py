@@ -138,9 +138,14 @@ def hashes_of(table: pd.DataFrame, target: Target, columns: Sequence[Any]) -> np
 
 
 def refuse_seen(
-    seen: Seen, table: pd.DataFrame, target: Target, columns: Sequence[Any], what: str
+    seen: Seen,
+    table: pd.DataFrame,
+    target: Target,
+    columns: Sequence[Any],
+    what: str,
+    otherwise: str = "",
 ) -> None:
-    """Raise if some rows are training rows.
+    """Raise if some rows are training rows; `otherwise` says what can be done beside leaving out.
 
     Raises
     ------
@@ -152,8 +157,7 @@ def refuse_seen(
         share = "all rows" if known.all() else f"{known.sum()} of {len(known)} rows"
         raise ValueError(
             f"{what} needs rows that the model did not see; {share} were in its training: "
-            f"{name_rows(table, known)}. Leave them out (train_test_split before fit), or give "
-            "predictions of models that did not see the rows, as the cross_validated parameter."
+            f"{name_rows(table, known)}. Leave them out (train_test_split before fit){otherwise}."
         )
 
 

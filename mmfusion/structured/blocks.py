@@ -66,8 +66,11 @@ class Block:
         """Return it with columns less a center over a size, (r,) each; an indicator as it is."""
         if isinstance(self.rows, Indicator):
             return self
-        values = self.rows.values - center
-        values /= size
+        n, r = len(self.rows), self.rows.size
+        values = np.empty((n, r))
+        for rows in row_pieces(n, r):
+            np.subtract(self.rows.values[rows], center, out=values[rows])
+            values[rows] /= size
         return replace(self, rows=Dense(values))
 
     def nonzero(self) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import linalg
 from sklearn.exceptions import ConvergenceWarning
 
 from mmfusion.structured.blocks import Block
@@ -16,6 +17,7 @@ from mmfusion.structured.design import Design, as_design
 from mmfusion.structured.errors import CollinearityError, SeparationWarning
 from mmfusion.structured.identifiability import check_identified
 from mmfusion.structured.likelihood import Likelihood
+from mmfusion.structured.linalg import Factor
 from mmfusion.structured.near import near_start
 from mmfusion.structured.penalty import Penalties, penalty_matrix
 from mmfusion.structured.result import StructuredFit
@@ -32,6 +34,9 @@ RUNS = 0.05
 
 #: Coefficients that the last step moved at least this share of the fastest are named.
 FASTEST = 0.5
+
+#: What an outcome says less of than this share of what exact values would, it is silent of.
+SILENT = 1e-6
 
 #: Rounds between terms with fixed degrees of freedom and those with REML.
 MAX_ROUNDS = 20
@@ -196,7 +201,7 @@ def _identified(
     the rows' curvatures decide.
     """
     likelihood, design, penalties = problem.likelihood, problem.design, problem.penalties
-    eta = design.predict(start) + problem.offset
+    eta = design.predicted(start) + problem.offset
 
     def checked(*, definite: bool) -> tuple[np.ndarray | None, Symmetric]:
         slopes: np.ndarray | None = None
@@ -353,7 +358,16 @@ def _finish(
     speed = np.abs(scaled.coefficients(fit.runaway) * scaled.spread)
     runs = (speed > 0) & (speed >= RUNS * speed.max(initial=0.0))
     runaway = tuple(name for name, is_running in zip(names, runs, strict=True) if is_running)
-    if runaway:
+    if runaway and set(np.flatnonzero(runs)) <= set(scaled.constants):
+        warnings.warn(
+            f"The likelihood rises for ever as {', '.join(runaway)} goes to infinity: the outcome "
+            "is as if a parameter were at the end of its range (counts that are all 0, or vary no "
+            "more than without a dispersion, or have no zeros more; tails as light as a normal's). "
+            "The others' estimates hold; a family without that parameter fits as well.",
+            SeparationWarning,
+            stacklevel=3,
+        )
+    elif runaway:
         warnings.warn(
             f"The likelihood rises for ever as the coefficients of {', '.join(runaway)} go to "
             "infinity: these columns separate the events (or classes) from the others. Their "
@@ -372,6 +386,8 @@ def _finish(
             ConvergenceWarning,
             stacklevel=3,
         )
+    elif likelihood.expects:
+        _warn_of_silence(problem, names, smoothed)
     pieces: list[tuple[slice, np.ndarray]] = []
     sp = {term.label: [0.0] * len(term.penalties) for term in terms if term.penalties}
     for part, (term, used) in zip(problem.penalties.terms, active, strict=True):
@@ -402,3 +418,27 @@ def _finish(
         return found
     edf = float(found.edf.sum())
     return replace(found, scale=2 * fit.value / max(likelihood.n_rows - edf, 1e-300))
+
+
+def _warn_of_silence(problem: Problem, names: tuple[str, ...], smoothed: Smoothed) -> None:
+    """Warn where the outcome says next to nothing of what values known exactly would tell."""
+    fit, likelihood, design = smoothed.fit, problem.likelihood, problem.design
+    known = fit.information if fit.n_iter else likelihood.information(fit.eta, design)
+    penalty = problem.penalties.matrix(smoothed.sp)
+    if Factor(known + penalty).definite:
+        return
+    exact = likelihood.information(fit.eta, design, definite=True) + penalty
+    try:
+        sizes, axes = linalg.eigh((known + penalty).dense(), exact.dense())
+    except linalg.LinAlgError:
+        return
+    if len(sizes) and sizes[0] < SILENT:
+        moved = np.abs(axes[:, 0])
+        which = [names[j] for j in np.flatnonzero(moved >= FASTEST * moved.max())]
+        warnings.warn(
+            f"The outcome says next to nothing of {', '.join(which[:5])}: its limits are too wide, "
+            "or too few. Other estimates are as likely; standard errors are those of values that "
+            "are known exactly.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmfusion.structured._table import FormulaRows
 from mmfusion.structured.baseline import with_baseline
-from mmfusion.structured.blocks import Block
+from mmfusion.structured.blocks import Block, row_pieces
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.design import Design
 from mmfusion.structured.formula import Formula
@@ -421,6 +421,10 @@ def _merged(blocks: Sequence[Block]) -> list[Block]:
 def _beside(blocks: Sequence[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    values = np.concatenate([block.rows.dense() for block in blocks], axis=1)
+    parts = [block.rows.dense() for block in blocks]
+    values = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)))
+    # In pieces: of long columns each row would be fetched anew.
+    for rows in row_pieces(len(values), values.shape[1]):
+        np.concatenate([part[rows] for part in parts], axis=1, out=values[rows])
     columns = np.concatenate([block.columns for block in blocks], axis=1)
     return Block(Dense(values), blocks[0].basis, columns)

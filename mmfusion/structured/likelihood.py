@@ -69,6 +69,7 @@ class Likelihood:
         self._head, self._target = head, target
         self._total = head.total(target)
         self._unit = head.dispersion_unit
+        self._last_value: tuple[Array | None, float] = None, np.nan
         self.shape = len(target), len(head.grid)
         self.n_rows = int((target.weight > 0).sum())
         self.multinomial: bool = head.multinomial
@@ -99,15 +100,20 @@ class Likelihood:
     def _tensor(self, eta: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(eta, dtype=np.float64).reshape(self.shape))
 
-    def take(self, rows: slice) -> Likelihood:
+    def take(self, rows: slice | NDArray[np.intp]) -> Likelihood:
         """Return the likelihood of some rows, which do not interact."""
-        return Likelihood(self._head, self._target.take(rows))
+        some = rows if isinstance(rows, slice) else torch.from_numpy(rows)
+        return Likelihood(self._head, self._target.take(some))
 
     def value(self, eta: Array) -> float:
-        """Return the negative log-likelihood of all rows."""
-        with torch.no_grad():
-            loss = float(self._head.loss(self._tensor(eta), self._target))
-        return loss * self._total * self._unit
+        """Return the negative log-likelihood of all rows; what was asked for last is known."""
+        known, found = self._last_value
+        if known is None or not np.array_equal(known, eta):
+            with torch.no_grad():
+                loss = float(self._head.loss(self._tensor(eta), self._target))
+            found = loss * self._total * self._unit
+            self._last_value = eta, found
+        return found
 
     def gradient(self, eta: Array) -> Array:
         """Return its gradient in eta, shape (n, K)."""

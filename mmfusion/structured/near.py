@@ -29,7 +29,7 @@ def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
     step = n // (SOME + EACH * p)
     if likelihood.interacts or likelihood.multinomial or problem.penalties.rank or step < MANY:
         return start
-    rows = slice(None, None, step)
+    rows = np.arange(0, n, step)
     part, few = likelihood.take(rows), design.take(rows)
     eta, labels = few.predict(start) + offset[rows], [f"x{j}" for j in range(p)]
     nothing = Symmetric.zeros(few.layout)
@@ -50,5 +50,5 @@ def near_start(problem: Problem, start: np.ndarray) -> np.ndarray:
         return start
     if not found.converged or not np.isfinite(found.coef).all():
         return start
-    there, here = (likelihood.value(design.predict(at) + offset) for at in (found.coef, start))
+    here, there = (likelihood.value(design.predicted(at) + offset) for at in (start, found.coef))
     return found.coef if there < here else start

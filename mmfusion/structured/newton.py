@@ -18,6 +18,10 @@ __all__ = ["NewtonResult", "newton"]
 #: A decrement of so many times the tolerance is the last: its step leads below the tolerance.
 LAST = 100
 
+#: A step this short, after one so many times as long, lies where a quadratic is as good as exact:
+#: the likelihood is not asked whether it is lower there.
+SURE, SHORTER = 0.1, 10.0
+
 #: Halvings of one step before rounding is taken to be all that is left.
 HALVINGS = 30
 
@@ -89,10 +93,10 @@ def newton(
     """Minimise ``value(X beta + offset) + beta' S beta / 2``, perhaps under inequalities.
 
     Steps are halved until the penalised value does not rise, and has derivatives that are finite
-    numbers. The iteration stops when the Newton
-    decrement, the length of the step in standard errors of the coefficients, is below `tol`; or
-    below its square root and no longer falling, where a heavy penalty's rounding is all that is
-    left.
+    numbers; short ones, each far shorter than the one before, are taken as they are. The iteration
+    stops when the Newton decrement, the length of the step in standard errors of the coefficients,
+    is below `tol`; or below its square root and no longer falling, where a heavy penalty's rounding
+    is all that is left.
 
     Where the Hessian is not positive definite the expected one takes its place, of a head that
     knows it (Fisher's scoring); of others see `Factor`.
@@ -122,9 +126,8 @@ def newton(
         coef = approach(likelihood, design, penalty, start, offset, information, LAST * tol)
         information = information if coef is start else None
         slopes = None
-    eta = design.predict(coef) + offset
-    value = likelihood.value(eta)
-    objective = value + 0.5 * coef @ (penalty @ coef)
+    eta = design.predicted(coef) + offset
+    value: float | None = likelihood.value(eta)
     runaway = np.zeros(len(coef))
     converged = False
     last = np.inf
@@ -150,7 +153,9 @@ def newton(
         if bounds is not None:
             step, active = bounded_step(factor, bounds, coef, step)
             fall = float(step @ (here.information @ step + penalty @ step))
-        unit = 2 * value / likelihood.n_rows if likelihood.has_scale else 1.0
+        if value is None and likelihood.has_scale:
+            value = likelihood.value(eta)
+        unit = 2 * (value or 0.0) / likelihood.n_rows if likelihood.has_scale else 1.0
         decrement = float(np.sqrt(max(fall, 0.0) / max(unit, 1e-300)))
         move = design.predict(step)
         reach = float(np.abs(move).max(initial=0.0))
@@ -161,6 +166,7 @@ def newton(
         rounding = reach <= 1e-13 * np.abs(eta).max(initial=0.0)  # a perfect fit has no variance
         # Newton's method squares a decrement this small, unless rounding holds it where it is.
         rounding |= np.sqrt(tol) >= decrement > 0.5 * last
+        sure = decrement <= min(SURE, last / SHORTER) and not slow
         last = decrement
         if rounding or decrement <= (RUNAWAY_TOL if runaway.any() else tol):
             converged = True
@@ -178,7 +184,15 @@ def newton(
             if bounds is not None:
                 step, active = bounded_step(factor_of_step, bounds, coef, step)
             move = design.predict(step)
-        size = 1.0
+        if sure:
+            ahead = _derivatives(likelihood, design, penalty, eta + move)
+            if ahead is not None:
+                coef, eta, value = coef + step, eta + move, None
+                before, here = here.information, ahead
+                continue
+        if value is None:
+            value = likelihood.value(eta)
+        objective, size = value + 0.5 * coef @ (penalty @ coef), 1.0
         for _ in range(HALVINGS):
             new_coef, new_eta = coef + size * step, eta + size * move
             new_value = likelihood.value(new_eta)
@@ -191,8 +205,9 @@ def newton(
         else:  # nothing is left but rounding, or something is badly wrong
             converged = decrement < np.sqrt(tol)
             break
-        coef, eta, value, objective = new_coef, new_eta, new_value, new_objective
+        coef, eta, value = new_coef, new_eta, new_value
         before, here = here.information, ahead
+    value = likelihood.value(eta) if value is None else value
     return NewtonResult(
         *(coef, eta, value, here.information, factor, n_iter),
         converged and not runaway.any(),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from mmfusion.structured.blocks import Block
 from mmfusion.structured.columns import TermColumns
 from mmfusion.structured.components import kernels_of, restricted_variances
 from mmfusion.structured.design import Design
+from mmfusion.structured.errors import CollinearityError
 from mmfusion.structured.likelihood import Likelihood
 from mmfusion.structured.result import StructuredFit
 from mmfusion.structured.rows import Dense
@@ -33,6 +36,8 @@ FAR, HALVINGS = 3.0, 30
 #: better. Where columns outnumber rows and events are fewer than this, it finds variances that are
 #: too small (Breslow & Lin 1995, Biometrika 82:81-91): they are multiplied by as much, likewise.
 CROWDED, FEW, FACTOR, STEPS = 0.25, 400, 2.0, 8
+#: A fit that finds no maximum is tried at smaller variances, so often at most.
+HALVED = 20
 #: Blocks of fewer degrees of freedom than this say nothing that a larger variance would bring out.
 SOMETHING = 0.5
 #: Directions of the rows with less than this share of the largest one's variance are none.
@@ -297,8 +302,27 @@ class _Beside:
     owner: NDArray[np.intp]
 
     def fit(self, tau: Array) -> _Fitted:
-        """Fit the design and all blocks together."""
-        return self._along(_Directions.of(self.blocks, self.kernels, tau))
+        """Fit the design and all blocks together.
+
+        Beside columns that follow every row a scale has no end: the likelihood has no maximum there
+        that the penalty holds. The variances are then divided until it has one.
+        """
+        directions = _Directions.of(self.blocks, self.kernels, tau)
+        for _ in range(HALVED):
+            fitted = self._converged(directions)
+            if fitted is not None:
+                return fitted
+            directions = directions.times(1 / FACTOR)
+        return self._along(directions)
+
+    def _converged(self, directions: _Directions) -> _Fitted | None:
+        """Return the fit along directions; None where it finds no maximum."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            try:
+                return self._along(directions)
+            except (ConvergenceWarning, CollinearityError):
+                return None
 
     def _along(self, directions: _Directions) -> _Fitted:
         p, basis = self.design.n_columns, self.basis
@@ -320,8 +344,8 @@ class _Beside:
         for _ in range(STEPS):
             if fitted.edf.sum() <= more_than:
                 break
-            other = self._along(fitted.directions.times(factor))
-            if other.loss >= fitted.loss:
+            other = self._converged(fitted.directions.times(factor))
+            if other is None or other.loss >= fitted.loss:
                 break
             fitted = other
         return fitted

@@ -21,6 +21,9 @@ from mmfusion.structured.symmetric import Symmetric
 
 __all__ = ["separated"]
 
+#: Rows that show that columns vary, where they do.
+SOME = 100
+
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
@@ -177,8 +180,8 @@ def separated(
             columns[0].append(values if whole else values[:, chosen] * size)
         if not same.all():
             chosen = of_rows[~same]
-            read = values[:, np.unique(chosen)]
-            if (read != read[:1]).any():
+            read = np.unique(chosen)
+            if any((some[:, read] != values[0, read]).any() for some in (values[:SOME], values)):
                 return None
             columns[1].append(block.basis[:, of_basis[~same]] * values[0, chosen])
         for number, mine in enumerate((same, ~same)):

@@ -182,6 +182,8 @@ def test_what_is_refused(aft: FusionDistribution) -> None:
         model.calibrate(X, y[:59])
     with pytest.raises(ValueError, match="level parameter"):
         model.calibrate(X, y, level=1.0)
+    with pytest.raises(ValueError, match=r"did not see; all rows were in its training"):
+        model.calibrate(X, y)
     assert not hasattr(model, "intervals_")
     yes = FusionDistribution(modalities={}, structured="x", family="bernoulli").fit(X, y > 1)
     with pytest.raises(ValueError, match=r"no intervals to calibrate. Got family='bernoulli'"):

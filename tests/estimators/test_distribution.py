@@ -166,6 +166,21 @@ def test_text_has_no_order() -> None:
     assert_allclose(model.predict_proba(X).sum(1), 1.0)
     with pytest.raises(ValueError, match="levels"):
         model.score(X, np.where(np.arange(N) == 4, "none", "low"))
+    codes = np.asarray(y.codes)
+    tabled = fitted("ordinal", pd.DataFrame({"y": codes}, index=X.index))
+    assert tabled.score(X, codes) == fitted("ordinal", codes).score(X, codes[:, None])
+
+
+def test_text_that_is_no_number_is_named() -> None:
+    y = draw("normal").astype(object)
+    y[4] = "high"
+    with pytest.raises(ValueError, match=r"must be numbers with this family. Got 'high' in .* 4"):
+        fitted("normal", y)
+
+
+def test_a_parameter_at_the_end_of_its_range_is_told() -> None:
+    with pytest.warns(SeparationWarning, match=r"Intercept \[dispersion\] goes to infinity"):
+        fitted("negative_binomial", 2 + np.arange(N) % 3)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,17 @@ import pytest
 import statsmodels.api as sm
 import torch
 
-from mmfusion.heads import CategoricalHead, CoxHead, GaussianHead
-from mmfusion.structured import Design, Likelihood, TermColumns, fit_ridge, fit_structured
+from mmfusion.heads import CategoricalHead, CoxHead, DistributionHead, GaussianHead
+from mmfusion.heads.families import check_family
+from mmfusion.structured import (
+    Block,
+    Dense,
+    Design,
+    Likelihood,
+    TermColumns,
+    fit_ridge,
+    fit_structured,
+)
 from mmfusion.structured.components import OverColumns, OverRows, restricted_variances
 from mmfusion.survival import surv
 
@@ -206,3 +215,27 @@ def test_variances_that_few_events_make_too_small_are_raised(
     assert found[False][0] < 0.01 / 3  # the coefficients' variance is 0.01
     assert 0.005 < found[True][0] < 0.02
     assert found[True][1] < found[False][1]
+
+
+def test_scale_beside_columns_that_follow_every_row_keeps_an_end(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    rng = np.random.default_rng(0)
+    bright = rng.uniform(-1, 1, 24)
+    pixels = 0.35 * bright[:, None] + 0.05 * rng.normal(size=(24, 30))
+    block = (pixels - pixels.mean(0)) / pixels.std(0)
+    head = DistributionHead(check_family("normal"), ("loc", "scale"))
+    y = np.exp(-0.5 + bright) * rng.normal(size=24)
+    likelihood = Likelihood(head, head.fit_outcome(y))
+    ones, each = np.ones((24, 1)), np.eye(2)
+    blocks = [Block(Dense(ones), each[:, [k]], np.array([[k]])) for k in range(2)]
+
+    def refit(whole: Design, terms: Any, more: tuple[str, ...]) -> Any:
+        return fit_structured(likelihood, whole, terms, names=("loc", "scale", *more))
+
+    found = fit_ridge(likelihood, Design(24, 2, 2, tuple(blocks)), [block], each, refit)
+    assert found.fit.converged
+    assert len(recwarn) == 0
+    assert found.edf[0] < 10
+    scale = (np.array([[0.0, found.fit.coef[1]]]) + found.predictor)[:, 1]
+    assert np.corrcoef(scale, bright)[0, 1] > 0.9

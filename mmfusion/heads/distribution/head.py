@@ -188,7 +188,7 @@ class DistributionHead(Head[DistributionTarget]):
         self.times_ = self._times(limits) if self.survival_ else np.zeros(0)
         values, weight = self._some(target)
         spreads = not self.family.discrete and len(self.family.parameters) > 1
-        if spreads and target.exact and len(values.unique()) == 1:
+        if spreads and target.exact and not _varies(values):
             raise ValueError(
                 "The outcome y must vary: a distribution of one value has no scale. Got "
                 f"{float(values[0]):g} in every row."
@@ -221,6 +221,8 @@ class DistributionHead(Head[DistributionTarget]):
             value = value.ceil()
             inside = torch.from_numpy(self.family.allowed(value.cpu().numpy()))
         rows = inside & (target.weight.cpu() > 0)
+        if bool(rows.all()):
+            return value.cpu(), target.weight.cpu()
         return value.cpu()[rows], target.weight.cpu()[rows]
 
     def initial(self, target: DistributionTarget) -> Tensor:
@@ -313,7 +315,7 @@ class DistributionHead(Head[DistributionTarget]):
 
     def enough(self, target: DistributionTarget, n_coefficients: int) -> bool:
         values = target.middle()[target.weight > 0]
-        return len(values.unique()) > 1 and super().enough(target, n_coefficients)
+        return _varies(values) and super().enough(target, n_coefficients)
 
     def stratify(self, target: DistributionTarget) -> np.ndarray:
         # Events and censored rows apart; else each value of few, or fifths of the outcome.
@@ -439,3 +441,8 @@ class DistributionHead(Head[DistributionTarget]):
         prefix = "family_"
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.family = self.family.load_state(own)
+
+
+def _varies(values: Tensor) -> bool:
+    """Return whether numbers are not all the same."""
+    return len(values) > 0 and bool(values.min() < values.max())

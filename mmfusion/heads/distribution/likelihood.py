@@ -7,7 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmfusion.heads.distribution.target import BETWEEN, EXACT, LEFT, RIGHT, DistributionTarget
+from mmfusion.heads.distribution.target import (
+    BETWEEN,
+    EXACT,
+    LATE,
+    LEFT,
+    RIGHT,
+    DistributionTarget,
+)
 from mmfusion.heads.families import Family
 from mmfusion.heads.families.slopes import Slopes, Term
 from mmfusion.heads.families.special import log_minus_expm1
@@ -33,10 +40,10 @@ def log_likelihood(family: Family, theta: tuple[Tensor, ...], target: Distributi
         (LEFT, lambda at, own: family.log_cdf(target.upper[at], *own)),
         (BETWEEN, lambda at, own: _between(family, target.lower[at], target.upper[at], own)),
     ):
-        rows = torch.nonzero(target.kind == kind)[:, 0]
+        rows = target.rows_of(kind)
         if len(rows):
             found = found.index_add(0, rows, term(rows, tuple(t[rows] for t in theta)))
-    rows = torch.nonzero(target.late)[:, 0]
+    rows = target.rows_of(LATE)
     if len(rows):
         beyond = family.log_sf(target.entry[rows], *(t[rows] for t in theta))
         found = found.index_add(0, rows, -beyond)
@@ -54,21 +61,21 @@ def closed_derivatives(
     second : Tensor, shape (n, K, K)
         Each pair of predictors is contiguous over the rows.
     """
-    if not family.moves(eta, unit) or bool((target.kind == BETWEEN).any()):
+    if not family.moves(eta, unit) or len(target.rows_of(BETWEEN)) > 0:
         return None
     n, k = eta.shape
     theta = family.theta(eta, unit)
     parts: list[Slopes] = []
     places: list[Tensor] = []
-    terms: tuple[tuple[Term, Tensor, Tensor, float], ...] = (
-        ("log_prob", target.kind == EXACT, target.lower, 1.0),
-        ("log_sf", target.kind == RIGHT, target.lower, 1.0),
-        ("log_cdf", target.kind == LEFT, target.upper, 1.0),
-        ("log_sf", target.late, target.entry, -1.0),
+    terms: tuple[tuple[Term, int, Tensor], ...] = (
+        ("log_prob", EXACT, target.lower),
+        ("log_sf", RIGHT, target.lower),
+        ("log_cdf", LEFT, target.upper),
+        ("log_sf", LATE, target.entry),
     )
     late: tuple[Slopes, Tensor] | None = None
-    for term, has, y, sign in terms[:1] if target.exact else terms:
-        rows = None if target.exact else torch.nonzero(has)[:, 0]
+    for term, kind, y in terms[:1] if target.exact else terms:
+        rows = None if target.exact else target.rows_of(kind)
         if rows is None:
             found = family.slopes(term, y, *theta)
         elif len(rows):
@@ -79,7 +86,7 @@ def closed_derivatives(
             return None
         if rows is None:
             parts.append(found)
-        elif sign < 0:
+        elif kind == LATE:
             late = found, rows
         else:
             parts.append(found)

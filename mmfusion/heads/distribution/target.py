@@ -20,6 +20,7 @@ from mmfusion.survival import Survival, check_survival
 __all__ = [
     "BETWEEN",
     "EXACT",
+    "LATE",
     "LEFT",
     "NOTHING",
     "RIGHT",
@@ -31,6 +32,8 @@ __all__ = [
 
 #: What is known of a row: its value; that it is more than `lower`; at most `upper`; both; nothing.
 EXACT, RIGHT, LEFT, BETWEEN, NOTHING = range(5)
+#: Of `DistributionTarget.rows_of`: rows that are seen late, whatever else is known.
+LATE = -1
 
 
 @dataclass
@@ -57,6 +60,14 @@ class DistributionTarget(Target):
     entry: Tensor
     late: Tensor
     exact: bool = False
+
+    def rows_of(self, kind: int) -> Tensor:
+        """Return the rows of a kind, or those seen late (`LATE`), which are looked for once."""
+        found: dict[int, Tensor] = self.__dict__.setdefault("_rows", {})
+        if kind not in found:
+            which = self.late if kind == LATE else self.kind == kind
+            found[kind] = torch.nonzero(which)[:, 0]
+        return found[kind]
 
     def middle(self) -> Tensor:
         """Return a value for each row: the known one, or one that its limits allow."""
@@ -100,6 +111,7 @@ def read(y: Any, family: Family, index: Any, n_rows: int | None = None) -> Limit
     else:
         refuse_missing(y, index)
         values = family.numbers(y)
+        _refuse_text(values, family, index)
         values = check_array(values, ensure_2d=False, dtype=np.float64, input_name="y")
         values = column_or_1d(values, warn=True)
         nothing = np.full(len(values), -np.inf)
@@ -112,6 +124,21 @@ def read(y: Any, family: Family, index: Any, n_rows: int | None = None) -> Limit
             f"Got row(s) {name_rows(index, wrong, limits.lower)}."
         )
     return limits
+
+
+def _refuse_text(values: Any, family: Family, index: Any) -> None:
+    """Raise where cells are no numbers."""
+    cells = np.asarray(values)
+    if cells.dtype.kind in "biuf" or cells.ndim == 0:
+        return
+    column = pd.Series(cells.reshape(len(cells), -1)[:, 0])
+    text = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
+    if text.any():
+        rows = range(len(cells)) if index is None or len(index) != len(cells) else index
+        raise ValueError(
+            f"Values of y must be {family.says()} with this family. Got "
+            f"{column[text].iloc[0]!r} in row(s) {name_rows(rows, text)}."
+        )
 
 
 def _is_survival(y: Any) -> bool:

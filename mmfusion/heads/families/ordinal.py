@@ -43,7 +43,7 @@ class Ordinal(Family):
         return {f"threshold_{k}": "identity" for k in range(1, len(self.levels))}
 
     def learn(self, y: Any) -> Self:
-        values = pd.Series(y)
+        values = _column(y)
         if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
             labels = values.cat.categories.to_numpy()
             return type(self)(np.arange(len(labels)), labels.astype(str))
@@ -59,7 +59,7 @@ class Ordinal(Family):
         return type(self)(levels)
 
     def numbers(self, y: Any) -> Any:
-        values = pd.Series(y)
+        values = _column(y)
         if values.dtype.kind in "OUSb" or isinstance(values.dtype, pd.CategoricalDtype):
             codes = pd.Index(self.labels).get_indexer(pd.Index(values.astype(str)))
             return np.where(codes < 0, -1.0, codes)
@@ -69,7 +69,7 @@ class Ordinal(Family):
         return np.isin(y, self.levels)
 
     def says(self) -> str:
-        return f"the levels {list(self.labels)}"
+        return f"the levels {self.labels.tolist()}"
 
     def _codes(self, y: Tensor) -> Tensor:
         return torch.searchsorted(torch.from_numpy(self.levels), y.contiguous(), right=True) - 1
@@ -132,3 +132,10 @@ class Ordinal(Family):
 
     def load_state(self, state: dict[str, np.ndarray]) -> Self:
         return type(self)(state["levels"], state["labels"])
+
+
+def _column(y: Any) -> pd.Series:
+    """Return an outcome, perhaps the one column of a table, as a column."""
+    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
+        return y.iloc[:, 0]
+    return pd.Series(np.ravel(y) if isinstance(y, np.ndarray) else y)

@@ -17,7 +17,7 @@ from mmfusion.heads.families.real import (
     SmallestExtreme,
     moments,
 )
-from mmfusion.heads.families.slopes import Slopes, Term, log_exp_gap_slopes, trigamma
+from mmfusion.heads.families.slopes import Slopes, Term, gamma_slopes, log_exp_gap_slopes
 from mmfusion.heads.families.special import (
     LOG_ROOT_2PI,
     log_add,
@@ -176,8 +176,9 @@ class Gamma(Positive):
         shape, w = 1 / dispersion, y / mean
         if term != "log_prob" or float(shape.max()) > LARGE:
             return None
-        by_shape = shape * (shape.log() - torch.digamma(shape) + 1 + w.log() - w)
-        bent = by_shape + shape * (1 - shape * trigamma(shape))
+        rise, curve = gamma_slopes(shape)
+        by_shape = shape * (shape.log() - rise + 1 + w.log() - w)
+        bent = by_shape + shape * (1 - shape * curve)
         far = shape * (w - 1)
         return [far, -by_shape], [[-shape * w], [-far, bent]]
 

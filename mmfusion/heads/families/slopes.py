@@ -14,13 +14,19 @@ __all__ = [
     "Term",
     "alike",
     "digamma_rise",
+    "gamma_slopes",
     "location_scale",
     "log_exp_gap_slopes",
     "logistic_slopes",
     "normal_slopes",
     "smallest_slopes",
-    "trigamma",
 ]
+
+#: The recurrence of `gamma_slopes`, and the Bernoulli numbers 2, 4, ... of its series.
+STEPS = 10
+#: Numbers that are worked on together, in a processor's cache.
+CACHED = 1 << 14
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 
 Term = Literal["log_prob", "log_cdf", "log_sf"]
 #: Derivatives of a row in each predictor, (n,) each, and second ones, the lower triangle of them.
@@ -80,9 +86,31 @@ def log_exp_gap_slopes(u: Tensor) -> tuple[Tensor, Tensor]:
     return ratio, torch.where(u > 700.0, 0.0, ratio * (1.0 - u - ratio))
 
 
-def trigamma(x: Tensor) -> Tensor:
-    """Return the second derivative of the log gamma function."""
-    return torch.special.polygamma(1, x)
+def gamma_slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return first and second derivative of the log gamma function, to rounding.
+
+    By recurrence from x + 10, where seven terms of the asymptotic series are exact (Abramowitz &
+    Stegun 1964, 6.3.18 and 6.4.12). PyTorch's own second derivative has nine digits.
+    """
+    parts = [_gamma_slopes(part) for part in x.flatten().split(CACHED)]
+    first, second = (torch.cat(each).reshape(x.shape) for each in zip(*parts, strict=True))
+    return first, second
+
+
+def _gamma_slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+    far = x + STEPS
+    u = far.reciprocal()
+    square = u * u
+    even, odd = torch.zeros_like(x), torch.zeros_like(x)
+    for k, bernoulli in reversed(list(enumerate(BERNOULLI, 1))):
+        even.add_(bernoulli / (2 * k)).mul_(square)
+        odd.add_(bernoulli).mul_(square)
+    first, second = far.log_().sub_(even).sub_(u, alpha=0.5), odd.add_(1).mul_(u).add_(square / 2)
+    for k in range(STEPS):
+        part = torch.add(x, k, out=u).reciprocal_()
+        first -= part
+        second.addcmul_(part, part)
+    return first, second
 
 
 def alike(y: Tensor, size: Tensor) -> bool:
@@ -98,10 +126,8 @@ def digamma_rise(y: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """
     if alike(y, size):
         steps = torch.arange(int(y.max()) + 1, dtype=torch.float64) + size[0]
-        first, second = torch.digamma(steps), trigamma(steps)
+        first, second = gamma_slopes(steps)
         place = y.long()
         return (first - first[0])[place], (second - second[0])[place]
-    return (
-        torch.digamma(y + size) - torch.digamma(size),
-        trigamma(y + size) - trigamma(size),
-    )
+    (upto, upto_bent), (before, before_bent) = gamma_slopes(y + size), gamma_slopes(size)
+    return upto - before, upto_bent - before_bent

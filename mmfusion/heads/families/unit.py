@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmfusion.heads.families.base import Family
 from mmfusion.heads.families.real import moments
-from mmfusion.heads.families.slopes import Slopes, Term, trigamma
+from mmfusion.heads.families.slopes import Slopes, Term, gamma_slopes
 from mmfusion.heads.families.special import LOG_ROOT_2PI, log_beta_cdf, stirling_gap
 
 __all__ = ["Beta"]
@@ -19,6 +19,8 @@ __all__ = ["Beta"]
 Array = np.ndarray
 #: A precision beyond this is a point, as far as differences of 1e-16 tell.
 MOST = 1e12
+#: Up to this precision log gamma functions are small numbers, which differ without loss.
+SMALL = 50.0
 #: A precision beyond this leaves too few digits to differences of digamma functions.
 LARGE = 1e5
 
@@ -33,6 +35,9 @@ class Beta(Family):
     def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
         mean, precision = theta
         a, b = mean * precision, (1 - mean) * precision
+        if not bool((precision > SMALL).any()):
+            front = torch.lgamma(precision) - torch.lgamma(a) - torch.lgamma(b)
+            return front + (a - 1) * y.log() + (b - 1) * torch.log1p(-y)
         front = 0.5 * (a.log() + b.log() - precision.log()) - LOG_ROOT_2PI
         front = front + stirling_gap(precision) - stirling_gap(a) - stirling_gap(b)
         far = a * (y.log() - mean.log()) + b * (torch.log1p(-y) - torch.log1p(-mean))
@@ -44,14 +49,15 @@ class Beta(Family):
             return None
         rest = 1 - mean
         a, b = mean * size, rest * size
-        up, down = y.log() - torch.digamma(a), torch.log1p(-y) - torch.digamma(b)
-        up_bent, down_bent = trigamma(a), trigamma(b)
+        (up, up_bent), (down, down_bent) = gamma_slopes(a), gamma_slopes(b)
+        rise, curve = gamma_slopes(size)
+        up, down = y.log() - up, torch.log1p(-y) - down
         step = size * mean * rest
         gap = step * (up - down)
-        total = size * (torch.digamma(size) + mean * up + rest * down)
+        total = size * (rise + mean * up + rest * down)
         by_mean = gap * (1 - 2 * mean) - step**2 * (up_bent + down_bent)
         mixed = gap - step * size * (mean * up_bent - rest * down_bent)
-        curve = trigamma(size) - mean**2 * up_bent - rest**2 * down_bent
+        curve = curve - mean**2 * up_bent - rest**2 * down_bent
         return [gap, total], [[by_mean], [mixed, total + size**2 * curve]]
 
     def _tail(self, y: Tensor, theta: tuple[Tensor, ...], *, upper: bool) -> Tensor:

@@ -265,7 +265,11 @@ def _refuse_seen(model: Any, frame: pd.DataFrame, outcome: Any) -> None:
     columns = [*read, *model.model_.structured.columns]
     table = model._frame(frame)
     target = encode(model.model_.head.encode, Plan.of(model), table, for_fit(outcome), None)
-    refuse_seen(model.seen_, table, target, columns, "A report")
+    otherwise = (
+        ", or give predictions of models that did not see the rows, as the cross_validated "
+        "parameter"
+    )
+    refuse_seen(model.seen_, table, target, columns, "A report", otherwise)
 
 
 def _cross_fitted(
