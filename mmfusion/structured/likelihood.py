@@ -112,7 +112,7 @@ class Likelihood:
             with torch.no_grad():
                 loss = float(self._head.loss(self._tensor(eta), self._target))
             found = loss * self._total * self._unit
-            self._last_value = eta, found
+            self._last_value = np.array(eta), found
         return found
 
     def gradient(self, eta: Array) -> Array:
