@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from mmfusion import surv
-from mmfusion.estimators import FusionDistribution
+from mmfusion.estimators import FusionDistribution, FusionEnsemble
 from mmfusion.evaluation import (
     compare,
     plot_pit,
@@ -55,8 +58,16 @@ def test_an_accelerated_failure_time_model_is_compared_by_survival() -> None:
     task = task_of(model, y)
     assert task == "survival"
     metrics = resolve_scoring(["c", "log_score"], task)
-    table = compare({"aft": model}, frame, y, folds=3, task=task, metrics=metrics).table()
+    models = {
+        "aft": model,
+        # `predict` is a time, which a Pipeline, a search and an average must not take for a risk
+        "piped": make_pipeline(FunctionTransformer(), model),
+        "searched": GridSearchCV(model, {"random_state": [0]}, cv=2),
+        "averaged": FusionEnsemble(model, 2, random_state=0),
+    }
+    table = compare(models, frame, y, folds=3, task=task, metrics=metrics).table()
     assert table.loc["aft", ("c", "mean")] > 0.5
+    assert table["c", "mean"].nunique() == 1
     assert np.isfinite(table.loc["aft", ("log_score", "mean")])
 
 
