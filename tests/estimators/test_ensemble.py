@@ -19,6 +19,7 @@ from mmfusion.estimators import (
     FusionDistribution,
     FusionEnsemble,
     FusionRegressor,
+    load,
 )
 from mmfusion.metrics import concordance_index, log_score, make_survival_scorer
 from mmfusion.survival import surv
@@ -129,8 +130,18 @@ def test_a_saved_ensemble_predicts_the_same_and_can_be_fitted_again(tmp_path: Pa
     model.save(tmp_path / "ensemble")  # in its own place
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/plan.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is no saved ensemble"):
+    with pytest.raises(ValueError, match="is no saved estimator"):
         model.save(tmp_path / "notes")
+    model.estimators_[0].save(tmp_path / "one")
+    model.save(tmp_path / "one")  # one and several take each other's place
+    np.testing.assert_array_equal(load(tmp_path / "one").predict(FRAME), model.predict(FRAME))
+    model.estimators_[0].save(tmp_path / "one")
+    assert isinstance(load(tmp_path / "one"), FusionCox)
+    model.save(tmp_path / "two")
+    (tmp_path / "two/notes.txt").write_text("mine")
+    for each in (model, model.estimators_[0]):
+        with pytest.raises(ValueError, match=r"is no saved estimator .*'notes.txt'"):
+            each.save(tmp_path / "two")
     assert (tmp_path / "notes/plan.txt").read_text() == "mine"
     with pytest.raises(FileNotFoundError, match="holds no saved ensemble"):
         FusionEnsemble.load(tmp_path)
