@@ -64,7 +64,7 @@ def test_job(job: Job) -> None:
     X, y = job.X, job.y
     _announce(job)
     with _beside(job.source):
-        if hasattr(model, "family"):  # of a distribution, its logarithmic score
+        if _of_family(model):  # of a distribution, its logarithmic score
             tables = [pd.DataFrame({"score": [model.score(X, y)]}, index=["score"])]
         elif job.survival:
             times = evaluation_times(y)
@@ -123,6 +123,11 @@ def report_job(job: Job) -> None:
     model = load(job.output / "model")
     X, y = job.X, job.y
     path = job.output / "report.html"
+    if not hasattr(model, "report"):
+        raise ValueError(
+            "A report is of one model: the saved one is a mean of several trials. Tune with "
+            "n_best: 1, or leave n_best out."
+        )
     with _beside(job.source):
         model.report(X, y, path=path, **job.section("report"))
     print(f"Report: {path}")
@@ -161,7 +166,7 @@ def _compare(model: Any, X: pd.DataFrame, y: Any, job: Job, settings: dict[str, 
 
 def _predictions(model: Any, X: pd.DataFrame, times: list[float]) -> pd.DataFrame:
     if hasattr(model, "predict_survival_function"):
-        name = "mean" if hasattr(model, "family") else "risk"
+        name = "mean" if _of_family(model) else "risk"
         table = pd.DataFrame({name: model.predict(X)}, index=X.index)
         if times:
             curves = model.predict_survival_function(X, times=times)
@@ -174,6 +179,11 @@ def _predictions(model: Any, X: pd.DataFrame, times: list[float]) -> pd.DataFram
         names = [f"probability of {name}" for name in model.classes_]
         return table.join(pd.DataFrame(model.predict_proba(X), index=X.index, columns=names))
     return pd.DataFrame({"prediction": model.predict(X)}, index=X.index)
+
+
+def _of_family(model: Any) -> bool:
+    """Whether it is a distribution, or a mean of several, whose `predict` is a mean."""
+    return hasattr(getattr(model, "estimator", model), "family")
 
 
 def _times(text: str) -> list[float]:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from mmfusion.inputs.labels import check_order
 from mmfusion.survival import Survival, check_survival
 
 from ._survival import SurvivalPredictions
@@ -117,11 +116,12 @@ class IntervalPredictions(SurvivalPredictions):
         -------
         float
         """
-        check_is_fitted(self)
-        check_order(X=X, y=y)
+        return super().score(X, y, sample_weight, modalities=modalities, exclude=exclude)
+
+    def _concordance(self, X: Any, y: Any, risk: np.ndarray, sample_weight: Any) -> float:
         competing = self._head.likelihood.competing  # type: ignore[attr-defined]
         intervals = self._head.likelihood.intervals  # type: ignore[attr-defined]
         outcome = check_survival(y, allow_competing=competing, allow_intervals=intervals)
         outcome = outcome.at_middle()
         any_event = Survival(outcome.time, outcome.event > 0, outcome.entry)
-        return super().score(X, any_event, sample_weight, modalities=modalities, exclude=exclude)
+        return super()._concordance(X, any_event, risk, sample_weight)

@@ -37,6 +37,8 @@ __all__ = ["FORMAT", "load_estimator", "load_one_of", "save_estimator"]
 FORMAT = 4
 MANIFEST, STATE, WEIGHTS = "model.json", "state.skops", "weights.safetensors"
 FILES = {MANIFEST, STATE, WEIGHTS}
+#: Of several estimators together, beside a numbered folder each.
+TOGETHER = "ensemble.json"
 #: What systems, file servers and notebooks leave in folders: nobody's work.
 STRAY = {
     *(".DS_Store", ".directory", ".ipynb_checkpoints", "__MACOSX", "@eaDir"),
@@ -60,7 +62,7 @@ TRUSTED.add(f"{pd.Interval.__module__}.{pd.Interval.__qualname__}")
 
 def save_estimator(estimator: Any, folder: Path) -> None:
     """Write a fitted estimator; see `FusionEstimator.save`."""
-    folder = _target(folder)
+    folder = target_of(folder)
     params = estimator.get_params(deep=False)
     if params["training"] is not None:  # callbacks are code, not state
         params["training"] = copy.copy(params["training"]).set_params(callbacks=None)
@@ -106,14 +108,18 @@ def save_estimator(estimator: Any, folder: Path) -> None:
         _write(folder, manifest, state, weights)
 
 
-def _target(folder: Path) -> Path:
-    """Return the folder that is written, behind links; refuse one that is no saved model's."""
+def target_of(folder: Path) -> Path:
+    """Return the folder that is written, behind links; refuse one that is no saved model's.
+
+    One estimator may take the place of several, and several that of one.
+    """
     folder = folder.resolve()
     if folder.is_dir():
         found = {path.name for path in folder.iterdir() if not _stray(path)}
     else:
         found = {folder.name} if folder.exists() else set()
-    if found and found != FILES:
+    several = TOGETHER in found and all(name.isdecimal() for name in found - {TOGETHER})
+    if found and found != FILES and not several:
         raise ValueError(
             f"{folder} exists and is no saved estimator (it holds {sorted(found)[:5]}); "
             "it is left as it is."

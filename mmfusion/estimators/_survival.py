@@ -270,9 +270,13 @@ class SurvivalPredictions:
         """
         check_order(X=X, y=y, sample_weight=sample_weight)
         frame, eta = self._predictors(X, modalities, exclude)  # type: ignore[attr-defined]
-        outcome = check_survival(y, index=frame.index, n_rows=len(frame))
         risk = self._head.risk(eta)  # type: ignore[attr-defined]
-        strata = self._curve_context(frame).get("strata")
+        return self._concordance(frame, y, risk, sample_weight)
+
+    def _concordance(self, X: Any, y: Any, risk: np.ndarray, sample_weight: Any) -> float:
+        """Return `score` of risks, which may be those of an average."""
+        outcome = check_survival(y, index=getattr(X, "index", None), n_rows=len(X))
+        strata = self._curve_context(X).get("strata")
         return concordance_index(outcome, risk, strata=strata, sample_weight=sample_weight)
 
 

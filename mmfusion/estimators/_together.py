@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ._persistence import _replace, load_one_of
+from ._persistence import TOGETHER as MANIFEST
+from ._persistence import _replace, load_one_of, target_of
 
-__all__ = ["load_together", "save_together"]
+__all__ = ["MANIFEST", "load_together", "save_together"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
 FORMAT = 1
-MANIFEST = "ensemble.json"
 
 
 def save_together(members: Sequence[Any], folder: Path) -> None:
@@ -24,11 +24,10 @@ def save_together(members: Sequence[Any], folder: Path) -> None:
     Raises
     ------
     ValueError
-        A folder that holds something else; what `FusionEstimator.save` raises.
+        A folder that holds something else, or is the working directory; what
+        `FusionEstimator.save` raises.
     """
-    folder = folder.resolve()
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
-        raise ValueError(f"{folder} exists and is no saved ensemble; it is left as it is.")
+    folder = target_of(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     private = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

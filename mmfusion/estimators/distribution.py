@@ -409,6 +409,13 @@ class FusionDistribution(
         -------
         float
         """
+        scores, weights = self._log_scores(X, y, sample_weight, modalities, exclude)
+        return float(np.average(scores, weights=weights))
+
+    def _log_scores(
+        self, X: Any, y: Any, sample_weight: Any, modalities: Any = None, exclude: Any = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log score and the weight of each outcome."""
         check_is_fitted(self)
         check_order(X=X, y=y, sample_weight=sample_weight)
         table, eta = self._predictors(X, modalities, exclude)
@@ -417,4 +424,4 @@ class FusionDistribution(
             scores = log_score(y, self._distribution(eta))
         else:
             scores = self._head.log_scores(eta, target)
-        return float(np.average(scores, weights=target.weight.numpy()))
+        return np.asarray(scores), target.weight.numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number
-from mmfusion.metrics import make_survival_scorer
 
 from ._persistence import load_one_of
 from ._together import MANIFEST, load_together, save_together
@@ -27,7 +27,10 @@ __all__ = ["FusionEnsemble", "load"]
 
 
 def _has(method: str) -> Any:
-    return available_if(lambda self: hasattr(self.estimator, method))
+    """Make a method one that there is where the members, or before fit the estimator, have it."""
+    return available_if(
+        lambda self: hasattr(getattr(self, "estimators_", [self.estimator])[0], method)
+    )
 
 
 class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
@@ -94,7 +97,15 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError
+            An estimator of another kind (a Pipeline is one), settings that are no dicts.
+        ValueError
+            As of the members' ``fit``.
         """
+        self._check_parts()
         check_number("n_members", self.n_members, 1, integer=True)
         check_order(X=X, y=y, sample_weight=sample_weight)
         settings = list(self.settings) if self.settings else [{}]
@@ -109,6 +120,18 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         )
         self._expose()
         return self
+
+    def _check_parts(self) -> None:
+        if not isinstance(self.estimator, FusionEstimator):
+            raise TypeError(
+                "The estimator parameter must be an estimator of mmfusion.estimators. Got "
+                f"{type(self.estimator).__name__}."
+            )
+        settings = [] if self.settings is None else self.settings
+        if isinstance(settings, Mapping) or not all(isinstance(each, Mapping) for each in settings):
+            raise TypeError(
+                f"The settings parameter must be a list of dicts of parameters. Got {settings!r}."
+            )
 
     def _expose(self) -> None:
         for name in ("classes_", "n_features_in_", "feature_names_in_"):
@@ -159,38 +182,65 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         model._expose()
         return model
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, **asked: Any) -> np.ndarray:
         """Return the mean risk or number of each row, or the class with the largest mean chance.
 
         Parameters
         ----------
         X : DataFrame or array, n rows
+        **asked
+            Of the members' method, such as ``modalities=``.
 
         Returns
         -------
         ndarray, shape (n,)
+            What the members' ``predict`` is: of `FusionDistribution` a mean, in the unit of y.
         """
         if is_classifier(self.estimator):
-            return self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return np.mean(self._each("predict", X), axis=0)
+            shares = self.predict_proba(X, **asked)
+            return self.classes_[shares.argmax(axis=1)]
+        return np.mean(self._each("predict", X, **asked), axis=0)
+
+    @_has("predict_risk")
+    def predict_risk(self, X: Any, **asked: Any) -> np.ndarray:
+        """Return the mean risk score of each row, higher is worse, of members that predict times.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+        **asked
+            Of the members' method, such as ``modalities=``.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+        """
+        return np.mean(self._each("predict_risk", X, **asked), axis=0)
 
     @_has("predict_proba")
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, **asked: Any) -> np.ndarray:
         """Return the mean probability of each class.
 
         Parameters
         ----------
         X : DataFrame or array, n rows
+        **asked
+            Of the members' method, such as ``modalities=``.
 
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
         """
-        return np.mean(self._each("predict_proba", X), axis=0)
+        return np.mean(self._each("predict_proba", X, **asked), axis=0)
 
     @_has("predict_survival_function")
     def predict_survival_function(
-        self, X: Any, times: Any = None, *, extrapolate: bool = False
+        self,
+        X: Any,
+        times: Any = None,
+        *,
+        extrapolate: bool = False,
+        **asked: Any,
     ) -> pd.DataFrame:
         """Return the mean survival curve of each row: that of the members' mixture.
 
@@ -200,13 +250,15 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         times : array-like, shape (m,), optional
             By default those of the first member.
         extrapolate : bool, default=False
-            As of the members.
+            As of the members; those of `FusionDistribution` always do.
+        **asked
+            Of the members' method, such as ``modalities=``.
 
         Returns
         -------
         DataFrame, shape (n, m)
         """
-        tables = self._curves(X, times, extrapolate)
+        tables = self._curves(X, times, extrapolate, **asked)
         return sum(tables[1:], start=tables[0]) / len(tables)
 
     def spread(self, X: Any, times: Any = None) -> Any:
@@ -238,14 +290,15 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         return np.std(each, axis=0)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return Harrell's C, the accuracy, or R² of the mean prediction.
+        """Return the members' score of the mean: Harrell's C, the accuracy, or R².
+
+        Of `FusionDistribution` it is the mean log score of the members' mixture.
 
         Parameters
         ----------
         X : DataFrame or array, n rows
         y : outcome, n rows
         sample_weight : array-like, shape (n,), optional
-            Of classes and numbers.
 
         Returns
         -------
@@ -253,9 +306,15 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         """
         from sklearn.metrics import accuracy_score, r2_score  # slow to import
 
+        check_is_fitted(self)
         check_order(X=X, y=y, sample_weight=sample_weight)
-        if hasattr(self.estimator, "predict_survival_function"):
-            return make_survival_scorer("harrell")(self, X, y)
+        first = self.estimators_[0]
+        if hasattr(first, "predict_distribution"):
+            found = [member._log_scores(X, y, sample_weight) for member in self.estimators_]
+            mixture = np.logaddexp.reduce([scores for scores, _ in found]) - np.log(len(found))
+            return float(np.average(mixture, weights=found[0][1]))
+        if hasattr(first, "predict_survival_function"):
+            return float(first._concordance(X, y, self.predict(X), sample_weight))
         metric = accuracy_score if is_classifier(self.estimator) else r2_score
         return float(metric(y, self.predict(X), sample_weight=sample_weight))
 
@@ -264,18 +323,18 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         """The members' column of strata: their risks are comparable within one only."""
         return getattr(self.estimator, "strata", None)
 
-    def _each(self, method: str, X: Any) -> list[np.ndarray]:
+    def _each(self, method: str, X: Any, **asked: Any) -> list[Any]:
         check_is_fitted(self)
-        return [getattr(member, method)(X) for member in self.estimators_]
+        return [getattr(member, method)(X, **asked) for member in self.estimators_]
 
-    def _curves(self, X: Any, times: Any, extrapolate: bool) -> list[pd.DataFrame]:
+    def _curves(self, X: Any, times: Any, extrapolate: bool, **asked: Any) -> list[pd.DataFrame]:
         check_is_fitted(self)
         first, *others = self.estimators_
-        tables = [first.predict_survival_function(X, times, extrapolate=extrapolate)]
+        if "extrapolate" in signature(first.predict_survival_function).parameters:
+            asked["extrapolate"] = extrapolate
+        tables = [first.predict_survival_function(X, times, **asked)]
         times = tables[0].columns.to_numpy()
-        return tables + [
-            member.predict_survival_function(X, times, extrapolate=extrapolate) for member in others
-        ]
+        return tables + [member.predict_survival_function(X, times, **asked) for member in others]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -28,6 +28,7 @@ from mmfusion.evaluation.roles import check_groups, check_model, common_column
 from mmfusion.evaluation.scoring import DEFAULTS, METRICS, Metric, TestFold
 from mmfusion.inputs.columns import take_column
 from mmfusion.metrics import Score
+from mmfusion.survival import Survival
 
 __all__ = ["METRICS", "TestFold", "compare"]
 
@@ -265,7 +266,7 @@ def _fit_and_score(task: _Task, model: Any, cohort: _Cohort) -> dict[str, Any]:
     X_test = _rows(cohort.X, task.test)
     y_test = any_event(take(cohort.y, task.test))
     seen = TestFold(fitted, X_test, y_test, any_event(y_train), strata)
-    prediction = seen.prediction
+    prediction = seen.risk if isinstance(cohort.y, Survival) else seen.prediction
     seconds = time.perf_counter() - started
     found = {label: metric(seen) for label, metric in cohort.metrics.items()}
     return {

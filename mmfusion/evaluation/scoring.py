@@ -58,8 +58,9 @@ class TestFold:
     @cached_property
     def risk(self) -> np.ndarray:
         """The risk that a survival model gives, as float64; higher is worse."""
-        if hasattr(self.model, "predict_risk"):  # `predict` is a time
-            return np.asarray(self.model.predict_risk(self.X), dtype=np.float64)
+        model, seen = _within(self.model, self.X)
+        if hasattr(model, "predict_risk"):  # `predict` is a time
+            return np.asarray(model.predict_risk(seen), dtype=np.float64)
         return np.asarray(self.prediction, dtype=np.float64)
 
     @cached_property

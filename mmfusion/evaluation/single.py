@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.metaestimators import available_if
 
 from mmfusion.inputs.times import as_times
-from mmfusion.metrics.scorers import curves_at
+from mmfusion.metrics.scorers import curves_at, risk_of
 from mmfusion.modalities.base import Modality
 from mmfusion.survival import check_survival, kaplan_meier
 
@@ -19,7 +19,7 @@ __all__ = ["SingleModality"]
 
 
 def _has(method: str) -> Any:
-    return available_if(lambda self: hasattr(self.estimator, method))
+    return available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), method))
 
 
 class SingleModality(MetaEstimatorMixin, BaseEstimator):
@@ -54,7 +54,7 @@ class SingleModality(MetaEstimatorMixin, BaseEstimator):
             self._shares = counts / counts.sum()
             self._constant: Any = self.classes_[counts.argmax()]
         else:
-            self._constant = float(np.mean(self.estimator_.predict(X[present])))
+            self._constant = float(np.mean(self._known(X[present])))
         if self.task == "survival":
             outcome = check_survival(y)
             entry = outcome.entry if outcome.delayed else None
@@ -67,13 +67,19 @@ class SingleModality(MetaEstimatorMixin, BaseEstimator):
         return getattr(self.estimator_, "interrupted_", False)
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
-        """Return predictions, the constant where the modality is lacking."""
+        """Return predictions, of survival risks; the constant where the modality is lacking."""
         present = self.modality_.present(X)
         kind = self.classes_.dtype if self.task == "classification" else np.float64
         values = np.full(len(X), self._constant, dtype=kind)
         if present.any():
-            values[present] = self.estimator_.predict(X[present])
+            values[present] = self._known(X[present])
         return values
+
+    def _known(self, X: pd.DataFrame) -> np.ndarray:
+        """Return the estimator's predictions, of survival its risks."""
+        if self.task == "survival":
+            return np.asarray(risk_of(self.estimator_, X))
+        return np.asarray(self.estimator_.predict(X))
 
     @_has("predict_proba")
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mmfusion.evaluation.fingerprint import fingerprint
+
 __all__ = ["best_trial", "best_trials", "careful_trial"]
 
 
@@ -20,13 +22,11 @@ def best_trials(results: Mapping[str, Any], score: str, n_best: int) -> list[int
 
     Trials of the same parameters count once.
     """
-    found: list[int] = []
+    found: dict[str, int] = {}
     for position in np.argsort(results[f"rank_test_{score}"], kind="stable"):
-        known = [repr(results["params"][other]) for other in found]
-        whole = results["state"][position] == "complete"
-        if whole and repr(results["params"][position]) not in known:
-            found.append(int(position))
-    return found[:n_best]
+        if results["state"][position] == "complete":
+            found.setdefault(fingerprint(results["params"][position]), int(position))
+    return list(found.values())[:n_best]
 
 
 def careful_trial(results: Mapping[str, Any], score: str, ratios: Sequence[float]) -> int:

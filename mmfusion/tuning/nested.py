@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmfusion.estimators.base import FusionEstimator
 from mmfusion.evaluation.comparison import Comparison
 from mmfusion.evaluation.folds import check_folds
 from mmfusion.evaluation.outcomes import check_outcome, task_of
@@ -130,9 +131,12 @@ def nested_cross_validate(
         How often a number of outer folds is dealt anew.
     inner : int or splitter, default=5
         Folds within the training rows, of the pairs.
-    n_trials, sampler, pruning, timeout, n_best, storage
+    n_trials, sampler, pruning, timeout, storage
         Of the searches of the pairs; see `FusionSearchCV`. Each outer fold's search is kept in the
         same storage, so that an interrupted call goes on.
+    n_best : int, default=1
+        Of the searches of estimators of `mmfusion.estimators`; of others, and of Pipelines, which
+        cannot be averaged, the best trial is taken.
     scoring : None, str, scorer, list or dict of these by name, optional
         As for `compare_fusion`: by default "c" and "ibs" (survival), "accuracy" and "log_loss"
         (classes), "r2" and "rmse" (numbers). The pairs are searched by the first.
@@ -213,14 +217,17 @@ def nested_cross_validate(
         "sampler": sampler,
         "pruning": pruning,
         "timeout": timeout,
-        "n_best": n_best,
         "storage": storage,
         "random_state": random_state,
     }
     models = {
         name: candidate
         if estimators[name] is candidate
-        else FusionSearchCV(candidate[0], candidate[1], **settings)
+        else FusionSearchCV(
+            *candidate,
+            n_best=n_best if isinstance(candidate[0], FusionEstimator) else 1,
+            **settings,
+        )
         for name, candidate in candidates.items()
     }
     comparison = compare(

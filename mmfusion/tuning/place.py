@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from mmfusion.tuning.ledger import FileLedger, Ledger, MemoryLedger, TableLedger, mend
 
-__all__ = ["Place", "check_storage", "open_place", "quiet"]
+__all__ = ["Place", "check_storage", "in_memory", "open_place", "quiet", "temporary"]
 
 #: Of a storage that is a folder, the name of the journal in it.
 JOURNAL = "study.journal"
@@ -115,6 +116,33 @@ def _file_of(url: str) -> Path | None:
     """Return the file of an SQLite URL; None of one in memory."""
     found = re.fullmatch(r"sqlite(\+\w+)?:///([^?]+)(\?.*)?", url)
     return None if found is None or found[2] == ":memory:" else Path(found[2])
+
+
+@contextmanager
+def temporary(storage: str | None, n_workers: int) -> Iterator[str | None]:
+    """Give several workers of a search that is not kept a journal to share."""
+    if storage is not None or n_workers == 1:
+        yield storage
+        return
+    with tempfile.TemporaryDirectory(prefix="mmfusion-") as folder:
+        yield str(Path(folder) / "study.journal")
+
+
+def in_memory(study: Any) -> Any:
+    """Return a copy of a study that needs no storage."""
+    import optuna
+
+    with quiet():
+        copied = optuna.create_study(
+            study_name=study.study_name,
+            directions=study.directions,
+            sampler=study.sampler,
+            pruner=study.pruner,
+        )
+    for name, value in study.user_attrs.items():
+        copied.set_user_attr(name, value)
+    copied.add_trials(study.get_trials(deepcopy=False))
+    return copied
 
 
 @contextmanager

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +31,7 @@ from mmfusion.inputs.labels import check_order
 from mmfusion.inputs.parameters import check_number, is_number
 from mmfusion.tuning.choice import best_trial, best_trials, careful_trial
 from mmfusion.tuning.job import Job, job_key, seeded, step_of
-from mmfusion.tuning.place import check_storage, open_place, quiet
+from mmfusion.tuning.place import check_storage, in_memory, open_place, temporary
 from mmfusion.tuning.processes import work_in_processes
 from mmfusion.tuning.results import results_of
 from mmfusion.tuning.samplers import check_sampler
@@ -108,8 +106,9 @@ class FusionSearchCV(BaseSearchCV):
         chosen. A function is given ``cv_results_`` and returns the position.
     n_best : int, default=1
         How many of the best trials are fitted to all rows and averaged (`FusionEnsemble`), of an
-        estimator of `mmfusion.estimators` that is not the end of a Pipeline. A mean of several
-        settings is steadier than the one that looked best on the folds. 1 is the best trial alone.
+        estimator of `mmfusion.estimators` that is not the end of a Pipeline; all where fewer were
+        judged on all folds. A mean of several settings is steadier than the one that looked best
+        on the folds. 1 is the best trial alone.
     error_score : float or "raise", default=nan
         Number: a trial that fails is told as failed, with a warning, and the search goes on.
     verbose : int, default=0
@@ -129,8 +128,8 @@ class FusionSearchCV(BaseSearchCV):
     averaged_ : list of int
         Positions of the trials whose mean `best_estimator_` is; there where `n_best` is above 1.
     study_ : optuna.Study
-        Its `best_trial` may be one that was pruned by fold: to Optuna the mean of the folds that
-        ran is a trial's value.
+        A copy in memory of what `storage` holds under its ``study_name``. Its `best_trial` may be
+        one that was pruned by fold: to Optuna the mean of the folds that ran is a trial's value.
     n_splits_ : int
     refit_time_ : float
     scorer_ : scorer, or dict of scorers by name
@@ -223,16 +222,17 @@ class FusionSearchCV(BaseSearchCV):
             self._check_average(params)
         storage = check_storage(self.storage, self.n_workers)
         job, scorers, several = self._job(X, y, groups, params)
-        with _temporary(storage, self.n_workers) as shared, open_place(shared) as place:
+        with temporary(storage, self.n_workers) as shared, open_place(shared) as place:
             study, job = open_study(job, place)
             with self._bar() as tell:
                 if self.n_workers == 1:
                     work(job, place, tell)
                 else:
                     work_in_processes(job, str(shared), place, self.n_workers, tell)
-            if shared != storage:  # the journal is about to go
-                study = _in_memory(study)
+            if shared is not None:  # what is opened is closed, and a search can be pickled
+                study = in_memory(study)
         self.study_ = study
+        self.__dict__.pop("averaged_", None)
         self.cv_results_: dict[str, Any] = results_of(
             study, job.space, list(scorers), len(job.folds)
         )
@@ -441,27 +441,3 @@ class FusionSearchCV(BaseSearchCV):
 
 def _own_params(estimator: Any) -> dict[str, Any]:
     return step_of(estimator)[1].get_params(deep=False)
-
-
-@contextmanager
-def _temporary(storage: str | None, n_workers: int) -> Iterator[str | None]:
-    """Give several workers of a search that is not kept a journal to share."""
-    if storage is not None or n_workers == 1:
-        yield storage
-        return
-    with tempfile.TemporaryDirectory(prefix="mmfusion-") as folder:
-        yield str(Path(folder) / "study.journal")
-
-
-def _in_memory(study: Any) -> Any:
-    import optuna
-
-    with quiet():
-        copied = optuna.create_study(
-            study_name=study.study_name,
-            directions=study.directions,
-            sampler=study.sampler,
-            pruner=study.pruner,
-        )
-    copied.add_trials(study.get_trials(deepcopy=False))
-    return copied

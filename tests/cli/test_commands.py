@@ -138,6 +138,13 @@ def test_tune_saves_the_best_model_and_goes_on_where_it_was(study: Path) -> None
     again = pd.read_csv(results / "trials.csv")
     assert len(again) == 3
     pd.testing.assert_frame_equal(again.filter(like="fit_time")[:2], trials.filter(like="fit_time"))
+    change(study, ("n_trials: 3", "n_trials: 3\n  n_best: 2"))
+    call("tune", study)
+    assert len(load(results / "model").estimators_) == 2
+    test = ("--test", study.parent / "patients.csv")
+    call("evaluate", study, *test)
+    assert pd.read_csv(results / "test_scores.csv", index_col=0)["score"].notna().all()
+    assert "a mean of several trials" in call("report", study, *test, code=1)
 
 
 @pytest.mark.parametrize(

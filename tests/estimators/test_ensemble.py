@@ -7,11 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 
 from mmfusion import Genes, Tabular
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionEnsemble, FusionRegressor
-from mmfusion.metrics import concordance_index
+from mmfusion.estimators import (
+    FusionClassifier,
+    FusionCox,
+    FusionDiscreteTime,
+    FusionDistribution,
+    FusionEnsemble,
+    FusionRegressor,
+    load,
+)
+from mmfusion.metrics import concordance_index, log_score, make_survival_scorer
+from mmfusion.survival import surv
 from tests.helpers import make_cohort
 
 FRAME, Y = make_cohort(90)
@@ -61,7 +72,46 @@ def test_classes_are_those_of_the_mean_probability_and_numbers_the_mean() -> Non
     assert np.isfinite(scores).all()
 
 
+def test_members_that_predict_times_have_the_risks_curves_and_score_of_their_mixture() -> None:
+    inner = FusionDistribution({"rna": MODALITIES["rna"]}, family="weibull", **FEW)
+    model = FusionEnsemble(inner, 2, settings=[{"epochs": 2}, {"epochs": 9}], random_state=0)
+    assert not hasattr(model, "predict_risk")  # before fit nobody knows
+    model.fit(FRAME, Y)
+    members = model.estimators_
+    risks = [one.predict_risk(FRAME) for one in members]
+    np.testing.assert_allclose(model.predict_risk(FRAME), np.mean(risks, axis=0))
+    curves = [one.predict_survival_function(FRAME, [0.2]) for one in members]
+    np.testing.assert_allclose(model.predict_survival_function(FRAME, [0.2]), sum(curves) / 2)
+    weights = np.linspace(0.5, 2.0, 90)
+    densities = [np.exp(log_score(Y, one.predict_distribution(FRAME))) for one in members]
+    expected = np.average(np.log(np.mean(densities, axis=0)), weights=weights)
+    assert model.score(FRAME, Y, weights) == pytest.approx(expected, rel=1e-6)
+    assert make_survival_scorer("harrell")(model, FRAME, Y) == concordance_index(
+        Y, model.predict_risk(FRAME)
+    )
+
+
+def test_the_score_is_the_members_own() -> None:
+    weights = np.linspace(0.5, 2.0, 90)
+    causes = surv(Y["time"], np.where(Y["event"], 1 + (FRAME["sex"] == "f"), 0))
+    competing = FusionDiscreteTime(MODALITIES, loss="deephit", n_intervals=4, **FEW)
+    for inner, y in ((COX, Y), (competing, causes)):
+        model = FusionEnsemble(inner, 1, random_state=0).fit(FRAME, y)
+        one = model.estimators_[0]
+        assert model.score(FRAME, y, weights) == one.score(FRAME, y, weights)
+        assert model.score(FRAME, y, weights) != model.score(FRAME, y)
+    asked = {"modalities": ["clinic"]}
+    np.testing.assert_array_equal(model.predict(FRAME, **asked), one.predict(FRAME, **asked))
+    curves = model.predict_survival_function(FRAME, **asked)
+    np.testing.assert_array_equal(curves, one.predict_survival_function(FRAME, **asked))
+
+
 def test_wrong_parameters_are_named() -> None:
+    for other in (Ridge(), make_pipeline(COX)):
+        with pytest.raises(TypeError, match="The estimator parameter must be an estimator of mmf"):
+            FusionEnsemble(other).fit(FRAME, Y)
+    with pytest.raises(TypeError, match="The settings parameter must be a list of dicts"):
+        FusionEnsemble(COX, settings={"epochs": 2}).fit(FRAME, Y)
     with pytest.raises(ValueError, match="The n_members parameter"):
         FusionEnsemble(COX, 0).fit(FRAME, Y)
     with pytest.raises(ValueError, match="Invalid parameter 'fusoin'"):
@@ -80,8 +130,18 @@ def test_a_saved_ensemble_predicts_the_same_and_can_be_fitted_again(tmp_path: Pa
     model.save(tmp_path / "ensemble")  # in its own place
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/plan.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is no saved ensemble"):
+    with pytest.raises(ValueError, match="is no saved estimator"):
         model.save(tmp_path / "notes")
+    model.estimators_[0].save(tmp_path / "one")
+    model.save(tmp_path / "one")  # one and several take each other's place
+    np.testing.assert_array_equal(load(tmp_path / "one").predict(FRAME), model.predict(FRAME))
+    model.estimators_[0].save(tmp_path / "one")
+    assert isinstance(load(tmp_path / "one"), FusionCox)
+    model.save(tmp_path / "two")
+    (tmp_path / "two/notes.txt").write_text("mine")
+    for each in (model, model.estimators_[0]):
+        with pytest.raises(ValueError, match=r"is no saved estimator .*'notes.txt'"):
+            each.save(tmp_path / "two")
     assert (tmp_path / "notes/plan.txt").read_text() == "mine"
     with pytest.raises(FileNotFoundError, match="holds no saved ensemble"):
         FusionEnsemble.load(tmp_path)

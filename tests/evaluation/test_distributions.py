@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from mmfusion import surv
-from mmfusion.estimators import FusionDistribution
+from mmfusion import Genes, Image, surv
+from mmfusion.estimators import FusionDistribution, FusionEnsemble
 from mmfusion.evaluation import (
     compare,
     plot_pit,
@@ -20,7 +23,15 @@ from mmfusion.evaluation import (
 )
 from mmfusion.evaluation.outcomes import task_of
 from mmfusion.evaluation.scoring import TestFold, resolve_scoring
-from mmfusion.metrics import crps, log_score, quantile_reliability, rootogram, worm
+from mmfusion.evaluation.single import SingleModality
+from mmfusion.metrics import (
+    concordance_index,
+    crps,
+    log_score,
+    quantile_reliability,
+    rootogram,
+    worm,
+)
 from tests.helpers import Frozen, make_cohort
 from tests.metrics.test_distribution_scorers import Normal
 
@@ -55,8 +66,29 @@ def test_an_accelerated_failure_time_model_is_compared_by_survival() -> None:
     task = task_of(model, y)
     assert task == "survival"
     metrics = resolve_scoring(["c", "log_score"], task)
-    table = compare({"aft": model}, frame, y, folds=3, task=task, metrics=metrics).table()
+    models = {
+        "aft": model,
+        # `predict` is a time, which a Pipeline, a search and an average must not take for a risk
+        "piped": make_pipeline(FunctionTransformer(), model),
+        "searched": GridSearchCV(model, {"random_state": [0]}, cv=2),
+        "averaged": FusionEnsemble(model, 2, random_state=0),
+    }
+    compared = compare(models, frame, y, folds=3, task=task, metrics=metrics)
+    table = compared.table()
     assert table.loc["aft", ("c", "mean")] > 0.5
+    mine = compared.risks.query("model == 'aft' and fold == 0")
+    score = compared.scores.query("model == 'aft' and fold == 0")["c"].item()
+    assert concordance_index(y[mine["row"]], mine["risk"]) == score
+    # The rows without an image have the mean risk, and the curve of all, beside those with one.
+    inner = FusionDistribution({"rna": Genes(["gene_0"])}, family="weibull", n_members=0)
+    alone = SingleModality(inner, Image("image")).fit(frame, y)
+    known = frame["image"].notna().to_numpy()
+    np.testing.assert_allclose(
+        alone.predict(frame)[known], alone.estimator_.predict_risk(frame[known])
+    )
+    assert np.unique(alone.predict(frame)[~known]) == alone.predict(frame)[known].mean()
+    assert alone.predict_survival_function(frame, [0.2]).shape == (120, 1)
+    assert table["c", "mean"].nunique() == 1
     assert np.isfinite(table.loc["aft", ("log_score", "mean")])
 
 

@@ -119,6 +119,7 @@ def test_the_best_trials_are_averaged(tmp_path: Any) -> None:
     np.testing.assert_array_equal(load(tmp_path / "model").predict(X), mean)
     again = FusionSearchCV(cox(), space, n_trials=5, cv=2, n_best=2, random_state=0).fit(X, y)
     np.testing.assert_array_equal(again.predict(X), mean)
+    assert not hasattr(again.set_params(n_best=1, n_trials=1).fit(X, y), "averaged_")
 
 
 def test_what_cannot_be_averaged_is_refused() -> None:
@@ -139,3 +140,7 @@ def test_trials_that_failed_or_are_the_same_are_not_averaged() -> None:
     found["params"] = [{"a": 1}, {"a": 2}, {"a": 2}, {"a": 3}]
     found["state"][3] = "pruned"
     assert best_trials(found, "score", 3) == [2, 0]
+    # Arrays that only their middle tells apart, which a text of them leaves out.
+    cuts = [np.arange(5000.0) + (np.arange(5000) == 2500) * shift for shift in (0.0, 0.5, 0.0, 0.0)]
+    found["params"] = [{"cuts": each} for each in cuts]
+    assert best_trials(found, "score", 3) == [2, 1]

@@ -11,9 +11,10 @@ from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
+from mmfusion import Tabular
 from mmfusion.evaluation import CoxRidge, corrected_interval
 from mmfusion.tuning import FusionSearchCV, nested_cross_validate
-from tests.tuning.common import SPACE, cohort, numbers
+from tests.tuning.common import SPACE, cohort, cox, numbers
 
 
 class Failing(Ridge):
@@ -130,3 +131,21 @@ def test_the_search_of_numbers_is_led_by_what_is_small() -> None:
     )
     assert set(nested.chosen["strategy"]) == {"'mean'"}
     assert (nested.chosen["inner score"] < 0).all()
+
+
+def test_what_cannot_be_averaged_stands_beside_what_is() -> None:
+    X, y = cohort(60)
+    rival = CoxRidge({"clinical": Tabular(["age"])})
+    candidates = {
+        "ours": (cox(linear=False, patience=None), {"learning_rate": [1e-3, 3e-2]}),
+        "rival": (rival, {"penalizer": [0.1, 1.0]}),
+    }
+    settings = {"outer": 2, "inner": 2, "n_trials": 3, "scoring": "c"}
+    nested = nested_cross_validate(candidates, X, y, n_best=2, **settings)
+    assert not nested.comparison.failures
+    assert np.isfinite(nested.table["c", "mean"]).all()
+    alone = nested_cross_validate(candidates, X, y, **settings)
+    changed = (nested.comparison.scores["c"] != alone.comparison.scores["c"]).groupby(
+        nested.comparison.scores["model"]
+    )
+    assert changed.any().to_dict() == {"ours": True, "rival": False}  # the one is a mean of two

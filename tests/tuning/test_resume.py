@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import multiprocessing.context
 import os
+import pickle
 import signal
 import time
 from collections import Counter
@@ -122,6 +123,17 @@ def test_more_trials_may_be_asked_for(tmp_path: Path) -> None:
     X, y = numbers()
     ridge_search(storage=tmp_path / "study", n_trials=5).fit(X, y)
     same(ridge_search(storage=tmp_path / "study").fit(X, y), ridge_search().fit(X, y))
+
+
+def test_a_search_that_is_kept_can_be_pickled_and_needs_the_storage_no_more(tmp_path: Path) -> None:
+    X, y = numbers()
+    search = ridge_search(storage=tmp_path / "study", n_trials=4).fit(X, y)
+    text = pickle.dumps(search)
+    (tmp_path / "study").unlink()
+    again = pickle.loads(text)
+    np.testing.assert_array_equal(again.predict(X), search.predict(X))
+    assert [t.params for t in again.study_.trials] == [t.params for t in search.study_.trials]
+    assert again.study_.user_attrs == search.study_.user_attrs == {"seed": 0}
 
 
 def test_other_data_are_another_study_in_the_same_file(tmp_path: Path) -> None:
@@ -305,7 +317,9 @@ def test_sqlite_is_for_one_process(tmp_path: Path) -> None:
     X, y = numbers()
     url = f"sqlite:///{tmp_path / 'search.db'}"
     first = ridge_search(storage=url, n_trials=4).fit(X, y)
-    same(ridge_search(storage=url, n_trials=6).fit(X, y), ridge_search(n_trials=6).fit(X, y))
-    assert len(first.study_.trials) == 6  # of the same study
+    more = ridge_search(storage=url, n_trials=6).fit(X, y)
+    same(more, ridge_search(n_trials=6).fit(X, y))
+    assert more.study_.study_name == first.study_.study_name
+    assert len(first.study_.trials) == 4  # a copy
     with open_place(url), pytest.raises(ValueError, match="which another process uses"):
         ridge_search(storage=url).fit(X, y)
