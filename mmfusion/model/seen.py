@@ -14,11 +14,10 @@ from scipy import stats
 
 from mmfusion.heads.base import Target
 from mmfusion.inputs.hashes import row_hashes
-from mmfusion.inputs.messages import name_rows
 from mmfusion.model.fit import Ready
 from mmfusion.model.structured import Structured
 
-__all__ = ["Seen", "refuse_seen"]
+__all__ = ["Seen"]
 
 #: Hashes that are kept, whatever the number of rows: 8 kB.
 KEPT = 1024
@@ -135,26 +134,6 @@ def hashes_of(table: pd.DataFrame, target: Target, columns: Sequence[Any]) -> np
         for k, part in enumerate(value.reshape(len(value), -1).T)
     }
     return row_hashes(known)
-
-
-def refuse_seen(
-    seen: Seen, table: pd.DataFrame, target: Target, columns: Sequence[Any], what: str
-) -> None:
-    """Raise if some rows are training rows.
-
-    Raises
-    ------
-    ValueError
-        Naming the rows.
-    """
-    known = seen.known(table, target, columns)
-    if known.any():
-        share = "all rows" if known.all() else f"{known.sum()} of {len(known)} rows"
-        raise ValueError(
-            f"{what} needs rows that the model did not see; {share} were in its training: "
-            f"{name_rows(table, known)}. Leave them out (train_test_split before fit), or give "
-            "predictions of models that did not see the rows, as the cross_validated parameter."
-        )
 
 
 def _levels(ready: Ready) -> dict[str, list[tuple[str, str | None, int, int | None]]]:

@@ -280,6 +280,10 @@ def test_given_predictions_are_scored_as_they_are(tmp_path) -> None:
     assert f"{brier['score']:.3f} [{brier['lower']:.3f}" in done.html
     with pytest.raises(ValueError, match=r"each of the 120 rows. Got 119"):
         model.report(frame, y, tmp_path / "no.html", cross_validated=curves[1:])
+    with pytest.raises(ValueError, match="name the same rows in another order"):
+        model.report(frame, y, tmp_path / "no.html", cross_validated=curves[::-1])
+    with pytest.raises(ValueError, match="must be one of the times of the given predictions"):
+        model.report(frame, y, tmp_path / "no.html", cross_validated=curves, time=1e9)
 
 
 def test_rows_without_a_modality_name_the_subgroup(cox, report) -> None:

@@ -14,15 +14,16 @@ from sklearn.base import clone
 
 from mmfusion.evaluation.folds import survival_stratified_folds
 from mmfusion.evaluation.outcomes import check_outcome, for_fit, take
+from mmfusion.inputs.labels import check_order
+from mmfusion.inputs.messages import name_rows, shorten
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import evaluation_times
 from mmfusion.metrics.scorers import risk_of
 from mmfusion.model import Plan
-from mmfusion.model.seen import refuse_seen
 from mmfusion.model.study import encode
 from mmfusion.survival import Survival
 
-__all__ = ["Evidence", "gather"]
+__all__ = ["Evidence", "gather", "trained_rows"]
 
 #: Where curves are scored.
 N_TIMES = 30
@@ -220,7 +221,7 @@ def gather(
         )
     found = Evidence(model, frame, outcome, task, "", [], unit=unit)
     if cross_validated is None:
-        _refuse_seen(model, frame, outcome)
+        _refuse_trained(model, frame, outcome)
         found.source = "The rows below are new to the model: none of them was trained on."
         found.parts = [(model, np.arange(len(frame)))]
     elif isinstance(cross_validated, int):
@@ -241,6 +242,7 @@ def gather(
                 "The cross_validated parameter must be a number of folds, or hold a prediction for "
                 f"each of the {len(frame)} rows. Got {len(cross_validated)}."
             )
+        check_order(X=frame, cross_validated=cross_validated)
         found.source = "Predictions were given, of models that did not see the row they predict."
     if task == "survival":
         _curves(found, time)
@@ -255,17 +257,33 @@ def _task(model: Any) -> str:
     return "classification" if hasattr(model, "predict_proba") else "regression"
 
 
-def _refuse_seen(model: Any, frame: pd.DataFrame, outcome: Any) -> None:
+def trained_rows(model: Any, frame: pd.DataFrame, outcome: Any) -> np.ndarray | None:
+    """Return which rows were in the training of a model, bool, (n,); None where it cannot know."""
     if model.seen_ is None:
-        raise ValueError(
-            "The model does not know which rows it was trained on: it was saved by an earlier "
-            "version. Fit it again, or say cross_validated=."
-        )
+        return None
     read = [column for modality in model.modalities_.values() for column in modality.columns_]
     columns = [*read, *model.model_.structured.columns]
     table = model._frame(frame)
     target = encode(model.model_.head.encode, Plan.of(model), table, for_fit(outcome), None)
-    refuse_seen(model.seen_, table, target, columns, "A report")
+    known: np.ndarray = model.seen_.known(table, target, columns)
+    return known
+
+
+def _refuse_trained(model: Any, frame: pd.DataFrame, outcome: Any) -> None:
+    known = trained_rows(model, frame, outcome)
+    if known is None:
+        raise ValueError(
+            "The model does not know which rows it was trained on: it was saved by an earlier "
+            "version. Fit it again, or say cross_validated=."
+        )
+    if known.any():
+        share = "all rows" if known.all() else f"{known.sum()} of {len(known)} rows"
+        raise ValueError(
+            f"A report needs rows that the model did not see; {share} were in its training, or are "
+            f"like such a row in all it reads and in the outcome: {name_rows(frame, known)}. Leave "
+            "them out (train_test_split before fit), or give predictions of models that did not "
+            "see the rows, as the cross_validated parameter."
+        )
 
 
 def _cross_fitted(
@@ -310,6 +328,11 @@ def _curves(found: Evidence, time: float | None) -> None:
     y = found.any_event
     if isinstance(found.given, pd.DataFrame):
         times = found.given.columns.to_numpy(np.float64)
+        if time is not None and time not in times:
+            raise ValueError(
+                "The time parameter must be one of the times of the given predictions, "
+                f"{shorten(times.tolist())}. Got {time:g}."
+            )
         found.time = _nearest(times, _usual_time(y) if time is None else time)
         found.curves = found.given.set_axis(times, axis=1)
         return
