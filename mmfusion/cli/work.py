@@ -211,7 +211,8 @@ def _cause_scores(model: Any, X: pd.DataFrame, y: Any) -> list[pd.DataFrame]:
     for cause in np.intersect1d(model.causes_, y["event"]):
         incidence = model.predict_cumulative_incidence_function(X, [time], int(cause))
         scores = cause_scores(y, incidence.iloc[:, 0], time, int(cause))
-        tables.append(scores.rename(lambda name: f"{name}, cause {cause} by {_number(time)}"))
+        scores.index = pd.Index([f"{n}, cause {cause} by {_number(time)}" for n in scores.index])
+        tables.append(scores)
     if not tables:
         raise ValueError(f"The table has no event of the model's causes {model.causes_.tolist()}.")
     return tables

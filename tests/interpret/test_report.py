@@ -300,6 +300,10 @@ def test_calibration_of_classes_is_the_logistic_regression_of_the_logit(tmp_path
     y = (rng.random(400) < 1 / (1 + np.exp(-x))).astype(int)
     frame = pd.DataFrame({"x": x})
     model = FusionClassifier(modalities={}, structured="x").fit(frame[:200], y[:200])
+    with pytest.raises(ValueError, match="must hold at least two classes"):
+        model.report(frame[200:], np.full(len(frame) - 200, y[0]), tmp_path / "no.html")
+    with pytest.raises(TypeError, match="meta parameter must be a dict"):
+        model.report(frame[200:], y[200:], tmp_path / "no.html", "funding")
     found = gather(model, frame[200:], y[200:], None, None, "", 0)
     table = calibration(found)
     logit = model.decision_function(frame[200:])

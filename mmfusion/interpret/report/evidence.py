@@ -208,6 +208,11 @@ def gather(
     task = _task(model)
     frame = X if isinstance(X, pd.DataFrame) else model._frame(X)
     outcome: Any = check_outcome(y, task, frame)
+    if task == "classification" and len(np.unique(outcome)) < 2:
+        raise ValueError(
+            "The y parameter must hold at least two classes, to be told apart. Got "
+            f"{outcome.tolist()[0]!r} in every row."
+        )
     causes = [int(cause) for cause in getattr(model, "causes_", [1])]
     if task == "survival" and not set(np.unique(outcome.event)) <= {0, *causes}:
         raise ValueError(
