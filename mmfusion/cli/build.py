@@ -54,7 +54,7 @@ def build_estimator(document: Document, default: str) -> Any:
         A name that there is not, with the nearest one, or a value that its object refuses.
     """
     name = document.values.get("estimator", default)
-    if name not in ESTIMATORS:
+    if not isinstance(name, str) or name not in ESTIMATORS:
         message = f"The estimator must be one of {shorten(ESTIMATORS, 20)}. Got {name!r}."
         raise document.error(("estimator",), message + did_you_mean(name, ESTIMATORS))
     kind = ESTIMATORS[name]
@@ -90,7 +90,7 @@ def build(document: Document, place: Place, types: Mapping[str, Any] = TYPES) ->
     if "type" not in value:
         return {key: build(document, (*place, key), types) for key in value}
     name = value["type"]
-    if name not in types:
+    if not isinstance(name, str) or name not in types:
         message = f"The type must be one of {shorten(types, 40)}. Got {name!r}."
         raise document.error((*place, "type"), message + did_you_mean(name, types))
     parameters = signature(types[name]).parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,10 @@ class Job:
         data = document.values["data"]
         if not isinstance(data, str):
             document.check_keys(("data",), DATA, "data", ("file",))
+            if not isinstance(data["file"], str):
+                raise document.error(("data", "file"), "file must be the name of a file.")
+        if isinstance(document.values.get("output"), list | dict):
+            raise document.error(("output",), "output must be the name of a folder.")
         if not isinstance(document.values["outcome"], str):
             document.check_keys(("outcome",), OUTCOME, "outcome")
         job = cls(document, test)
@@ -119,6 +124,9 @@ class Job:
         if not isinstance(columns, list):
             raise self.document.error(("data", "columns"), "columns must be a list of columns.")
         for number, column in enumerate(columns):
+            if column in self.y_columns:
+                message = f"Column {column!r} is of the outcome: leave it out of the columns."
+                raise self.document.error(("data", "columns", number), message)
             self._check_column(table, column, ("data", "columns", number))
         return table[columns]
 
@@ -174,7 +182,9 @@ class Job:
             raise self.document.error(("estimator",), message)
         return estimator
 
-    def section(self, name: str, types: Any = ()) -> dict[str, Any]:
+    def section(
+        self, name: str, types: Any = (), known: Iterable[str] | None = None
+    ) -> dict[str, Any]:
         """Return the entries of a command's own section, objects made; {} without one.
 
         Parameters
@@ -182,6 +192,13 @@ class Job:
         name : str
         types : iterable of class, default=()
             What its entries may have as their type, beside what the estimator's may.
+        known : iterable of str, optional
+            The entries that it may have.
+
+        Raises
+        ------
+        ConfigError
+            What is wrong with it, with the line.
         """
         from mmfusion.cli.build import TYPES, build
 
@@ -189,6 +206,8 @@ class Job:
             return {}
         if not isinstance(self.document.values[name], dict):
             raise self.document.error((name,), f"{name} must be a mapping.")
+        if known is not None:
+            self.document.check_keys((name,), known, name)
         return dict(build(self.document, (name,), TYPES | {t.__name__: t for t in types}))
 
     def _says(self, key: str) -> bool:

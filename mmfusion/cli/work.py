@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from mmfusion.cli.tables import check_suffix, read_table, write_table
 from mmfusion.estimators import load
 from mmfusion.evaluation import Comparison, compare, compare_fusion
 from mmfusion.evaluation.candidates import classical_models
-from mmfusion.inputs.messages import shorten
-from mmfusion.metrics import evaluation_times, score_interval
+from mmfusion.inputs.messages import name_rows, shorten
+from mmfusion.interpret import write_report
+from mmfusion.interpret.report.evidence import trained_rows
+from mmfusion.metrics import cause_scores, evaluation_times, score_interval
 from mmfusion.metrics.scorers import curves_at
 from mmfusion.modalities import infer_modalities
 
@@ -64,8 +68,11 @@ def test_job(job: Job) -> None:
     X, y = job.X, job.y
     _announce(job)
     with _beside(job.source):
+        _warn_of_trained(model, X, y)
         if _of_family(model):  # of a distribution, its logarithmic score
             tables = [pd.DataFrame({"score": [model.score(X, y)]}, index=["score"])]
+        elif len(getattr(model, "causes_", ())) > 1:
+            tables = _cause_scores(model, X, y)
         elif job.survival:
             times = evaluation_times(y)
             tables = [
@@ -74,10 +81,9 @@ def test_job(job: Job) -> None:
             ]
         elif is_classifier(model):
             chances = pd.DataFrame(model.predict_proba(X), columns=model.classes_)
-            chances = chances[np.unique(y)]
             tables = [
                 score_interval("accuracy", y, model.predict(X)),
-                score_interval("log_loss", y, chances.to_numpy()),
+                score_interval("log_loss", y, chances),
             ]
         else:
             tables = [score_interval(name, y, model.predict(X)) for name in ("r2", "rmse")]
@@ -128,8 +134,9 @@ def report_job(job: Job) -> None:
             "A report is of one model: the saved one is a mean of several trials. Tune with "
             "n_best: 1, or leave n_best out."
         )
+    settings = job.section("report", known=_options(write_report, but=("model", "X", "y", "path")))
     with _beside(job.source):
-        model.report(X, y, path=path, **job.section("report"))
+        model.report(X, y, path=path, **settings)
     print(f"Report: {path}")
 
 
@@ -140,7 +147,8 @@ def _search(job: Job) -> Any:
     from mmfusion.tuning import FusionSearchCV
 
     kinds = (CategoricalDistribution, FloatDistribution, IntDistribution)
-    settings = {"random_state": 0, **job.section("tune", kinds)}
+    known = _options(FusionSearchCV, but=("estimator",))
+    settings = {"random_state": 0, **job.section("tune", kinds, known)}
     storage = str(settings.get("storage") or "search.journal")
     if "://" not in storage:
         job.output.mkdir(parents=True, exist_ok=True)
@@ -151,7 +159,13 @@ def _search(job: Job) -> Any:
 def _compare(model: Any, X: pd.DataFrame, y: Any, job: Job, settings: dict[str, Any]) -> Comparison:
     """Return the estimator beside others; of a single modality beside classical models."""
     modalities = infer_modalities(X) if model.modalities is None else model.modalities
-    if len(modalities) > 1:
+    single = len(modalities) == 1
+    known = _options(compare, but=("models", "X", "y", "folds", "task"))
+    known += ["cv", "random_state", "others"]
+    if not single:
+        known = _options(compare_fusion, but=("estimator", "X", "y"))
+    job.section("evaluate", known=known)
+    if not single:
         return compare_fusion(model, X, y, **settings)
     task = "classification" if is_classifier(model) else "regression"
     task = "survival" if job.survival else task
@@ -168,9 +182,10 @@ def _predictions(model: Any, X: pd.DataFrame, times: list[float]) -> pd.DataFram
     if hasattr(model, "predict_survival_function"):
         name = "mean" if _of_family(model) else "risk"
         table = pd.DataFrame({name: model.predict(X)}, index=X.index)
-        if times:
+        if times:  # side by side: the index may name several rows alike
             curves = model.predict_survival_function(X, times=times)
-            table = table.join(curves.rename(columns=lambda time: f"survival at {time:g}"))
+            curves.columns = [f"survival at {_number(time)}" for time in times]
+            table = pd.concat([table, curves], axis=1)
         return table
     if times:
         raise ValueError(f"A {type(model).__name__} has no survival: leave --times out.")
@@ -186,11 +201,49 @@ def _of_family(model: Any) -> bool:
     return hasattr(getattr(model, "estimator", model), "family")
 
 
+def _warn_of_trained(model: Any, X: pd.DataFrame, y: Any) -> None:
+    """Warn of rows that are training rows, in which scores are too good."""
+    known = trained_rows(model, X, y)
+    if known is not None and known.any():
+        warnings.warn(
+            f"{known.sum()} of {len(known)} rows are like rows that the model was trained on, the "
+            f"outcome too: {name_rows(X, known)}. Scores of rows that it has seen are too good.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _cause_scores(model: Any, X: pd.DataFrame, y: Any) -> list[pd.DataFrame]:
+    """Return the scores of each cause that the rows have, by the median time of their events."""
+    had = y["event"] > 0
+    time = float(np.median(y["time"][had])) if had.any() else np.nan
+    tables = []
+    for cause in np.intersect1d(model.causes_, y["event"]):
+        incidence = model.predict_cumulative_incidence_function(X, [time], int(cause))
+        scores = cause_scores(y, incidence.iloc[:, 0], time, int(cause))
+        scores.index = pd.Index([f"{n}, cause {cause} by {_number(time)}" for n in scores.index])
+        tables.append(scores)
+    if not tables:
+        raise ValueError(f"The table has no event of the model's causes {model.causes_.tolist()}.")
+    return tables
+
+
 def _times(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.replace(",", " ").split()]
+        times = [float(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
         raise ValueError(f"--times must be numbers with commas between. Got {text!r}.") from error
+    return list(dict.fromkeys(times))
+
+
+def _number(value: float) -> str:
+    """Return a number as it is written, all its digits, without an exponent."""
+    return np.format_float_positional(value, trim="-")
+
+
+def _options(function: Any, but: tuple[str, ...]) -> list[str]:
+    """Return the names of a function's parameters, but for those that a command gives."""
+    return [name for name in signature(function).parameters if name not in but]
 
 
 def _strata(model: Any, X: pd.DataFrame) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 from mmfusion.inputs.parameters import check_choice
 from mmfusion.model.bands import curve_bands, ratio_bands
 from mmfusion.structured import Bands
+from mmfusion.survival.outcome import snap
 
 from ._cuts import IntervalPredictions
 from ._survival import check_times
@@ -93,7 +94,8 @@ class HazardBands(IntervalPredictions):
         Returns
         -------
         DataFrame, shape (n m, 4)
-            The curve, by its name, se, lower and upper; indexed by row and time.
+            The curve, by its name, se, lower and upper; indexed by row and time. NaN beyond the
+            follow-up of the training rows, with a warning; of a hazard, beyond the last interval.
         """
         reported = self._reported()  # type: ignore[attr-defined]
         check_choice("curve", curve, _CURVES)
@@ -107,7 +109,7 @@ class HazardBands(IntervalPredictions):
             cause = int(self.causes_[0])
         times = self._ends() if times is None else check_times(times)
         table, eta = self._predictors(X, modalities, exclude)  # type: ignore[attr-defined]
-        return curve_bands(
+        found = curve_bands(
             self.model_,  # type: ignore[attr-defined]
             reported,
             table,
@@ -120,6 +122,14 @@ class HazardBands(IntervalPredictions):
             unconditional=unconditional,
             exclude=exclude,
         )
+        if curve != "hazard":
+            last = self._follow_up(table)
+            beyond = snap(times, np.unique(last)) > last[:, None]
+            blank = self._blank(
+                found.to_numpy().reshape(*beyond.shape, -1), beyond[..., None], last
+            )
+            found.iloc[:] = blank.reshape(found.shape)
+        return found
 
     def hazard_ratio(
         self,

@@ -95,7 +95,7 @@ class CalibratedPredictions:
         if self.seen_ is not None:
             read = [c for modality in self.modalities_.values() for c in modality.columns_]
             columns = [*read, *self.model_.structured.columns]
-            refuse_seen(self.seen_, frame, target, columns, "calibrate")
+            refuse_seen(self.seen_.known(frame, target, columns), frame, "calibrate")
         self._uncalibrate()
         vars(self).update(found)
         return self

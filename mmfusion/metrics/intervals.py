@@ -63,7 +63,8 @@ def score_interval(
     prediction : array-like
         As the metric's own function takes it: risks of shape (n,), survival probabilities (n, k)
         (a DataFrame brings its times), classes, numbers, or for "log_loss" probabilities (n, K) of
-        the classes in sorted order, of two classes also the second's (n,).
+        the classes in sorted order, of two classes also the second's (n,). A DataFrame whose
+        columns are the classes may have some that `y` lacks.
     reference : array-like, optional
         The prediction of another model for the same rows: the table is then of the difference,
         `prediction` less `reference`, with a p-value.

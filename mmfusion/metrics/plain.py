@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mmfusion.metrics._inputs import check_probabilities
 from mmfusion.metrics.auc import weighted_auc
@@ -81,8 +82,17 @@ PLAIN: dict[str, Callable[..., Score]] = {
 
 
 def plain_score(metric: str, y: Any, prediction: Any) -> Score:
-    """Return a score of `PLAIN` by its name."""
-    return PLAIN[metric](np.asarray(y), np.asarray(prediction))
+    """Return a score of `PLAIN` by its name.
+
+    Where a table of probabilities has the classes of `y` as columns, these say which are known,
+    some of which no row of `y` may have.
+    """
+    y = np.asarray(y)
+    named = metric == "log_loss" and isinstance(prediction, pd.DataFrame)
+    if named and set(np.unique(y)) <= set(prediction.columns):
+        prediction = prediction[sorted(prediction.columns)]
+        return log_loss(y, prediction.to_numpy(), prediction.columns)
+    return PLAIN[metric](y, np.asarray(prediction))
 
 
 def _column(y: np.ndarray, predicted: np.ndarray) -> np.ndarray:

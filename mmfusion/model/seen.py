@@ -18,7 +18,7 @@ from mmfusion.inputs.messages import name_rows
 from mmfusion.model.fit import Ready
 from mmfusion.model.structured import Structured
 
-__all__ = ["Seen", "refuse_seen"]
+__all__ = ["Seen"]
 
 #: Hashes that are kept, whatever the number of rows: 8 kB.
 KEPT = 1024
@@ -137,27 +137,26 @@ def hashes_of(table: pd.DataFrame, target: Target, columns: Sequence[Any]) -> np
     return row_hashes(known)
 
 
-def refuse_seen(
-    seen: Seen,
-    table: pd.DataFrame,
-    target: Target,
-    columns: Sequence[Any],
-    what: str,
-    otherwise: str = "",
-) -> None:
+def refuse_seen(known: np.ndarray, table: pd.DataFrame, what: str, otherwise: str = "") -> None:
     """Raise if some rows are training rows; `otherwise` says what can be done beside leaving out.
+
+    Parameters
+    ----------
+    known : ndarray of bool, shape (n,)
+        As `Seen.known` has them.
+    table : DataFrame, n rows
 
     Raises
     ------
     ValueError
         Naming the rows.
     """
-    known = seen.known(table, target, columns)
     if known.any():
         share = "all rows" if known.all() else f"{known.sum()} of {len(known)} rows"
         raise ValueError(
-            f"{what} needs rows that the model did not see; {share} were in its training: "
-            f"{name_rows(table, known)}. Leave them out (train_test_split before fit){otherwise}."
+            f"{what} needs rows that the model did not see; {share} were in its training, or are "
+            f"like such a row in all it reads and in the outcome: {name_rows(table, known)}. Leave "
+            f"them out (train_test_split before fit){otherwise}."
         )
 
 

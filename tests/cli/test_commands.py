@@ -16,6 +16,7 @@ from mmfusion import Genes, Image, Tabular, surv
 from mmfusion.cli.app import app
 from mmfusion.cli.demo import CONFIG, write_demo
 from mmfusion.estimators import FusionCox, load
+from mmfusion.metrics import cause_scores
 
 CLINIC = "  clinic: {type: Tabular, columns: [age, sex, stage]}\n"
 
@@ -39,6 +40,21 @@ def change(study: Path, *changes: tuple[str, str]) -> Path:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     study.write_text(text, encoding="utf-8")
+    return study
+
+
+def write_plain(folder: Path, outcome: str, estimator: str) -> Path:
+    """Write the demo's table with two causes of death, and a file without networks."""
+    write_demo(folder)
+    table = pd.read_csv(folder / "patients.csv")
+    cause = table["died"] * (1 + (table["age"] > table["age"].median()))
+    table.assign(cause=cause).to_csv(folder / "patients.csv", index=False)
+    study = folder / "plain.yaml"
+    study.write_text(
+        f"data: patients.csv\noutcome: {outcome}\nestimator: {estimator}\n"
+        "structured: age\nmodalities: {clinic: {type: Tabular, columns: [stage]}}\n"
+        "parameters: {n_members: 0, linear: false, n_intervals: 5, baseline: steps}\n"
+    )
     return study
 
 
@@ -209,6 +225,9 @@ def test_classes_and_numbers(
             "Got 'JointFusio'. Did you mean 'JointFusion'?",
         ),
         (("structured: treatment", "structured: treat"), 19, "'treat' not found .*'treatment'"),
+        (("estimator: FusionCox", "estimator: [FusionCox]"), 11, "one of .*Got .'FusionCox'"),
+        (("output: results", "output: [results]"), 37, "must be the name of a folder"),
+        (("  file: patients.csv ", "  file: [patients.csv] "), 4, "must be the name of a file"),
         (("  epochs: 5", "  epoch: 10"), 22, "no 'epoch'; .* Did you mean 'epochs'?"),
         (("  epochs: 5", "  epochs: 1.5"), 22, "The epochs parameter must be an integer"),
         (("  epochs: 5", "  training__emma: 1"), 22, "Invalid parameter 'emma'"),
@@ -267,6 +286,63 @@ def test_predictions_name_what_is_wrong(study: Path, tmp_path: Path) -> None:
     assert "must be numbers" in call("predict", model, table, "--times", "1;2", code=1)
     pd.read_csv(table).drop(columns="age").to_csv(tmp_path / "less.csv")
     assert "Column 'age' not found" in call("predict", model, tmp_path / "less.csv", code=1)
+
+
+def test_each_row_of_a_table_is_predicted_once(tmp_path: Path) -> None:
+    study = write_plain(tmp_path, "{time: months, event: died}", "FusionPAMM")
+    table = pd.read_csv(tmp_path / "patients.csv")
+    again = pd.concat([table, table[:5].assign(age=80)])  # five patients with two rows
+    again.to_csv(tmp_path / "again.csv", index=False)
+    call("fit", study)
+    out = tmp_path / "p.parquet"
+    times = "12,12,12.00000001"
+    call(
+        *("predict", tmp_path / "plain", tmp_path / "again.csv"),
+        *("--times", times, "--index", "patient", "-o", out),
+    )
+    found, model = pd.read_parquet(out), load(tmp_path / "plain/model")
+    assert list(found.columns[2:]) == ["survival at 12", "survival at 12.00000001"]
+    assert found["patient"].tolist() == again["patient"].tolist()
+    np.testing.assert_allclose(found["risk"], model.predict(again), rtol=1e-12)
+    curves = model.predict_survival_function(again, [12])
+    np.testing.assert_allclose(found["survival at 12"], curves[12.0], rtol=1e-12)
+
+
+def test_a_test_table_is_scored_a_cause_at_a_time_and_seen_rows_are_told(tmp_path: Path) -> None:
+    study = write_plain(tmp_path, "{time: months, event: cause}", "FusionPAMM")
+    table = pd.read_csv(tmp_path / "patients.csv")
+    table[:160].to_csv(tmp_path / "patients.csv", index=False)
+    table[160:].to_csv(tmp_path / "others.csv", index=False)
+    call("fit", study)
+    call("evaluate", study, "--test", tmp_path / "others.csv")
+    scores = pd.read_csv(tmp_path / "plain/test_scores.csv", index_col=0)
+    y, model = surv(table["months"], table["cause"])[160:], load(tmp_path / "plain/model")
+    time = float(np.median(y["time"][y["event"] > 0]))
+    for cause in (1, 2):
+        found = model.predict_cumulative_incidence_function(table[160:], [time], cause)
+        own = cause_scores(y, found.iloc[:, 0], time, cause)
+        rows = scores[scores.index.str.contains(f"cause {cause} by")]
+        np.testing.assert_allclose(rows.to_numpy(), own.to_numpy(), rtol=1e-9)
+    arguments = ("evaluate", study, "--test", tmp_path / "patients.csv")
+    said = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert "160 of 160 rows are like rows that the model was trained on" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "section", "message"),
+    [
+        ("evaluate", "evaluate: {cv: 2, n_job: 1}", "no 'n_job'; .* Did you mean 'n_jobs'?"),
+        ("tune", "tune: {trials: 3}", "no 'trials'; .* Did you mean 'n_trials'?"),
+    ],
+)
+def test_sections_name_the_entries_they_may_have(
+    tmp_path: Path, command: str, section: str, message: str
+) -> None:
+    study = write_plain(tmp_path, "{time: months, event: died}", "FusionPAMM")
+    study.write_text(f"{study.read_text()}{section}\n")
+    said = call(command, study, code=1)
+    assert said.startswith(f"Error: {study}:7: ")
+    assert re.search(message, said), said
 
 
 def test_the_configuration_of_the_demo_is_explained() -> None:

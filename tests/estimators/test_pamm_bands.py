@@ -29,6 +29,20 @@ def causes() -> tuple[pd.DataFrame, FusionPAMM]:
     return frame, FusionPAMM({}, structured="dose", cuts=CUTS).fit(frame, y)
 
 
+def test_bands_end_where_curves_end(varying: Any) -> None:
+    frame, model = varying
+    times = [0.5, 100.0]
+    for curve in ("survival", "cumulative_hazard", "cumulative_incidence"):
+        with pytest.warns(UserWarning, match="2 of 2 rows have predictions beyond the follow-up"):
+            band = model.predict_band(frame[:2], times, curve)
+        assert band.isna().all(axis=1).tolist() == [False, True, False, True]
+    with pytest.warns(UserWarning, match="beyond the follow-up"):
+        alone = model.predict_survival_function(frame[:2], times)
+    with pytest.warns(UserWarning, match="beyond the follow-up"):
+        band = model.predict_band(frame[:2], times)
+    assert_allclose(band["survival"].to_numpy().reshape(2, 2), alone, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("curve", "cause"),
     [

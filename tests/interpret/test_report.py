@@ -280,6 +280,10 @@ def test_given_predictions_are_scored_as_they_are(tmp_path) -> None:
     assert f"{brier['score']:.3f} [{brier['lower']:.3f}" in done.html
     with pytest.raises(ValueError, match=r"each of the 120 rows. Got 119"):
         model.report(frame, y, tmp_path / "no.html", cross_validated=curves[1:])
+    with pytest.raises(ValueError, match="name the same rows in another order"):
+        model.report(frame, y, tmp_path / "no.html", cross_validated=curves[::-1])
+    with pytest.raises(ValueError, match="must be one of the times of the given predictions"):
+        model.report(frame, y, tmp_path / "no.html", cross_validated=curves, time=1e9)
 
 
 def test_rows_without_a_modality_name_the_subgroup(cox, report) -> None:
@@ -296,6 +300,10 @@ def test_calibration_of_classes_is_the_logistic_regression_of_the_logit(tmp_path
     y = (rng.random(400) < 1 / (1 + np.exp(-x))).astype(int)
     frame = pd.DataFrame({"x": x})
     model = FusionClassifier(modalities={}, structured="x").fit(frame[:200], y[:200])
+    with pytest.raises(ValueError, match="must hold at least two classes"):
+        model.report(frame[200:], np.full(len(frame) - 200, y[0]), tmp_path / "no.html")
+    with pytest.raises(TypeError, match="meta parameter must be a dict"):
+        model.report(frame[200:], y[200:], tmp_path / "no.html", "funding")
     found = gather(model, frame[200:], y[200:], None, None, "", 0)
     table = calibration(found)
     logit = model.decision_function(frame[200:])

@@ -200,6 +200,9 @@ def test_classes_and_numbers() -> None:
     assert scores_with_influence("log_loss", y, both)["log_loss"].value == pytest.approx(
         log_loss(y, p)
     )
+    three = pd.DataFrame({"c": 0.2, "b": 0.8 * p, "a": 0.8 * (1 - p)})  # no row is of class "c"
+    named = scores_with_influence("log_loss", np.where(y, "b", "a"), three)["log_loss"]
+    assert named.value == pytest.approx(log_loss(y, p) - np.log(0.8))
 
 
 def _rmse(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray) -> float:

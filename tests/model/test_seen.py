@@ -89,7 +89,7 @@ def test_the_error_names_the_rows() -> None:
     model = FusionCox(modalities={}, structured="age").fit(frame[:40], y[:40])
     target = encode(model.model_.head.encode, Plan.of(model), frame, y, None)
     with pytest.raises(ValueError, match=r"report.*40 of 60 rows.*patient_0"):
-        refuse_seen(model.seen_, frame, target, ["age"], "A report")
+        refuse_seen(model.seen_.known(frame, target, ["age"]), frame, "A report")
 
 
 def test_counts_of_levels_and_of_presence() -> None:

@@ -14,6 +14,8 @@ from sklearn.base import clone
 
 from mmfusion.evaluation.folds import survival_stratified_folds
 from mmfusion.evaluation.outcomes import check_outcome, for_fit, take
+from mmfusion.inputs.labels import check_order
+from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import evaluation_times
 from mmfusion.metrics.scorers import risk_of
@@ -22,7 +24,7 @@ from mmfusion.model.seen import refuse_seen
 from mmfusion.model.study import encode
 from mmfusion.survival import Survival
 
-__all__ = ["Evidence", "gather"]
+__all__ = ["Evidence", "gather", "trained_rows"]
 
 #: Where curves are scored.
 N_TIMES = 30
@@ -207,6 +209,11 @@ def gather(
     task = _task(model)
     frame = X if isinstance(X, pd.DataFrame) else model._frame(X)
     outcome: Any = check_outcome(y, task, frame)
+    if task == "classification" and len(np.unique(outcome)) < 2:
+        raise ValueError(
+            "The y parameter must hold at least two classes, to be told apart. Got "
+            f"{outcome.tolist()[0]!r} in every row."
+        )
     causes = [int(cause) for cause in getattr(model, "causes_", [1])]
     if task == "survival" and not set(np.unique(outcome.event)) <= {0, *causes}:
         raise ValueError(
@@ -220,7 +227,7 @@ def gather(
         )
     found = Evidence(model, frame, outcome, task, "", [], unit=unit)
     if cross_validated is None:
-        _refuse_seen(model, frame, outcome)
+        _refuse_trained(model, frame, outcome)
         found.source = "The rows below are new to the model: none of them was trained on."
         found.parts = [(model, np.arange(len(frame)))]
     elif isinstance(cross_validated, int):
@@ -241,6 +248,7 @@ def gather(
                 "The cross_validated parameter must be a number of folds, or hold a prediction for "
                 f"each of the {len(frame)} rows. Got {len(cross_validated)}."
             )
+        check_order(X=frame, cross_validated=cross_validated)
         found.source = "Predictions were given, of models that did not see the row they predict."
     if task == "survival":
         _curves(found, time)
@@ -255,21 +263,30 @@ def _task(model: Any) -> str:
     return "classification" if hasattr(model, "predict_proba") else "regression"
 
 
-def _refuse_seen(model: Any, frame: pd.DataFrame, outcome: Any) -> None:
+def trained_rows(model: Any, frame: pd.DataFrame, outcome: Any) -> np.ndarray | None:
+    """Return which rows were in the training of a model, bool, (n,); None where it cannot know."""
     if model.seen_ is None:
-        raise ValueError(
-            "The model does not know which rows it was trained on: it was saved by an earlier "
-            "version. Fit it again, or say cross_validated=."
-        )
+        return None
     read = [column for modality in model.modalities_.values() for column in modality.columns_]
     columns = [*read, *model.model_.structured.columns]
     table = model._frame(frame)
     target = encode(model.model_.head.encode, Plan.of(model), table, for_fit(outcome), None)
+    known: np.ndarray = model.seen_.known(table, target, columns)
+    return known
+
+
+def _refuse_trained(model: Any, frame: pd.DataFrame, outcome: Any) -> None:
+    known = trained_rows(model, frame, outcome)
+    if known is None:
+        raise ValueError(
+            "The model does not know which rows it was trained on: it was saved by an earlier "
+            "version. Fit it again, or say cross_validated=."
+        )
     otherwise = (
         ", or give predictions of models that did not see the rows, as the cross_validated "
         "parameter"
     )
-    refuse_seen(model.seen_, table, target, columns, "A report", otherwise)
+    refuse_seen(known, frame, "A report", otherwise)
 
 
 def _cross_fitted(
@@ -314,6 +331,11 @@ def _curves(found: Evidence, time: float | None) -> None:
     y = found.any_event
     if isinstance(found.given, pd.DataFrame):
         times = found.given.columns.to_numpy(np.float64)
+        if time is not None and time not in times:
+            raise ValueError(
+                "The time parameter must be one of the times of the given predictions, "
+                f"{shorten(times.tolist())}. Got {time:g}."
+            )
         found.time = _nearest(times, _usual_time(y) if time is None else time)
         found.curves = found.given.set_axis(times, axis=1)
         return

@@ -122,7 +122,8 @@ def scores(found: Evidence) -> list[tuple[str, pd.Series, str]]:
                 ibs = score_interval("ibs", found.y, found.curves)
                 made.append(("integrated Brier score", ibs.iloc[0], "over all times; 0 is best"))
     elif found.task == "classification":
-        loss = score_interval("log_loss", found.y, found.probabilities)
+        chances = pd.DataFrame(found.probabilities, columns=found.model.classes_)
+        loss = score_interval("log_loss", found.y, chances)
         made.append(("log loss", loss.iloc[0], "lower is better"))
         if metric != "accuracy":
             classes = np.asarray(found.model.classes_)[found.probabilities.argmax(axis=1)]

@@ -252,7 +252,11 @@ def check_meta(meta: Mapping[str, Any] | None) -> dict[str, str]:
     ------
     ValueError
         For a key that fills nothing; the allowed ones are listed.
+    TypeError
+        If it is no mapping.
     """
+    if meta is not None and not isinstance(meta, Mapping):
+        raise TypeError(f"The meta parameter must be a dict of texts. Got {meta!r}.")
     given = {} if meta is None else dict(meta)
     for key in given:
         if key not in META:
