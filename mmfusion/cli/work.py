@@ -203,7 +203,7 @@ def _of_family(model: Any) -> bool:
 
 def _warn_of_trained(model: Any, X: pd.DataFrame, y: Any) -> None:
     """Warn of rows that are training rows, in which scores are too good."""
-    known = trained_rows(model, X, y)
+    known = trained_rows(getattr(model, "estimators_", [model])[0], X, y)  # a mean's are the same
     if known is not None and known.any():
         warnings.warn(
             f"{known.sum()} of {len(known)} rows are like rows that the model was trained on, the "
