@@ -33,10 +33,9 @@ def linear_algebra(table: pd.DataFrame) -> Iterator[None]:
     """Run numpy's and scipy's linear algebra in one thread, unless the table is large.
 
     A fit is made of thousands of products of small matrices. Threads that share one of these wait
-    for each other longer than it takes, by spinning: on a busy machine ten times as long as the
-    whole fit takes in one thread, on an idle one a third longer. The limit is one of the whole
-    process: of fits that run at once in several threads the last one takes it away. Limits that the
-    user has set stay.
+    for each other, by spinning, longer than the product takes; on a busy machine the wait is most
+    of the fit. The limit is that of the whole process. Where several fits run at once in threads of
+    one process, the limit ends with the last fit. A user's own limit of one thread stays.
 
     Parameters
     ----------
