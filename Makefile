@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST_ARGS ?=
-BENCHMARKS ?= $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
+BENCHMARKS ?= $(subst /,.,$(basename $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))))
 
 # The first interpreter that is new enough; say PYTHON=... to choose another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -34,7 +34,7 @@ check: $(STAMP)  ## Lint, formatting, types
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## Run the benchmarks against peers, one after the other
-	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
 
 format: $(STAMP)  ## Format, and mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -6,16 +6,14 @@ patients, with a formula (``treatment``) and without; the calibration slope is t
 its log hazard in a Cox model of 2,000 new patients: below 1 predictions are too far apart. With
 ``patience=None`` nothing may judge the networks: whether a warning says so is counted.
 
-    python -P benchmarks/calibration_slope.py           # appends to results/calibration_slope.csv
-    python -P benchmarks/calibration_slope.py --report
+    python -m benchmarks.calibration_slope           # appends to results/calibration_slope.csv
+    python -m benchmarks.calibration_slope --report
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -25,12 +23,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks import effects
 from mmfusion import Genes, Tabular
 from mmfusion.estimators import FusionCox
 from mmfusion.model.share import UnjudgedWarning
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "calibration_slope.csv"
+RESULTS = Path(__file__).parent / "results" / "calibration_slope.csv"
 FIELDS = ["n", "model", "seed", "slope", "share", "warned", "seconds"]
 SIZES, NEW = (200, 1000, 5000), 2000
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -40,17 +38,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "formula, patience=None": {"structured": "treatment", "patience": None, "epochs": 60},
     "no formula, patience=None, one network": {"patience": None, "epochs": 60, "n_members": 1},
 }
-
-
-def effects() -> Any:
-    """Return the script that draws the studies."""
-    spec = importlib.util.spec_from_file_location("_effects", HERE / "effects.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def study(draw: Any, n: int, name: str, seed: int) -> dict[str, Any]:
@@ -100,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.report:
         torch.set_num_threads(1)
-        draw = effects()
+        draw = effects
         done = set()
         if RESULTS.exists():
             known = pd.read_csv(RESULTS)

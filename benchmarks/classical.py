@@ -8,9 +8,9 @@ random survival forest.
 
 Each score is appended to a CSV at once, so that an interrupted run goes on where it stopped.
 
-    python -P benchmarks/classical.py                  # one core: about an hour
-    python -P benchmarks/classical.py --data rossi WHAS
-    python -P benchmarks/classical.py --report         # only the tables, of the scores at hand
+    python -m benchmarks.classical                  # one core: about an hour
+    python -m benchmarks.classical --data rossi WHAS
+    python -m benchmarks.classical --report         # only the tables, of the scores at hand
 
 (-P: numba, which pycox imports, would take this folder's coverage.py for the package.)
 """

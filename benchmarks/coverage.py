@@ -9,8 +9,8 @@ of an image and, not linearly, on genes. In four scenarios the interval of the t
     c   a randomised trial with effect, survival           inference="cross_fit"
     d   treatment follows the image, Gaussian outcome      inference="double_ml"
 
-    python benchmarks/coverage.py --scenario a --n 400     # 200 studies, two seconds each
-    python benchmarks/coverage.py --report                 # tables of all that was simulated
+    python -m benchmarks.coverage --scenario a --n 400     # 200 studies, two seconds each
+    python -m benchmarks.coverage --report                 # tables of all that was simulated
 
 Every study is written to a file as soon as it is done, so an interrupted run goes on where it was.
 """

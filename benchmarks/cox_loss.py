@@ -4,7 +4,7 @@ Forward and backward of single-precision log-hazards, half of the rows events. O
 one run and in turns, medians; one time with 20,000 tied deaths is measured in a process a library,
 because memory is. Prints a Markdown table; ``--output`` writes it.
 
-    python benchmarks/cox_loss.py --output cox_loss.md
+    python -m benchmarks.cox_loss --output cox_loss.md
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
@@ -109,7 +109,7 @@ def resident(key: str) -> float:
 
 
 def in_a_process(name: str) -> tuple[float, float, float]:
-    command = [sys.executable, __file__, "--tied", name]
+    command = [sys.executable, "-m", __spec__.name, "--tied", name]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds, loss, megabytes = json.loads(done.stdout.splitlines()[-1])
     return seconds, loss, megabytes

@@ -5,8 +5,8 @@ random survival forest (100 trees, leaves of 10) and the forest's bootstrap stan
 hyper-parameters of the non-linear model are chosen by a random search with 3-fold cross-validation
 on the training rows alone; the test rows are scored once, by networks of five seeds.
 
-    python benchmarks/deepsurv.py --output docs/deepsurv.md      # about 40 minutes on one core
-    python benchmarks/deepsurv.py --data whas --candidates 5
+    python -m benchmarks.deepsurv --output docs/deepsurv.md      # about 40 minutes on one core
+    python -m benchmarks.deepsurv --data whas --candidates 5
 """
 
 from __future__ import annotations

@@ -8,16 +8,15 @@ chosen by inner cross-validation on all columns, a random survival forest and gr
 
 Each score is appended to a CSV at once, so that an interrupted run goes on where it stopped.
 
-    python -P benchmarks/defaults.py --data rossi TRANSBIG        # minutes a cohort
-    python -P benchmarks/defaults.py --models "named modalities"
-    python -P benchmarks/defaults.py --report                     # only the table
-    python -P benchmarks/defaults.py --speed                      # time and memory of default fits
+    python -m benchmarks.defaults --data rossi TRANSBIG        # minutes a cohort
+    python -m benchmarks.defaults --models "named modalities"
+    python -m benchmarks.defaults --report                     # only the table
+    python -m benchmarks.defaults --speed                      # time and memory of default fits
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import subprocess
 import sys
@@ -47,6 +46,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 
+from benchmarks import classical
 from mmfusion import Genes, Tabular
 from mmfusion.datasets import fetch_deepsurv, fetch_houses
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
@@ -55,24 +55,9 @@ from mmfusion.evaluation.intervals import corrected_interval
 from mmfusion.metrics import concordance_index, integrated_brier_score
 from mmfusion.survival import surv
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "defaults.csv"
+RESULTS = Path(__file__).parent / "results" / "defaults.csv"
 FOLDS, REPEATS = 5, 2
 ALPHAS = 30
-
-
-def load(name: str) -> Any:
-    """Return another script of this folder as a module."""
-    spec = importlib.util.spec_from_file_location(f"_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-classical = load("classical")
 
 
 @dataclass

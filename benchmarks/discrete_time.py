@@ -3,8 +3,8 @@
 Nothing is tuned. The Kaplan-Meier curve of the training rows stands beside them: its C is 0.5.
 Antolini's C compares curves at event times, which is what DeepHit's ranking loss is about.
 
-    python benchmarks/discrete_time.py                           # 5 folds, a minute on one core
-    python benchmarks/discrete_time.py --repeats 5 --output docs/discrete_time.md
+    python -m benchmarks.discrete_time                           # 5 folds, a minute on one core
+    python -m benchmarks.discrete_time --repeats 5 --output docs/discrete_time.md
 """
 
 from __future__ import annotations

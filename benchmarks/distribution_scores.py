@@ -8,8 +8,8 @@
 Each row is appended to results/distribution_scores.csv at once, so that an interrupted run goes on
 where it stopped.
 
-    python -P benchmarks/distribution_scores.py --data metabric simulated
-    python -P benchmarks/distribution_scores.py --report       # only the tables
+    python -m benchmarks.distribution_scores --data metabric simulated
+    python -m benchmarks.distribution_scores --report       # only the tables
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported

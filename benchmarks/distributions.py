@@ -15,7 +15,7 @@ knows it): effective degrees of freedom, log-likelihood, distance from the true 
 memory, each fit in a process of its own. Writes results/distributions.csv, a row a figure;
 "effects" a row a draw to results/distribution_effects.csv too, and goes on where it stopped.
 
-    nice -n 19 python benchmarks/distributions.py time epoch images effects rivals
+    nice -n 19 python -m benchmarks.distributions time epoch images effects rivals
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported

@@ -4,10 +4,10 @@ Simulated studies with a known truth. Each row of the results is a mechanism and
 the effect of treatment; each of its quantities has how often the interval covered the truth and how
 often the test rejected no effect, with Monte Carlo errors. Rows are run one by one:
 
-    python benchmarks/effects.py --list                         # what there is
-    python benchmarks/effects.py --rows table.gaussian.400      # all rows that start so
-    python benchmarks/effects.py --rows marginal --trials 200
-    python benchmarks/effects.py --report                       # tables of all that was run
+    python -m benchmarks.effects --list                         # what there is
+    python -m benchmarks.effects --rows table.gaussian.400      # all rows that start so
+    python -m benchmarks.effects --rows marginal --trials 200
+    python -m benchmarks.effects --report                       # tables of all that was run
 
 A row that is run again replaces its lines in ``benchmarks/results/effects.csv``.
 """

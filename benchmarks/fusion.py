@@ -6,7 +6,7 @@ that is counted, so that others at work on the machine count little. Three table
 that the encoders cost little and the differences between operators are at their largest; then the
 operators that take tokens, with a token a column. Dimension 32, options at their defaults.
 
-    python benchmarks/fusion.py --output fusion.md
+    python -m benchmarks.fusion --output fusion.md
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ photographs are features of a frozen encoder with the weights of ImageNet, compu
 Each row is appended to results/houses.csv at once, so that an interrupted run goes on where it
 stopped.
 
-    python -P benchmarks/houses.py --data parts heads --features photographs.npy
-    python -P benchmarks/houses.py --report       # only the tables
+    python -m benchmarks.houses --data parts heads --features photographs.npy
+    python -m benchmarks.houses --report       # only the tables
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,6 +42,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import r2_score, root_mean_squared_error
 from sklearn.model_selection import KFold
 
+from benchmarks import distribution_scores as scores
 from mmfusion import Genes, Image, Tabular
 from mmfusion.datasets import fetch_houses
 from mmfusion.encoders import build_encoder
@@ -59,8 +59,7 @@ from mmfusion.metrics import (
 )
 from mmfusion.model.features import frozen_features
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "houses.csv"
+RESULTS = Path(__file__).parent / "results" / "houses.csv"
 #: Of intervals, and of the quantiles that all models have.
 LEVEL, LEVELS = 0.9, np.arange(0.05, 0.951, 0.05).round(2)
 FOLDS = 5
@@ -72,20 +71,6 @@ CALIBRATED = ("attributes", BOTH)
 
 Row = dict[str, Any]
 Make = Callable[[], Any]
-
-
-def load(name: str) -> Any:
-    """Return another script of this folder as a module."""
-    spec = importlib.util.spec_from_file_location(f"_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-scores = load("distribution_scores")
 
 
 def houses(cache: Path | None) -> tuple[pd.DataFrame, np.ndarray]:

@@ -12,7 +12,7 @@ the fitted model's predictions of the training rows from those with None. Two tr
 `FusionCox`: its defaults, and a short rough one (5 epochs, learning rate 0.03, no average of the
 weights, no validation rows).
 
-    python benchmarks/identifiability.py --output identifiability.md      # ten minutes of one core
+    python -m benchmarks.identifiability --output identifiability.md      # ten minutes of one core
 """
 
 from __future__ import annotations

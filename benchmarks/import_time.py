@@ -3,7 +3,7 @@
 Processor seconds of a fresh process (other work of the machine and its disk do not count), medians,
 in turns. Prints a Markdown table; ``--output`` writes it.
 
-    python benchmarks/import_time.py --output import_time.md
+    python -m benchmarks.import_time --output import_time.md
 """
 
 from __future__ import annotations

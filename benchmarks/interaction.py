@@ -5,7 +5,7 @@ neither tells anything alone (`make_interaction`), in the other a sum (`make_add
 operator, with linear predictors after it and with a hidden layer, early and late fusion; test C of
 rows that were not seen, mean over draws.
 
-    python benchmarks/interaction.py --output interaction.md
+    python -m benchmarks.interaction --output interaction.md
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Time of integrated gradients of 1,000 subjects by 1,000 genes, by threads and networks.
 
-nice -n 19 python benchmarks/interpret.py
+nice -n 19 python -m benchmarks.interpret
 """
 
 from __future__ import annotations

@@ -5,15 +5,13 @@ minimises the loss of the validation rows is the best share; the test rows are s
 ... 1 times that, and every rule is read off these scores by interpolation, as a function of the
 gain G: twice that in the log-likelihood of the validation rows. Scores are appended to a CSV.
 
-    python -P benchmarks/kept_share.py --data rossi TRANSBIG       # minutes a cohort
-    python -P benchmarks/kept_share.py --report
+    python -m benchmarks.kept_share --data rossi TRANSBIG       # minutes a cohort
+    python -m benchmarks.kept_share --report
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +22,7 @@ import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
 
+from benchmarks.classical import COHORTS
 from mmfusion.estimators import FusionCox
 from mmfusion.evaluation import survival_stratified_folds
 from mmfusion.evaluation.paired import METRICS, TestFold
@@ -110,19 +109,6 @@ def report(results: Path) -> str:
     return "\n".join(lines)
 
 
-def cohorts() -> Any:
-    """Return the cohorts of ``classical.py`` beside this file."""
-    spec = importlib.util.spec_from_file_location(
-        "classical", Path(__file__).with_name("classical.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["classical"] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module.COHORTS
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", nargs="+", default=["rossi", "TRANSBIG", "WHAS500"])
@@ -132,9 +118,8 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if not arguments.report:
-        known = cohorts()
         for name in arguments.data:
-            run(name, known[name](), arguments.results)
+            run(name, COHORTS[name](), arguments.results)
     print(report(arguments.results))
 
 

@@ -1,6 +1,6 @@
 """Maps of planted lesions: their share in place, and their likeness to maps of random weights.
 
-nice -n 19 python benchmarks/maps.py
+nice -n 19 python -m benchmarks.maps
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ One thread, all in one run and in turns, medians. Prints a Markdown table; ``--o
 A peer that would take over 40 s or 3 GB at a size, by the square law from the size before, is left
 out there and its prediction shown.
 
-    python benchmarks/metrics.py --output metrics.md
+    python -m benchmarks.metrics --output metrics.md
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy, Torch and Numba are imported

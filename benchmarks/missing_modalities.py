@@ -7,7 +7,7 @@ same rows from the same seed, ten times: trained for 40 epochs on all rows, and 
 the paired difference with its t interval; beside them late fusion, which has no use for modality
 dropout. The law and the number of epochs were chosen on draws of other seeds (100 and above).
 
-    python benchmarks/missing_modalities.py           # five to ten minutes on one core
+    python -m benchmarks.missing_modalities           # five to ten minutes on one core
 """
 
 from __future__ import annotations

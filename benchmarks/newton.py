@@ -6,7 +6,7 @@ from a table to effects and baseline hazard. lifelines is told to go on to ``pre
 stops early by default. scikit-survival gives coefficients but no standard errors. Prints a Markdown
 table; ``--output`` writes it.
 
-    python benchmarks/newton.py --output newton.md          # about two minutes
+    python -m benchmarks.newton --output newton.md          # about two minutes
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported

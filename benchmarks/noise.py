@@ -5,16 +5,14 @@ clinical columns and genes, and on the same with the noise named as a further mo
 first folds of `defaults.py`. Scores are appended to a CSV at once, so that an interrupted run goes
 on where it stopped.
 
-    python -P benchmarks/noise.py --folds 3       # one core: half an hour
-    python -P benchmarks/noise.py --report        # only the table
+    python -m benchmarks.noise --folds 3       # one core: half an hour
+    python -m benchmarks.noise --report        # only the table
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -25,14 +23,14 @@ import pandas as pd
 import torch
 
 import mmfusion.model.linear_part as linear_part
+from benchmarks import defaults
 from mmfusion import Genes
 from mmfusion.estimators import FusionCox
 from mmfusion.evaluation.intervals import corrected_interval
 from mmfusion.fusion import OPERATORS, EarlyFusion, LateFusion
 from mmfusion.metrics import concordance_index
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "noise.csv"
+RESULTS = Path(__file__).parent / "results" / "noise.csv"
 FUSIONS: dict[str, Any] = {
     **{name: name for name in sorted(OPERATORS)},
     "early": EarlyFusion(),
@@ -40,17 +38,6 @@ FUSIONS: dict[str, Any] = {
     "late, mean": LateFusion(),
     "late, stack": LateFusion("stack"),
 }
-
-
-def load(name: str) -> Any:
-    """Return another script of this folder as a module."""
-    spec = importlib.util.spec_from_file_location(f"_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def remember_ridges() -> None:
@@ -77,7 +64,6 @@ def remember_ridges() -> None:
 
 
 def run(n_folds: int, out: Path) -> None:
-    defaults = load("defaults")
     plain = defaults.deepsurv("metabric", defaults.classical.METABRIC)
     values = np.random.default_rng(0).normal(size=(len(plain.frame), 1024))
     noise_columns = pd.DataFrame(values, index=plain.frame.index).add_prefix("noise_")

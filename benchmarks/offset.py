@@ -6,7 +6,7 @@ from the first step: here by a linear path of the same columns (a raw modality b
 no hidden layer after fusion), which adds a correction to the offset. Both, and the classical model
 alone, on the same folds.
 
-    python benchmarks/offset.py --output offset.md
+    python -m benchmarks.offset --output offset.md
 """
 
 from __future__ import annotations

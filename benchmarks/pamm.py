@@ -7,7 +7,7 @@ process of its own with one thread; seconds are CPU time, the median of three fi
 ones; MB the peak above what the process held before. With images: seconds an epoch at twenty
 intervals and at one.
 
-    python benchmarks/pamm.py            # ten minutes; writes results/pamm.csv
+    python -m benchmarks.pamm            # ten minutes; writes results/pamm.csv
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
@@ -182,7 +182,7 @@ def main() -> None:
     for n, j in CASES:
         found: dict[str, Any] = {"mgcv bam(discrete=TRUE)": bam(n, j)}
         for name in ("mmfusion, steps", "mmfusion, smooth", "statsmodels GLM"):
-            call = [sys.executable, __file__, name, str(n), str(j)]
+            call = [sys.executable, "-m", __spec__.name, name, str(n), str(j)]
             done = subprocess.run(call, capture_output=True, text=True, check=True)
             found[name] = json.loads(done.stdout.splitlines()[-1])
         exact, smooth = (np.array(found[f"mmfusion, {b}"]["coef"]) for b in ("steps", "smooth"))

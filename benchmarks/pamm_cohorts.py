@@ -8,9 +8,9 @@ varies over time for each column of 0 and 1; both beside networks; DeepSurv, Dee
 scikit-survival's forest. Nothing is tuned. Harrell's C, Antolini's C (curves may cross), integrated
 Brier score; differences to the additive Cox model are paired.
 
-    python benchmarks/pamm_cohorts.py                        # everything
-    python benchmarks/pamm_cohorts.py --data gbsg2           # one data set
-    python benchmarks/pamm_cohorts.py --report cohorts.md    # tables of what there is so far
+    python -m benchmarks.pamm_cohorts                        # everything
+    python -m benchmarks.pamm_cohorts --data gbsg2           # one data set
+    python -m benchmarks.pamm_cohorts --report cohorts.md    # tables of what there is so far
 
 ``--output benchmarks/results/pamm_cohorts --report FILE`` prints what docs/results.md shows.
 """

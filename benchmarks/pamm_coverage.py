@@ -5,20 +5,18 @@ share of the times from 0.1 to 2.4 that the pointwise band of ``tv(x)`` holds, a
 sets whose whole curve the simultaneous band holds; with smoothing parameters as estimates, the
 default, and as if they were known (``unconditional=False``, as R's mgcv by default).
 
-    python benchmarks/pamm_coverage.py   # ten minutes; writes results/pamm_coverage.csv
+    python -m benchmarks.pamm_coverage   # ten minutes; writes results/pamm_coverage.csv
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import pandas as pd

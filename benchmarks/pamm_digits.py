@@ -6,21 +6,19 @@ far the integrated Brier score lies above that of the PAMM with the digit as a c
 without the image, with one network and a validation part, and by default (five networks, each
 trained without a fold). Settings were looked for on the first data set.
 
-    python benchmarks/pamm_digits.py   # a quarter of an hour; writes results/pamm_digits.csv
+    python -m benchmarks.pamm_digits   # a quarter of an hour; writes results/pamm_digits.csv
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import pandas as pd

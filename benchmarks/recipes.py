@@ -7,9 +7,9 @@ METABRIC's patients who died within five years those of classification.
 Recipes that the package does not have are left out. Each model and fold is kept in
 ``<output>/folds`` as soon as it is there: interrupt it and run it again.
 
-    python benchmarks/recipes.py                                   # everything
-    python benchmarks/recipes.py --data metabric blca --folds 1    # what one fold costs
-    python benchmarks/recipes.py --report recipes.md               # tables of what there is so far
+    python -m benchmarks.recipes                                   # everything
+    python -m benchmarks.recipes --data metabric blca --folds 1    # what one fold costs
+    python -m benchmarks.recipes --report recipes.md               # tables of what there is so far
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Survival is exponential with log-hazard ``x1 + 0.5 x2``; the model predicts from
 extremely (its calibration slope is 0.8), the reference model from x2 alone. The truth of a score is
 that of a cohort of 200,000; Harrell's C depends on the censoring, the others do not.
 
-    python benchmarks/scores.py --output benchmarks/results/scores.csv
+    python -m benchmarks.scores --output benchmarks/results/scores.csv
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ a site). Differences are the largest of coefficients and of standard errors.
 Results are kept in ``results/structured.csv`` under a label, in the place of what the label had;
 the report shows all labels beside each other.
 
-    python benchmarks/structured.py --label after               # half an hour at most
-    python benchmarks/structured.py --label after --cases Cox   # those whose names begin so
-    python benchmarks/structured.py --report
+    python -m benchmarks.structured --label after               # half an hour at most
+    python -m benchmarks.structured --label after --cases Cox   # those whose names begin so
+    python -m benchmarks.structured --report
 """
 
 # ruff: noqa: E402 - the number of threads is read when NumPy and Torch are imported
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import ast
 import ctypes
-import importlib.util
 import json
 import os
 import pickle
@@ -48,6 +47,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import mmfusion
+from benchmarks import newton
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
 from mmfusion.modalities import Tabular
 from mmfusion.survival import surv
@@ -170,18 +170,9 @@ def logistic(data: Any, **settings: Any) -> Fit:
 # Cox: data and fits of newton.py beside this file.
 
 
-def newton() -> Any:
-    spec = importlib.util.spec_from_file_location("newton", Path(__file__).with_name("newton.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def draw_cox(n: int, p: int) -> dict[str, Fit]:
     """Return the fits themselves, by their names in newton.py."""
-    return newton().contenders(*newton().draw(n, p))
+    return newton.contenders(*newton.draw(n, p))
 
 
 def cox(fits: dict[str, Fit]) -> Fit:
@@ -282,7 +273,7 @@ def measure(name: str, contender: str, gigabytes: float) -> dict[str, Any]:
 
 def in_a_process(name: str, contender: str, gigabytes: float) -> dict[str, Any]:
     """Return what `measure` says, or the limit that was met."""
-    command = [sys.executable, __file__, "--measure", name, contender]
+    command = [sys.executable, "-m", __spec__.name, "--measure", name, contender]
     command += ["--gigabytes", str(gigabytes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:

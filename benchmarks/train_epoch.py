@@ -4,7 +4,7 @@ Contenders take turns in one process (so that a busy machine slows all of them),
 turn is a few epochs, of which the first is not counted. Same network sizes, batch, optimiser
 (fused AdamW) and gradient clipping for all; float32.
 
-    python benchmarks/train_epoch.py --output epoch.md
+    python -m benchmarks.train_epoch --output epoch.md
 """
 
 from __future__ import annotations

@@ -9,18 +9,16 @@ fold, search and all.
 
 What is finished is kept in a folder (`--kept`): an interrupted run goes on where it stopped.
 
-    nice -n 19 python -P benchmarks/tuning.py                    # hours of one core
-    python -P benchmarks/tuning.py --data NKI70 --trials 20
-    python -P benchmarks/tuning.py --data SUPPORT --without forest   # slow of many rows
-    python -P benchmarks/tuning.py --report                      # only the table
-    python -P benchmarks/tuning.py --epochs                      # epochs="cv" beside the default
+    nice -n 19 python -m benchmarks.tuning                    # hours of one core
+    python -m benchmarks.tuning --data NKI70 --trials 20
+    python -m benchmarks.tuning --data SUPPORT --without forest   # slow of many rows
+    python -m benchmarks.tuning --report                      # only the table
+    python -m benchmarks.tuning --epochs                      # epochs="cv" beside the default
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -36,14 +34,15 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sksurv.ensemble import RandomSurvivalForest
 
+from benchmarks import defaults
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.evaluation import Comparison, CoxRidge
 from mmfusion.tuning import FusionSearchCV, nested_cross_validate
 from mmfusion.tuning.default_space import FEW
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "tuning.csv"
-EPOCHS = HERE / "results" / "epochs_cv.csv"
+FOLDER = Path(__file__).parent / "results"
+RESULTS = FOLDER / "tuning.csv"
+EPOCHS = FOLDER / "epochs_cv.csv"
 SMALL = ("TRANSBIG", "rossi", "WHAS500", "NKI70")
 DATA = ("SUPPORT", "five years", "GBSG2", "houses", "TRANSBIG", "WHAS500", "NKI70")
 UNTUNED, TUNED, LINEAR, FOREST = "ours, untuned", "ours, tuned", "ridge, tuned", "forest, tuned"
@@ -57,20 +56,6 @@ SCORES = {
     "classification": ["neg_log_loss", "accuracy"],
     "regression": ["r2", "rmse"],
 }
-
-
-def load(name: str) -> Any:
-    """Return another script of this folder as a module."""
-    spec = importlib.util.spec_from_file_location(f"_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-defaults = load("defaults")
 
 
 def candidates(cohort: Any) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
+from benchmarks import missing_modalities
 from mmfusion.datasets import simulate_missing_modalities
 from mmfusion.metrics import concordance_index
 
@@ -62,11 +60,8 @@ def test_bad_parameters(options: dict[str, float], message: str) -> None:
 
 @pytest.mark.usefixtures("one_network")
 @pytest.mark.slow
-def test_modality_dropout_helps_incomplete_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modality_dropout_helps_incomplete_rows() -> None:
     """Of 40 epochs on all rows; the whole study is `benchmarks/missing_modalities.py`."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    import missing_modalities
-
     names = tuple(f"concat, 40 epochs, dropout {rate:g}" for rate in (0.0, 0.3))
     gains = []
     for seed in range(3):
@@ -77,4 +72,3 @@ def test_modality_dropout_helps_incomplete_rows(monkeypatch: pytest.MonkeyPatch)
         }
         gains.append(c[names[1]] - c[names[0]])
     assert np.mean(gains) > 0.004
-    sys.modules.pop("missing_modalities")
