@@ -58,7 +58,6 @@ def test_bad_parameters(options: dict[str, float], message: str) -> None:
         simulate_missing_modalities(**options)  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("one_network")
 @pytest.mark.slow
 def test_modality_dropout_helps_incomplete_rows() -> None:
     """Of 40 epochs on all rows; the whole study is `benchmarks/missing_modalities.py`."""
