@@ -205,6 +205,13 @@ class Likelihood:
         unit = self._total * self._unit
         return self.gradient(eta) @ basis, np.maximum(weight * unit, 0.0)
 
+    def curvatures(self, eta: Array) -> Array:
+        """Return the curvature in each predictor by itself, not below 0, shape (n, K)."""
+        curvature = self._head.curvature(self._tensor(eta), self._target).numpy()
+        if curvature.ndim == 3:
+            curvature = np.diagonal(curvature, axis1=1, axis2=2)
+        return np.maximum(curvature, 0.0)
+
     def informations(self, eta: Array, design: Design, code: NDArray[np.intp]) -> Array:
         """Return the share of the information of each group of rows, shape (G, p, p).
 

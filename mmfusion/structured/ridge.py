@@ -382,13 +382,20 @@ def _without_itself(
 
     One Newton step of all coefficients from the fit of all rows, which is exact for least squares:
     ``x' V x g / (1 - h w)`` with a row's columns x, its leverage ``h = x'Vx``, gradient g and
-    curvature w. Leverage across functions is neglected. Where rows are told apart perfectly the
-    step may go anywhere: a predictor stays between those of the fit.
+    curvature w. Leverage across functions is neglected. Where a function moves several predictors,
+    x is their mean in proportion to the row's curvature in each: an interval in which the row is
+    not at risk says nothing of it. Where rows are told apart perfectly the step may go anywhere: a
+    predictor stays between those of the fit.
     """
     gradient, weight = likelihood.working(eta, basis)
     moved = np.zeros_like(gradient)
     for f, column in enumerate(basis.T):
         along = np.broadcast_to(column / (column @ column), (whole.n_rows, len(column)))
+        if np.count_nonzero(column) > 1:
+            share = likelihood.curvatures(eta) * column
+            total = share @ column
+            some = total > 0
+            along = np.where(some[:, None], share / np.where(some, total, 1.0)[:, None], along)
         x = whole.scores(along)
         if not likelihood.has_intercept:  # the baseline takes up a constant
             x = x - (weight[:, f] @ x) / weight[:, f].sum()

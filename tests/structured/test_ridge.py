@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import statsmodels.api as sm
 import torch
 
 from mmfusion.heads import CategoricalHead, CoxHead, DistributionHead, GaussianHead
+from mmfusion.heads.discrete import DiscreteTimeHead
 from mmfusion.heads.families import check_family
 from mmfusion.structured import (
     Block,
     Dense,
     Design,
     Likelihood,
+    SeparationWarning,
     TermColumns,
     fit_ridge,
     fit_structured,
@@ -170,6 +173,48 @@ def test_a_row_left_out(kind: str, close: float) -> None:
     size = np.std(wanted)
     assert np.abs(np.subtract(wanted, got)).mean() < close * size + 1e-9 or close > 0.01
     assert np.corrcoef(wanted, got)[0, 1] > 1 - close
+
+
+def test_a_row_left_out_of_intervals() -> None:
+    """Where all who are left have the event, the last interval's constant has no end."""
+    rng, blocks, _, eta = draw()
+    time = rng.exponential(np.exp(-eta))
+    late = time > np.quantile(time, 0.9)
+    event = (rng.random(N) < 0.8) | late
+    head = DiscreteTimeHead(cuts=np.quantile(time, [0.2, 0.4, 0.6, 0.9, 1.0]))
+    target = head.fit_outcome(surv(np.where(late, time.max(), time), event))
+    likelihood, k = Likelihood(head, target), 5
+    constants = Block(Dense(np.ones((N, 1))), np.eye(k), np.arange(k)[:, None])
+    design = Design(N, k, k, (constants,))
+
+    def fit(part: Likelihood, whole: Design, terms: Any, more: tuple[str, ...]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeparationWarning)
+            return fit_structured(part, whole, terms, names=(*"abcde", *more))
+
+    def refit(whole: Design, terms: Any, more: tuple[str, ...]) -> Any:
+        return fit(likelihood, whole, terms, more)
+
+    found = fit_ridge(likelihood, design, blocks, np.ones((k, 1)), refit)
+    assert found.edf.sum() > 5
+    wide = np.hstack(blocks)
+    term = TermColumns(
+        "all", slice(k, k + 36), "random", (np.repeat(1 / found.variances, [6, 30]),), sp=(1.0,)
+    )
+    block = Block(Dense(wide), np.ones((k, 1)), np.arange(k, k + 36)[None])
+    whole = Design(N, k, k + 36, (constants, block))
+    at = found.fit.coef + found.predictor
+    size = likelihood.curvatures(at)
+    wanted, got = [], []
+    for row in np.flatnonzero(size.sum(1) > 0)[::8]:  # the others were never at risk
+        others = np.delete(np.arange(N), row)
+        part = Likelihood(head, target.take(torch.from_numpy(others)))
+        coef = fit(part, whole.take(others), (term,), (*map(str, range(36)),)).coef
+        move = whole.predict(coef)[row] - at[row]
+        wanted.append(float(size[row] @ move / size[row].sum()))
+        got.append(found.shift[row, 0])
+    assert np.corrcoef(wanted, got)[0, 1] > 0.97
+    assert 0.8 < np.std(got) / np.std(wanted) < 1.25
 
 
 def test_a_block_of_noise_is_left_out() -> None:
