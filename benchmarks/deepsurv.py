@@ -33,6 +33,8 @@ from mmfusion.metrics import concordance_index
 from mmfusion.training import Training
 
 DATA = ("whas", "support", "metabric", "gbsg")
+#: One network, as DeepSurv is.
+ALONE: dict[str, Any] = {"linear": False, "n_members": 1}
 
 
 def linear() -> FusionCox:
@@ -40,6 +42,7 @@ def linear() -> FusionCox:
     return FusionCox(
         {"table": Tabular(encoder="raw")},
         fusion=JointFusion(hidden=()),
+        **ALONE,
         batch_size=None,
         patience=None,
         epochs=400,
@@ -54,6 +57,7 @@ def search(candidates: int, seed: int, n_jobs: int | None) -> RandomizedSearchCV
     network = FusionCox(
         {"table": Tabular(hidden=(), dropout=0.0)},
         fusion=JointFusion(),
+        **ALONE,
         epochs=150,
         patience=25,
         training=Training(ema=None),
