@@ -204,10 +204,12 @@ def _of_family(model: Any) -> bool:
 def _warn_of_trained(model: Any, X: pd.DataFrame, y: Any) -> None:
     """Warn of rows that are training rows, in which scores are too good."""
     known = trained_rows(getattr(model, "estimators_", [model])[0], X, y)  # a mean's are the same
-    if known is not None and known.any():
+    if known is not None and known.rows.any():
+        by_chance = "" if known.sure else " It may be by chance."
         warnings.warn(
-            f"{known.sum()} of {len(known)} rows are like rows that the model was trained on, the "
-            f"outcome too: {name_rows(X, known)}. Scores of rows that it has seen are too good.",
+            f"{known.rows.sum()} of {len(X)} rows are like rows that the model was trained on, the "
+            f"outcome too: {name_rows(X, known.rows)}.{by_chance} Scores of rows that it has seen "
+            "are too good.",
             UserWarning,
             stacklevel=2,
         )

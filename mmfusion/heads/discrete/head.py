@@ -18,7 +18,7 @@ from mmfusion.heads.discrete.curves import (
     restricted_mean,
     split_fall,
 )
-from mmfusion.heads.discrete.grid import Scheme, check_cuts, make_cuts
+from mmfusion.heads.discrete.grid import Scheme, check_cuts, end_with, make_cuts
 from mmfusion.heads.discrete.masses import (
     constant_masses,
     log_masses,
@@ -214,7 +214,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         """Return the bounds of the intervals."""
         if self.cuts is None:
             return make_cuts(outcome, self.n_intervals, self.scheme, weight)
-        return self.cuts
+        return end_with(self.cuts, float(outcome.time.max()))
 
     def _encode(self, outcome: Survival, weight: Tensor, index: Any) -> DiscreteTimeTarget:
         code = np.searchsorted(self.causes_, outcome.event).clip(max=len(self.causes_) - 1)
