@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -170,6 +171,14 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         outcome = self._check(y, index, require_events=True)
         weight = check_weights(sample_weight, len(outcome))
         self.causes_ = np.unique(outcome.event[outcome.event > 0])
+        if self.causes_.tolist() == [1, 2] and (outcome.event > 0).all():
+            warnings.warn(
+                "The outcome y has the events 1 and 2 and no censored row (0): they are read as "
+                "two competing causes. If 1 is censored and 2 is dead, as in R's Surv, give "
+                "event - 1.",
+                UserWarning,
+                stacklevel=2,
+            )
         if not (weight.numpy()[outcome.event > 0] > 0).any():
             raise ValueError(
                 "The sample_weight parameter must give at least one event a weight above 0. "
