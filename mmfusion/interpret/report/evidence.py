@@ -359,6 +359,8 @@ def _curves(found: Evidence, time: float | None) -> None:
         warnings.simplefilter("ignore")
         curves = found.predict(lambda m, rows: m.predict_survival_function(rows, times=grid))
     found.curves = curves.loc[:, curves.notna().all()]
+    if time is None and found.curves.shape[1]:  # the usual time, as near as all models reach
+        found.time = _nearest(found.curves.columns.to_numpy(np.float64), found.time)
     if found.time not in found.curves:
         raise ValueError(
             "The time parameter must lie within the follow-up of the training rows. Got "
