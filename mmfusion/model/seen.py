@@ -131,7 +131,8 @@ class Seen:
 
     def alike(self, table: pd.DataFrame, target: Target, columns: Sequence[Any]) -> Alike:
         """Return which rows look like training rows, and whether chance can have made so many."""
-        own = mixed(sum(sums_of(table, target, columns)))
+        in_columns, in_outcome = sums_of(table, target, columns)
+        own = mixed(in_columns + in_outcome)
         looked = own <= np.uint64(self.limit)
         same = looked & np.isin(own, self.hashes[self.hashes != EMPTY])
         usual, largest = stats.binom.sf(same.sum() - 1, looked.sum(), [self.usual, self.chance])

@@ -49,7 +49,8 @@ def plot_forest(
         )
     names = ["exp(coef)", "exp(lower)", "exp(upper)"] if ratio else ["coef", "lower", "upper"]
     table = effects[names].astype(float)
-    table = table[np.isfinite(np.log(table.clip(lower=0)) if ratio else table).all(axis=1)]
+    ends = np.log(table.clip(lower=0)) if ratio else table
+    table = table.iloc[np.flatnonzero(np.isfinite(np.asarray(ends, np.float64)).all(axis=1))]
     if table.empty:
         raise ValueError("The effects parameter must have a row with a coefficient and interval.")
     ax = on_axes(ax)
