@@ -65,8 +65,7 @@ class FusionPAMM(HazardBands, FusionEstimator):
     {modalities_, linear_effects_, network_, history_, best_epoch_, interrupted_, fusion_weights_,
     effects_, covariance_, structured_weight_, deep_share_, n_features_in_, feature_names_in_}
     cuts_ : ndarray, shape (n_intervals + 1,)
-        Bounds of the intervals; the first is 0, or where the first row enters. The last is at most
-        the last time of the data.
+        Bounds of the intervals; the first is 0, or where the first row enters.
     causes_ : ndarray of int64
         Causes of events, sorted; ``[1]`` where there is one.
 

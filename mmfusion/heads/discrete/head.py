@@ -19,7 +19,7 @@ from mmfusion.heads.discrete.curves import (
     restricted_mean,
     split_fall,
 )
-from mmfusion.heads.discrete.grid import Scheme, check_cuts, end_with, make_cuts
+from mmfusion.heads.discrete.grid import Scheme, check_cuts, end_with, last_times, make_cuts
 from mmfusion.heads.discrete.masses import (
     constant_masses,
     log_masses,
@@ -185,8 +185,8 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
                 f"Got 0 for all {int((outcome.event > 0).sum())} events."
             )
         self.cuts_ = self._bounds(outcome, weight.numpy(), index)
-        end = float(self.cuts_[-1])
-        self.last_ = end if self.cuts is not None else max(end, float(outcome.time.max()))
+        end, seen = float(self.cuts_[-1]), float(last_times(outcome).max())
+        self.last_ = max(end, seen) if self.cuts is None else min(end, seen)
         target = self._encode(outcome, weight, index)
         if not self.informative(target):
             first = outcome.time[(outcome.event > 0) & (weight.numpy() > 0)].min()

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from mmfusion.heads.discrete.grid import Scheme, end_with, last_times
+from mmfusion.heads.discrete.grid import Scheme, last_times
 from mmfusion.inputs.messages import name_rows
 from mmfusion.survival import Survival
 from mmfusion.survival.outcome import snap
@@ -57,7 +57,7 @@ def given_cuts(cuts: np.ndarray, outcome: Survival, index: object) -> np.ndarray
             f"interval ({cuts[-2]:g}, {cuts[-1]:g}]."
         )
     before = int(np.searchsorted(cuts, outcome.entry.min(), side="right"))
-    return end_with(cuts[max(before - 1, 0) :], float(times[last]))
+    return cuts[max(before - 1, 0) :]
 
 
 def merge_empty(cuts: np.ndarray, outcome: Survival, weight: np.ndarray) -> np.ndarray:
