@@ -102,13 +102,13 @@ class Job:
     def table(self) -> pd.DataFrame:
         """The whole table, its rows named by the index column where there is one."""
         place = ("data", "file") if isinstance(self.document.values["data"], dict) else ("data",)
+        index = self.document.at(("data",))["index"] if self._says("index") else None
         try:
-            table = read_table(self.source)
+            table = read_table(self.source, index)
         except (ValueError, OSError) as error:
             if self.test is not None:
                 raise
             raise self.document.error(place, str(error)) from error
-        index = self.document.at(("data",))["index"] if self._says("index") else None
         if index is not None:
             self._check_column(table, index, ("data", "index"))
             table = table.set_index(index)

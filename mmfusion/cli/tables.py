@@ -23,8 +23,14 @@ def check_suffix(path: Path) -> str:
     return found[0]
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, index: Any = None) -> pd.DataFrame:
     """Read a table.
+
+    Parameters
+    ----------
+    path : Path
+    index : str, optional
+        The column that names the rows: names such as 007 keep their zeros.
 
     Raises
     ------
@@ -41,7 +47,14 @@ def read_table(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         if suffix == ".feather":
             return pd.read_feather(path)
-        return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", low_memory=False)
+        separator = "\t" if suffix == ".tsv" else ","
+        table = pd.read_csv(path, sep=separator, low_memory=False)
+        named = isinstance(index, str) and index in table.columns
+        if named and pd.api.types.is_numeric_dtype(table[index].dtype):
+            names = pd.read_csv(path, sep=separator, usecols=[index], dtype=str)[index]
+            if names.str.match(r"\s*0\d").any():
+                table[index] = names.str.strip()
+        return table
     except (ValueError, pd.errors.ParserError) as error:  # of pyarrow, too
         raise ValueError(f"The table {str(path)!r} cannot be read: {error}") from error
 

@@ -97,7 +97,7 @@ def predict_table(model: Path, source: Path, output: Path, times: str, index: st
     check_suffix(output)
     folder = model / "model" if (model / "model").is_dir() else model
     estimator = load(folder)
-    X = read_table(source)
+    X = read_table(source, index or None)
     if index:
         if index not in X.columns:
             raise ValueError(f"The table has no column {index!r}; it has {shorten(X.columns, 8)}.")
@@ -192,7 +192,8 @@ def _predictions(model: Any, X: pd.DataFrame, times: list[float]) -> pd.DataFram
     if is_classifier(model):
         table = pd.DataFrame({"class": model.predict(X)}, index=X.index)
         names = [f"probability of {name}" for name in model.classes_]
-        return table.join(pd.DataFrame(model.predict_proba(X), index=X.index, columns=names))
+        chances = pd.DataFrame(model.predict_proba(X), index=X.index, columns=names)
+        return pd.concat([table, chances], axis=1)  # side by side, as above
     return pd.DataFrame({"prediction": model.predict(X)}, index=X.index)
 
 
@@ -204,10 +205,12 @@ def _of_family(model: Any) -> bool:
 def _warn_of_trained(model: Any, X: pd.DataFrame, y: Any) -> None:
     """Warn of rows that are training rows, in which scores are too good."""
     known = trained_rows(getattr(model, "estimators_", [model])[0], X, y)  # a mean's are the same
-    if known is not None and known.any():
+    if known is not None and known.rows.any():
+        by_chance = "" if known.sure else " It may be by chance."
         warnings.warn(
-            f"{known.sum()} of {len(known)} rows are like rows that the model was trained on, the "
-            f"outcome too: {name_rows(X, known)}. Scores of rows that it has seen are too good.",
+            f"{known.rows.sum()} of {len(X)} rows are like rows that the model was trained on, the "
+            f"outcome too: {name_rows(X, known.rows)}.{by_chance} Scores of rows that it has seen "
+            "are too good.",
             UserWarning,
             stacklevel=2,
         )

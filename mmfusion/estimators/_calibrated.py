@@ -93,9 +93,7 @@ class CalibratedPredictions:
                 intervals[one] = ConformalIntervals.fit(known, lower, upper, one)
             found = {"intervals_": intervals}
         if self.seen_ is not None:
-            read = [c for modality in self.modalities_.values() for c in modality.columns_]
-            columns = [*read, *self.model_.structured.columns]
-            refuse_seen(self.seen_.known(frame, target, columns), frame, "calibrate")
+            refuse_seen(self.seen_.alike(frame, target, self.model_.columns), frame, "calibrate")
         self._uncalibrate()
         vars(self).update(found)
         return self

@@ -32,7 +32,8 @@ class IntervalPredictions(SurvivalPredictions):
         return self._head.causes_  # type: ignore[attr-defined]
 
     def _default_times(self) -> np.ndarray:
-        return self.cuts_
+        last = self._head.follow_up(1)  # type: ignore[attr-defined]
+        return np.unique(np.minimum(self.cuts_, last))
 
     def predict(
         self,

@@ -70,7 +70,7 @@ class FusionDiscreteTime(IntervalPredictions, FusionEstimator):
     fusion_weights_, effects_, covariance_, structured_weight_, deep_share_, n_features_in_,
     feature_names_in_}
     cuts_ : ndarray, shape (n_intervals + 1,)
-        Bounds of the intervals, from 0 on.
+        Bounds of the intervals, from 0 on; the last is at most the last time of the data.
     causes_ : ndarray of int64
         Causes of events, sorted; ``[1]`` where there is one.
 

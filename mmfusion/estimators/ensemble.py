@@ -134,7 +134,7 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
             )
 
     def _expose(self) -> None:
-        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+        for name in ("classes_", "causes_", "n_features_in_", "feature_names_in_"):
             if hasattr(self.estimators_[0], name):
                 setattr(self, name, getattr(self.estimators_[0], name))
 
@@ -258,8 +258,34 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         -------
         DataFrame, shape (n, m)
         """
-        tables = self._curves(X, times, extrapolate, **asked)
-        return sum(tables[1:], start=tables[0]) / len(tables)
+        return self._mean_curves("predict_survival_function", X, times, extrapolate, **asked)
+
+    @_has("predict_cumulative_incidence_function")
+    def predict_cumulative_incidence_function(
+        self,
+        X: Any,
+        times: Any = None,
+        cause: int = 1,
+        *,
+        extrapolate: bool = False,
+        **asked: Any,
+    ) -> pd.DataFrame:
+        """Return the mean probability of an event of one cause until each time.
+
+        Parameters
+        ----------
+        X : DataFrame or array, n rows
+        times, extrapolate, **asked
+            As in `predict_survival_function`.
+        cause : int, default=1
+            One of `causes_`.
+
+        Returns
+        -------
+        DataFrame, shape (n, m)
+        """
+        method = "predict_cumulative_incidence_function"
+        return self._mean_curves(method, X, times, extrapolate, cause=cause, **asked)
 
     def spread(self, X: Any, times: Any = None) -> Any:
         """Return the standard deviation over the members: how far the fits disagree on a row.
@@ -280,7 +306,7 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
             curves; 0 of a single member.
         """
         if times is not None:
-            tables = self._curves(X, times, extrapolate=False)
+            tables = self._curves("predict_survival_function", X, times, extrapolate=False)
             return pd.DataFrame(
                 np.std([table.to_numpy() for table in tables], axis=0),
                 index=tables[0].index,
@@ -327,14 +353,20 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return [getattr(member, method)(X, **asked) for member in self.estimators_]
 
-    def _curves(self, X: Any, times: Any, extrapolate: bool, **asked: Any) -> list[pd.DataFrame]:
+    def _curves(
+        self, method: str, X: Any, times: Any, extrapolate: bool, **asked: Any
+    ) -> list[pd.DataFrame]:
         check_is_fitted(self)
-        first, *others = self.estimators_
-        if "extrapolate" in signature(first.predict_survival_function).parameters:
+        first, *others = [getattr(member, method) for member in self.estimators_]
+        if "extrapolate" in signature(first).parameters:
             asked["extrapolate"] = extrapolate
-        tables = [first.predict_survival_function(X, times, **asked)]
+        tables = [first(X, times, **asked)]
         times = tables[0].columns.to_numpy()
-        return tables + [member.predict_survival_function(X, times, **asked) for member in others]
+        return tables + [other(X, times, **asked) for other in others]
+
+    def _mean_curves(self, *given: Any, **asked: Any) -> pd.DataFrame:
+        tables = self._curves(*given, **asked)
+        return sum(tables[1:], start=tables[0]) / len(tables)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -55,6 +55,7 @@ def plot_calibration(
         predicted, band = curve["predicted"], (curve["lower"], curve["upper"])
         slope = one.table.loc["slope"]
         figures = "slope {:.2f} [{:.2f}, {:.2f}]".format(*slope[["score", "lower", "upper"]])
+        figures = "no slope" if np.isnan(slope["score"]) else figures
         label = f"{name}: {figures}" if name else figures
         ax.plot(predicted, curve["observed"], color=colour, label=label)
         ax.fill_between(predicted, *band, color=colour, alpha=0.15, linewidth=0)

@@ -76,7 +76,7 @@ def plot_incidence(
         ax.fill_between(at, lower, upper, step="post", color=colour, alpha=0.15, linewidth=0)
         highest = max(highest, float(upper.max()))
         if predicted is not None:
-            mean = predicted[label == group].mean()
+            mean = predicted[label == group].mean().sort_index()
             times = np.r_[0.0, mean.index.to_numpy(np.float64)]
             ax.plot(times, np.r_[0.0, mean], color=colour, linestyle="--", linewidth=1.1)
     ax.set(xlabel=time_label, ylabel="cumulative incidence", xlim=(0, outcome.time.max()))

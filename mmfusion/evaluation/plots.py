@@ -127,7 +127,15 @@ def plot_survival_curves(
         wide = {name: curves[name].unstack(-1).loc[rows] for name in ("survival", "lower", "upper")}
         curves, bands = wide.pop("survival"), wide
     names = [str(label) for label in (curves.index if labels is None else labels)]
+    if len(names) != len(curves):
+        raise ValueError(
+            f"The labels parameter must have one for each of the {len(curves)} rows of curves. "
+            f"Got {len(names)}."
+        )
     times = as_times("curves", curves.columns)
+    order = np.argsort(times, kind="stable")  # a step leads to the next time
+    times, curves = times[order], curves.iloc[:, order]
+    bands = {name: band.iloc[:, order] for name, band in bands.items()}
     x = np.r_[0.0, times]
     for row, (name, colour) in enumerate(zip(names, _colours(len(curves)), strict=True)):
         values = curves.to_numpy()[row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from numbers import Number
 from typing import Any, NoReturn
@@ -19,7 +20,11 @@ __all__ = [
     "list_labels",
     "numeric_matrix",
     "take_column",
+    "warn_of_text",
 ]
+
+#: Text with as many different numbers is no name of a category.
+MANY_NUMBERS = 15
 
 #: Columns converted at a time: bounds the copy that a wide table costs.
 _CHUNK = 1024
@@ -172,6 +177,28 @@ def column_kind(column: pd.Series) -> str:
     raise ValueError(
         f"Column {name!r} must hold numbers or categories. Got {type(other.iloc[0]).__name__} in "
         f"row {shorten(other.index[:1])}; images need an Image modality."
+    )
+
+
+def warn_of_text(column: pd.Series) -> None:
+    """Warn of text that is read as categories, and is mostly numbers of many values.
+
+    One "unknown" in a file makes text of a column of ages.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return  # someone said so
+    levels = column.dropna().drop_duplicates().astype(str)
+    number = pd.to_numeric(levels, errors="coerce").notna()
+    if number.sum() < MANY_NUMBERS or number.mean() < 0.5:
+        return
+    others = levels[~number]
+    but = f" but {_first(others)}" if len(others) else ""
+    warnings.warn(
+        f"Column {column.name!r} holds text, {number.sum()} different numbers{but}: it is read as "
+        f"categories. For numbers: pd.to_numeric(frame[{column.name!r}], errors='coerce'); for "
+        "categories without this warning: .astype('category').",
+        UserWarning,
+        stacklevel=2,
     )
 
 

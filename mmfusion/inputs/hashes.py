@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["row_hashes"]
+__all__ = ["cell_sums", "mixed", "row_hashes"]
 
 #: So many cells are worked out together: more do not stay in a processor's cache.
 TOGETHER = 1 << 15
@@ -31,8 +31,14 @@ def row_hashes(columns: Mapping[Any, Any]) -> np.ndarray:
     -------
     ndarray of uint64, shape (n,)
     """
-    if not len(columns):
-        return _mixed(np.zeros(1, dtype=np.uint64))
+    return mixed(cell_sums(columns) if len(columns) else np.zeros(1, dtype=np.uint64))
+
+
+def cell_sums(columns: Mapping[Any, Any]) -> np.ndarray:
+    """Return the sum of each row's cells, uint64 of shape (n,): `mixed`, they are its hash.
+
+    Sums of some columns and of others add up to those of all.
+    """
     names = list(columns)
     keys = np.array([_of_bytes(repr(str(name)).encode()) for name in names], dtype=np.uint64)
     n = len(columns[names[0]])
@@ -45,8 +51,8 @@ def row_hashes(columns: Mapping[Any, Any]) -> np.ndarray:
             rows = slice(start, start + TOGETHER)
             part = np.stack([own[rows] for own in cells]).astype(np.uint64)
             part ^= keys[some, None]
-            total[rows] += _mixed(part).sum(0)
-    return _mixed(total)
+            total[rows] += mixed(part).sum(0)
+    return total
 
 
 def _cells(column: Any) -> np.ndarray:
@@ -95,7 +101,7 @@ def _of_bytes(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
+def mixed(values: np.ndarray) -> np.ndarray:
     """Spread each number over all 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
     high = np.empty_like(z)

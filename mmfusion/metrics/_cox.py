@@ -12,6 +12,8 @@ from mmfusion.survival import Survival
 __all__ = ["SmallCox"]
 
 MAX_STEPS = 50
+#: Information that falls to this share of that of a null model: coefficients run to infinity.
+LOST = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,11 @@ class SmallCox:
         x = (columns - centre) / spread
         p = x.shape[1]
         coef, value, step = np.zeros(p), -np.inf, np.zeros(p)
+        unknown = cls(np.full(p, np.nan), np.nan, np.full((len(x), 1 + p), np.nan))
+        known = sets.at(x, coef, offset).information
         for _ in range(MAX_STEPS):
-            found = sets.at(x, coef, offset)
+            with np.errstate(divide="ignore", invalid="ignore"):  # a step too far is halved
+                found = sets.at(x, coef, offset)
             slack = 1e-9 * (1 + abs(value)) if np.isfinite(value) else 0.0
             if not found.log_likelihood >= value - slack:  # too far, or not a number
                 step = step / 2
@@ -62,8 +67,10 @@ class SmallCox:
             if np.abs(step).max(initial=0.0) < 1e-10:
                 break
         else:
-            return cls(np.full(p, np.nan), np.nan, np.full((len(x), 1 + p), np.nan))
+            return unknown
         found = sets.at(x, coef, offset)
+        if _lost(known, found.information):
+            return unknown
         scores = found.scores(x)
         own = scores @ np.linalg.pinv(found.information) if p else scores
         hazard = found.hazard
@@ -71,6 +78,17 @@ class SmallCox:
         coef, own = coef / spread, own / spread
         log_hazard = float(np.log(hazard) - centre @ coef)
         return cls(coef, log_hazard, np.column_stack([baseline - own @ centre, own]))
+
+
+def _lost(known: np.ndarray, information: np.ndarray) -> bool:
+    """Return whether some direction of the columns has lost the information it had.
+
+    A direction that had none, of collinear columns, has none to lose.
+    """
+    squares, axes = np.linalg.eigh(known)
+    kept = squares > 1e-10 * squares.max(initial=0.0)
+    scaled = axes[:, kept] / np.sqrt(squares[kept])
+    return bool((np.linalg.eigvalsh(scaled.T @ information @ scaled) < LOST).any())
 
 
 class _RiskSets:

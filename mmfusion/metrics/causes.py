@@ -191,7 +191,8 @@ def cause_calibration(
     Returns
     -------
     CauseCalibration
-        With delayed entry slope and intercept are NaN: their weights are not defined.
+        With delayed entry slope and intercept are NaN: their weights are not defined. Predictions
+        that are all equal, or that separate the cases from the others, have no slope (NaN).
     """
     outcome, risk = _checked(y, incidence, time, cause)
     curve = cumulative_incidence(outcome.time, outcome.event, cause, outcome.entry)
@@ -203,7 +204,7 @@ def cause_calibration(
         known = _Known(outcome, time, cause)
         values = np.clip(risk, LEAST, MOST)
         x = np.log(-np.log1p(-values))
-        if not is_constant(x[:, None], np.float64)[0]:
+        if not is_constant(x[:, None], np.float64)[0] and known.overlaps(x):
             both = np.column_stack([np.ones(len(x)), x])
             scores["slope"] = _regression(known, both, np.zeros(len(x)))[1]
         scores["intercept"] = _regression(known, np.ones((len(x), 1)), x)[0]
@@ -242,6 +243,13 @@ class _Known:
         self.weight[self.seen] = self.weights.before(y.time[self.seen], "time")
         if self.alive.any():
             self.weight[self.alive] = self.weights.at(np.array([at]), "time")[0]
+
+    def overlaps(self, x: np.ndarray) -> bool:
+        """Return whether `x` does not separate the cases from the others: a slope is finite."""
+        cases, others = x[self.case & (self.weight > 0)], x[~self.case & (self.weight > 0)]
+        if not len(cases) or not len(others):
+            return False
+        return bool(cases.min() < others.max() and others.min() < cases.max())
 
     def moved(self, terms: np.ndarray) -> np.ndarray:
         """Return what each row moves a sum of weighted terms by, through the weights."""

@@ -93,7 +93,8 @@ def survival_calibration(
         Standard errors are those of the influences of the rows (sandwich). The three indices are
         positive even of a perfect model, by chance; their intervals are those of 1,000 normal draws
         of the curve, turned around (basic bootstrap), which allows for that, and cut at 0.
-        Predictions that are all equal have no slope (NaN).
+        Predictions that are all equal have no slope (NaN), nor have such that put all events
+        first: it would be infinite.
 
     Raises
     ------

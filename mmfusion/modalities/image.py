@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
@@ -26,6 +27,9 @@ __all__ = ["Image", "images_in"]
 
 #: Pillow lets go of the interpreter while it decodes; more threads wait for the disk only.
 _THREADS = 2
+
+#: Pixels that end below this share of white are those of 13 bits in 16, or fewer.
+BLACK = 0.13
 
 
 @dataclass(eq=False, repr=False)
@@ -169,6 +173,7 @@ class Image(Modality):
         require_frame(frame, "A modality")
         images, start = self._collect(frame, self.columns_)
         pixels = self._decode(images)
+        self._warn_of_black(pixels)
         if pixels:
             deep = any(array.dtype != np.uint8 for array in pixels)
             stacked = np.stack([_to_float(array) for array in pixels] if deep else pixels)
@@ -204,6 +209,19 @@ class Image(Modality):
                     images.append(_Place(source, column, row))
             start[i + 1] = len(images)
         return images, start
+
+    def _warn_of_black(self, pixels: list[Pixels]) -> None:
+        """Warn of images of more than 8 bits that leave most of them unused, as 12 of 16 do."""
+        brightest = max((float(a.max()) for a in pixels if a.dtype != np.uint8), default=1.0)
+        if 0 < brightest < BLACK:
+            warnings.warn(
+                f"Column {', '.join(map(repr, self.columns_))}: the brightest pixel of all images "
+                f"of more than 8 bits is {brightest:.2g} of white, which is 65535 in 16 bits and 1 "
+                "in numbers: an encoder sees them as black. Files of 12 bits in 16 want arrays in "
+                "place of paths, pixels * 16; in others divide by the largest number possible.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _decode(self, images: list[_Place]) -> list[Pixels]:
         """Return the pixels of the images; a file or object that occurs twice is decoded once."""

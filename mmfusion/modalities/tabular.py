@@ -21,6 +21,7 @@ from mmfusion.inputs.columns import (
     list_labels,
     numeric_matrix,
     refuse_overflow,
+    warn_of_text,
 )
 from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.parameters import check_choice
@@ -246,6 +247,8 @@ class Tabular(Modality):
                 kind = "numeric"
             else:
                 kind = column_kind(frame.iloc[:, position])
+                if kind == "categorical":
+                    warn_of_text(frame.iloc[:, position])
             (categorical if kind == "categorical" else numeric).append(label)
         return numeric, categorical
 

@@ -17,7 +17,7 @@ from mmfusion.model.checks import refuse_empty, refuse_silence
 from mmfusion.model.dealing import Folds
 from mmfusion.model.deep import Deep, prepare_networks, stack, train_networks
 from mmfusion.model.draws import Draws
-from mmfusion.model.fitted import Model
+from mmfusion.model.fitted import Model, columns_read
 from mmfusion.model.folds import Part, deal_study, parts, quietly
 from mmfusion.model.late import check_entry, learn_pool, make_pool, out_of_fold
 from mmfusion.model.learning import Prepared
@@ -85,8 +85,7 @@ class Ready:
     @property
     def columns(self) -> list[Any]:
         """The columns of the table that modalities and formulas read."""
-        read = [column for modality in self.modalities.values() for column in modality.columns_]
-        return [*read, *self.structured.columns]
+        return columns_read(self.modalities, self.structured)
 
     def fit_part(self, plan: Plan, part: Part, fusion: Any = None) -> Model:
         """Return the model of the training rows of a part, with the modalities that it teaches."""

@@ -16,7 +16,13 @@ from mmfusion.model.structured import Constant, Structured
 from mmfusion.model.subjects import EACH_ROW, Subjects
 from mmfusion.training import TrainingResult, TrainingSettings
 
-__all__ = ["Model"]
+__all__ = ["Model", "columns_read"]
+
+
+def columns_read(modalities: Mapping[str, Any], structured: Constant | Structured) -> list[Any]:
+    """Return the columns of the table that fitted modalities and formulas read, each once."""
+    read = [column for modality in modalities.values() for column in modality.columns_]
+    return list(dict.fromkeys([*read, *structured.columns]))
 
 
 @dataclass(eq=False)
@@ -47,6 +53,11 @@ class Model:
     results: Mapping[str, TrainingResult]
     interrupted: bool
     alone: Any = None
+
+    @property
+    def columns(self) -> list[Any]:
+        """The columns of the table that it reads."""
+        return columns_read(self.deep.modalities, self.structured)
 
     def members(
         self,

@@ -24,6 +24,9 @@ from mmfusion.training.batches import largest_of_groups
 
 __all__ = ["Sample", "Study"]
 
+#: Outcomes of a size between these have squares, and are told apart in single precision.
+SMALLEST, LARGEST = 1e-30, 1e30
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -117,6 +120,7 @@ class Study:
         if len(table) < 2:
             raise ValueError(f"{plan.name} needs 2 rows or more. Got n_samples = {len(table)}.")
         target = encode(head.fit_outcome, plan, table, y, sample_weight)
+        _check_size(target)
         subjects = Subjects.read(plan.subject, table)
         if subjects.owner is not None:
             head.check_subjects(target, subjects.owner, table.index)
@@ -295,6 +299,22 @@ def encode(encoder: Any, plan: Plan, table: pd.DataFrame, y: Any, sample_weight:
             f"X has {len(table)} rows, y has {len(target)}."
         )
     return target
+
+
+def _check_size(target: Target) -> None:
+    """Raise ValueError for an outcome whose squares are no numbers, or all nothing.
+
+    Rows are told again, and formulas of time read, in single precision.
+    """
+    for name, value in vars(target).items():
+        if name in ("weight", *target.derived) or not isinstance(value, torch.Tensor):
+            continue
+        known = value[torch.isfinite(value)].abs() if value.is_floating_point() else value[:0]
+        if len(known) and not (SMALLEST <= float(known.max()) <= LARGEST or known.max() == 0):
+            raise ValueError(
+                "The outcome y must be in a unit in which its largest value lies between "
+                f"{SMALLEST:g} and {LARGEST:g}. Got {float(known.max()):g}."
+            )
 
 
 def _warn_of_shared_subjects(column: Any, table: pd.DataFrame, judged: pd.DataFrame) -> None:

@@ -10,7 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmfusion.inputs.columns import column_kind, column_positions, numeric_matrix
+from mmfusion.inputs.columns import (
+    column_kind,
+    column_positions,
+    numeric_matrix,
+    warn_of_text,
+)
 from mmfusion.inputs.messages import shorten
 from mmfusion.inputs.table import require_frame
 
@@ -87,11 +92,14 @@ class FormulaColumns:
         """
         names = dict.fromkeys([*numbers, *factors, *random, *either])
         numeric, fixed = dict.fromkeys(numbers), dict.fromkeys(factors)
+        factors_named = set(fixed)
         columns = _cells(frame, list(names))
         for name in either:
             # A column of missing values alone is told as missing, not as the wrong kind.
             factor = column_kind(columns[name]) == "categorical"
             (fixed if factor else numeric)[name] = None
+            if factor and name not in factors_named:
+                warn_of_text(columns[name])
         factor_columns = {name: columns[name] for name in dict.fromkeys([*fixed, *random])}
         _check_missing(factor_columns)
         levels = {name: _levels(column) for name, column in factor_columns.items()}

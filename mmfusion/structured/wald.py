@@ -82,6 +82,8 @@ def smooth_test(
     df_residual : float
     """
     squared, axes = _eigen(information)
+    if not len(squared):  # the rows say nothing of it: a fit that ran away
+        return WaldTest(float("nan"), float("nan"), float("nan"))
     root = np.sqrt(squared)[:, None] * axes.T
     values, vectors = _eigen(root @ covariance @ root.T)
     along = vectors.T @ (root @ coef)

@@ -11,7 +11,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_validate
 
-from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
+from mmfusion.estimators import FusionClassifier, FusionCox, FusionPAMM, FusionRegressor
 from mmfusion.fusion import EarlyFusion, JointFusion, LateFusion
 from mmfusion.heads import GaussianHead
 from mmfusion.modalities import Genes, Image, Tabular
@@ -514,3 +514,18 @@ def test_scoring_censored_rows_only(data: tuple[pd.DataFrame, np.ndarray]) -> No
     model = table(epochs=1).fit(frame, y)
     with pytest.raises(ValueError, match=r"at least one event"):
         model.score(frame, surv(y["time"], np.zeros(40)))
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+@pytest.mark.parametrize("kind", [FusionCox, FusionPAMM, FusionRegressor])
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_outcomes_without_squares(kind: Any, size: float) -> None:
+    """Their squares overflow, or all are 0: R² was 1, the risk of PAMM constant."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=20)})
+    y = rng.exponential(size=20).clip(max=2)
+    y = y if kind is FusionRegressor else surv(y, np.ones(20))
+    kind(modalities={}, structured="x").fit(frame, y)
+    big = y * size if kind is FusionRegressor else surv(y["time"] * size, y["event"])
+    with pytest.raises(ValueError, match=r"largest value lies between 1e-30 and 1e\+30. Got 2e"):
+        kind(modalities={}, structured="x").fit(frame, big)

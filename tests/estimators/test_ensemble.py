@@ -148,3 +148,16 @@ def test_a_saved_ensemble_predicts_the_same_and_can_be_fitted_again(tmp_path: Pa
     (tmp_path / "ensemble/ensemble.json").write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
         FusionEnsemble.load(tmp_path / "ensemble")
+
+
+def test_of_several_causes_it_has_their_mean_incidences() -> None:
+    y = surv(Y["time"], Y["event"] * (1 + (FRAME["age"] > 60)))
+    inner = FusionDiscreteTime(MODALITIES, loss="deephit", n_intervals=4, **FEW)
+    model = FusionEnsemble(inner, 2, random_state=0).fit(FRAME, y)
+    assert model.causes_.tolist() == [1, 2]
+    found = [model.predict_cumulative_incidence_function(FRAME, [0.5], c)[0.5] for c in (1, 2)]
+    alive = model.predict_survival_function(FRAME, [0.5])[0.5]
+    np.testing.assert_allclose(sum(found), 1 - alive, rtol=1e-5)
+    each = [m.predict_cumulative_incidence_function(FRAME, [0.5], 2) for m in model.estimators_]
+    np.testing.assert_allclose(found[1], np.mean(each, axis=0)[:, 0])
+    assert not hasattr(FusionEnsemble(COX, 2), "predict_cumulative_incidence_function")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mmfusion import Tabular
-from mmfusion.estimators import FusionCox, FusionDiscreteTime
+from mmfusion.estimators import FusionCox, FusionDiscreteTime, FusionPAMM
 from mmfusion.fusion import LateFusion
 from mmfusion.metrics import make_survival_scorer
 from mmfusion.survival import surv
@@ -124,3 +124,23 @@ def test_intervals_of_survival_ask_for_what_they_need() -> None:
     deep = FusionCox({"x": Tabular(["x"], hidden=(2,))}, epochs=1).fit(FRAME, Y)
     with pytest.raises(AttributeError, match="structured=None"):
         deep.survival_interval(FRAME, [0.5], FRAME, Y)
+
+
+@pytest.mark.parametrize("kind", [FusionDiscreteTime, FusionPAMM])
+def test_cuts_end_with_the_follow_up(kind) -> None:
+    """Rows censored in an interval that outlasts the study would count in no interval."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=300)})
+    time = rng.exponential(30, 300)
+    y = surv(time.clip(max=60), time < 60)
+    if kind is FusionPAMM:  # whose likelihood knows how much of an interval was seen
+        model = kind(modalities={}, structured="x", cuts=[12, 36, 120]).fit(frame, y)
+    else:
+        model = kind(modalities={}, structured="x", cuts=[12, 36, 120, 200])
+        with pytest.warns(UserWarning, match="last interval ends there, at 60, not at"):
+            model.fit(frame, y)
+        assert model.cuts_.tolist() == [0, 12, 36, 60]
+    found = model.predict_survival_function(frame)
+    assert found[60.0].mean() == pytest.approx(np.mean(time >= 60), abs=0.01)
+    with pytest.warns(UserWarning, match="beyond the follow-up"):
+        assert model.predict_survival_function(frame, [61]).isna().all(axis=None)

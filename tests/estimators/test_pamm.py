@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
 
 from mmfusion.estimators import FusionCox, FusionPAMM
 from mmfusion.survival import surv
@@ -187,3 +188,11 @@ def test_saving(tmp_path: Any) -> None:
     pd.testing.assert_frame_equal(
         again.smooth_effect("tv(dose)", CUTS), model.smooth_effect("tv(dose)", CUTS)
     )
+
+
+def test_a_fit_that_ran_away_has_effects_without_a_test() -> None:
+    """Where a column orders all times, no row says anything of the smooth baseline."""
+    frame = pd.DataFrame({"x": np.arange(20.0)})
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        model = FusionPAMM(modalities={}, structured="x").fit(frame, surv(frame.x + 1, np.ones(20)))
+    assert np.isnan(model.effects_.loc["s(t)", "p"])

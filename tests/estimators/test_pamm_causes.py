@@ -160,3 +160,12 @@ def test_saving(tmp_path: Any) -> None:
         again.predict_cumulative_incidence_function(frame, times, 2),
         model.predict_cumulative_incidence_function(frame, times, 2),
     )
+
+
+def test_events_of_r_are_told_of() -> None:
+    """R's Surv takes 1 for censored and 2 for dead where it finds no 0."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=60)})
+    y = surv(rng.exponential(size=60), rng.integers(1, 3, 60))
+    with pytest.warns(UserWarning, match="no censored row.* as in R's Surv"):
+        FusionPAMM(modalities={}, structured="x", n_intervals=3).fit(frame, y)

@@ -268,3 +268,14 @@ def test_calibration_curves_are_drawn_with_bands_and_counts(ax) -> None:
     np.testing.assert_allclose(heights, 0.12 * counts / counts.max())
     with pytest.raises(ValueError, match=r"one time\. Got none"):
         plot_calibration({}, ax)
+
+
+def test_times_of_curves_may_come_in_any_order(ax) -> None:
+    curves = pd.DataFrame([[0.2, 0.9, 0.5]], columns=[36.0, 12.0, 24.0])
+    plot_survival_curves(curves, ax)
+    x, s = ax.lines[0].get_data()
+    assert list(x) == [0, 12, 24, 36]
+    assert list(s) == [1, 0.9, 0.5, 0.2]
+    assert ax.get_xlim() == (0, 36)
+    with pytest.raises(ValueError, match="labels parameter must have one for each of the 1 rows"):
+        plot_survival_curves(curves, ax, labels=["a", "b"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mmfusion.inputs.columns import take_column
+from mmfusion.inputs.columns import take_column, warn_of_text
 from mmfusion.inputs.labels import check_labels
 from mmfusion.inputs.messages import did_you_mean, name_rows, nearest, shorten
 from mmfusion.inputs.parameters import (
@@ -176,3 +177,15 @@ def test_layers() -> None:
     for share in (1, -0.1, True, "0.1", np.nan):
         with pytest.raises(ValueError, match=r"dropout parameter of A must be .* \[0, 1\)"):
             check_dropout("A", share)
+
+
+def test_text_that_is_mostly_numbers_is_told_of() -> None:
+    """One word in a file makes categories of all ages."""
+    ages = pd.Series([str(age) for age in range(40, 70)], name="age")
+    with pytest.warns(UserWarning, match=r"'age' holds text, 29 different numbers but .*'unknown'"):
+        warn_of_text(ages.where(ages != "50", "unknown"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_text(ages.astype("category"))
+        warn_of_text(pd.Series(["1", "2", "3a", "X"] * 10))
+        warn_of_text(pd.Series([f"site {k}" for k in range(40)]))

@@ -393,3 +393,15 @@ def test_incidence_of_a_cause_by_group(ax, cohort) -> None:
     assert len(ax.collections) == 2  # a band each
     with pytest.raises(ValueError, match="the causes of y"):
         plots.plot_incidence(both, cause=3, groups=group)
+
+
+def test_a_ratio_without_an_end_is_left_out_of_a_forest(ax, cox) -> None:
+    effects = cox.effects_.copy()
+    effects.loc["gene_0", "exp(lower)"] = 0.0
+    plots.plot_forest(effects, ax)
+    assert labels(ax.yaxis) == list(effects.index.drop(["gene_0", "s(age)"]))
+
+
+def test_residuals_of_one_time_are_refused(ax) -> None:
+    with pytest.raises(ValueError, match="Got 4 times, 1 of them different"):
+        plots.plot_schoenfeld(pd.Series([1.0, 2.0, 3.0, 4.0]), [5, 5, 5, 5], ax)

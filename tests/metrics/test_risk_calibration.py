@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from mmfusion.metrics import survival_calibration
+from mmfusion.metrics import cause_calibration, survival_calibration
 from mmfusion.metrics._cox import SmallCox
 from mmfusion.survival import check_survival, kaplan_meier, surv
 
@@ -123,6 +124,16 @@ def test_constant_and_extreme_predictions() -> None:
     np.testing.assert_allclose(constant.curve["observed"], observed, atol=0.01)
     two = survival_calibration(y, np.where(survival < 0.5, 0.2, 0.8), 1.0)
     assert two.table.loc[["slope", "ICI"], "score"].notna().all()
+    # Two deaths of the highest risk: no finite slope, and no interval of one (it had width 0).
+    first = surv(np.arange(1.0, 21), np.arange(20) < 2)
+    ranked = np.linspace(0.1, 0.9, 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = survival_calibration(first, ranked, 12).table
+        assert table.loc[["slope", "ICI"]].isna().all(axis=None)
+        assert table.loc["O/E"].notna().all()
+        causes = surv(first["time"], 2 * first["event"].astype(int))
+        assert np.isnan(cause_calibration(causes, 1 - ranked, 12, 2).table.loc["slope", "score"])
     edges = survival.copy()
     edges[0], edges[1] = 0.0, 1.0
     assert survival_calibration(y, edges, 1.0).table["score"].notna().all()

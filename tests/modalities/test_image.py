@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -499,3 +500,16 @@ def test_real_histology(data_dir):
     assert data.pixels.shape == (6, 3, 32, 32)
     assert data.present.all()
     assert data.pixels.float().std() > 10
+
+
+def test_twelve_bits_in_sixteen_are_told_of(tmp_path) -> None:
+    """Scanners write them; an encoder that takes 65535 for white sees black."""
+    pixels = np.linspace(0, 4095, 64).reshape(8, 8).astype(np.uint16)
+    PILImage.fromarray(pixels).save(tmp_path / "ct.png")
+    frame = pd.DataFrame({"scan": [str(tmp_path / "ct.png"), None]})
+    modality = Image("scan", size=8, channels="L").fit(frame)
+    with pytest.warns(UserWarning, match=r"'scan': the brightest .* 0.062 of white"):
+        modality.transform(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        modality.transform(pd.DataFrame({"scan": [pixels * 16, None]}))

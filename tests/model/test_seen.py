@@ -7,22 +7,22 @@ import pandas as pd
 import pytest
 import torch
 
-from mmfusion import Genes, Image
+from mmfusion import Genes, Image, surv
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionDiscreteTime, FusionRegressor
+from mmfusion.inputs.hashes import mixed
 from mmfusion.model import Plan, Seen
-from mmfusion.model.seen import KEPT, hashes_of, refuse_seen
+from mmfusion.model.seen import KEPT, Alike, largest_chance, refuse_seen, sums_of
 from mmfusion.model.study import encode
 from tests.helpers import make_cohort
 
 
-def columns_of(model) -> list:
-    read = [c for m in model.modalities_.values() for c in m.columns_]
-    return [*read, *model.model_.structured.columns]
-
-
 def known(model, frame, y) -> np.ndarray:
+    return alike(model, frame, y).rows
+
+
+def alike(model, frame, y) -> Alike:
     target = encode(model.model_.head.encode, Plan.of(model), frame, y, None)
-    return model.seen_.known(frame, target, columns_of(model))
+    return model.seen_.alike(frame, target, model.model_.columns)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -72,8 +72,41 @@ def test_rows_that_many_share_by_chance_are_no_training_rows() -> None:
     frame = pd.DataFrame({"a": rng.integers(0, 4, 400), "b": rng.integers(0, 12, 400)})
     y = rng.integers(0, 2, 400)
     model = FusionClassifier(modalities={}, structured="a + b").fit(frame[:60], y[:60])
-    assert model.seen_.chance > 0.05
+    assert model.seen_.chance > model.seen_.usual > 0.05
     assert not known(model, frame[60:], y[60:]).any()
+
+
+def small_cohort(rng: np.random.Generator, n: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Age, sex, stage and whole months: two patients are alike once in 28,000 pairs."""
+    age, sex, stage = rng.integers(50, 80, n), rng.choice(list("fm"), n), rng.choice(4, n)
+    y = surv(rng.integers(1, 61, n), rng.random(n) < 0.6)
+    return pd.DataFrame({"age": age, "sex": sex, "stage": stage}), y
+
+
+def test_a_small_table_is_not_refused_for_a_row_that_is_alike_by_chance() -> None:
+    rng, met = np.random.default_rng(0), 0
+    for _ in range(25):
+        frame, y = small_cohort(rng, 150)
+        model = FusionCox(modalities={}, structured="age + sex + C(stage)")
+        model.fit(frame[:100], y[:100])
+        found = alike(model, frame[100:], y[100:])
+        met += found.rows.any()
+        assert not found.sure
+    assert met >= 2
+    # Chance has no part in a third of the rows.
+    assert alike(model, frame[80:140], y[80:140]).sure
+    with pytest.warns(UserWarning, match=r"1 of 21 rows look like a training row.*: 99\. "):
+        refuse_seen(alike(model, frame[99:120], y[99:120]), frame[99:120], "A report")
+
+
+def test_chance_falls_with_what_columns_and_outcome_tell() -> None:
+    """None of 100 rows is like another, by the rule of three standard errors at most 6.6 pairs."""
+    limit = 6.608
+    assert largest_chance(0, 4950, 4950, 100) == pytest.approx(2 * limit / 100, rel=1e-3)
+    assert largest_chance(0, 0, 0, 100) == pytest.approx(100 * 10 * (limit / 4950) ** 2, rel=1e-3)
+    assert largest_chance(0, 0, 0, 2) == 1
+    # Many pairs: Good's estimate and three standard errors.
+    assert largest_chance(400, 1e9, 1e9, 10_000) == pytest.approx(0.08 + 0.012, rel=0.01)
 
 
 def test_rows_of_an_eval_set_count_as_seen() -> None:
@@ -89,7 +122,7 @@ def test_the_error_names_the_rows() -> None:
     model = FusionCox(modalities={}, structured="age").fit(frame[:40], y[:40])
     target = encode(model.model_.head.encode, Plan.of(model), frame, y, None)
     with pytest.raises(ValueError, match=r"report.*40 of 60 rows.*patient_0"):
-        refuse_seen(model.seen_.known(frame, target, ["age"]), frame, "A report")
+        refuse_seen(model.seen_.alike(frame, target, ["age"]), frame, "A report")
 
 
 def test_counts_of_levels_and_of_presence() -> None:
@@ -118,8 +151,8 @@ def test_state_is_plain_and_comes_back() -> None:
     model, frame, y = cox(50)
     again = Seen.from_state(model.seen_.state())
     target = encode(model.model_.head.encode, Plan.of(model), frame, y, None)
-    assert again.known(frame, target, ["x", "z"]).all()
+    assert again.alike(frame, target, ["x", "z"]).rows.all()
     assert again.levels == model.seen_.levels
-    hashes = hashes_of(frame, target, ["z", "x"])
+    hashes = mixed(sum(sums_of(frame, target, ["z", "x"])))
     assert torch.is_tensor(target.time)
     assert len(np.unique(hashes)) == 50

@@ -246,7 +246,9 @@ def test_one_formula_for_several_parameters_is_one_block_of_rows() -> None:
 
 def test_constants_that_are_no_parameters_come_first() -> None:
     head = DiscreteTimeHead(cuts=[1.0, 2.0, 4.0])
-    head.fit_outcome((RNG.uniform(0.1, 4.0, N), np.ones(N, bool)))
+    time = RNG.uniform(0.1, 4.0, N)
+    time[0] = 4.0  # where the data end, the last interval does
+    head.fit_outcome((time, np.ones(N, bool)))
     layout = Layout("x + g").fit(FRAME, head)
     columns = Formula("x + g").fit(FRAME, intercept=False).transform(FRAME)
     assert layout.constants == ("baseline (0, 1]", "baseline (1, 2]", "baseline (2, 4]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,7 +10,16 @@ import numpy as np
 from mmfusion.inputs.times import check_clock
 from mmfusion.survival import Survival, kaplan_meier
 
-__all__ = ["Places", "Scheme", "check_cuts", "make_cuts", "place", "place_exactly"]
+__all__ = [
+    "Places",
+    "Scheme",
+    "check_cuts",
+    "end_with",
+    "last_times",
+    "make_cuts",
+    "place",
+    "place_exactly",
+]
 
 Scheme = Literal["quantiles", "equidistant"]
 #: Rounding of a Kaplan-Meier curve: two that are closer are one.
@@ -150,3 +160,28 @@ def place_exactly(outcome: Survival, cuts: np.ndarray) -> Places:
     start, start_share = within(outcome.entry)
     interval = np.where(outcome.event > 0, stop, -1)
     return Places(interval, stop, start, stop_share, start_share)
+
+
+def end_with(cuts: np.ndarray, last: float) -> np.ndarray:
+    """Return bounds that end with the follow-up: what lies beyond it nobody was seen in.
+
+    Warns
+    -----
+    UserWarning
+        Where they reach beyond it.
+    """
+    if cuts[-1] <= last or cuts[0] >= last:
+        return cuts
+    warnings.warn(
+        f"The cuts reach beyond the last time of the data: the last interval ends there, at "
+        f"{last:g}, not at {cuts[-1]:g}, and nothing is predicted beyond.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return np.append(cuts[cuts < last], last)
+
+
+def last_times(outcome: Survival) -> np.ndarray:
+    """Return the last time of each row: of an event in an interval the end of it, shape (n,)."""
+    upper = outcome.time if outcome.upper is None else outcome.upper
+    return np.where(outcome.between, upper, outcome.time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from mmfusion.heads.discrete.curves import (
     restricted_mean,
     split_fall,
 )
-from mmfusion.heads.discrete.grid import Scheme, check_cuts, make_cuts
+from mmfusion.heads.discrete.grid import Scheme, check_cuts, end_with, last_times, make_cuts
 from mmfusion.heads.discrete.masses import (
     constant_masses,
     log_masses,
@@ -170,14 +171,22 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         outcome = self._check(y, index, require_events=True)
         weight = check_weights(sample_weight, len(outcome))
         self.causes_ = np.unique(outcome.event[outcome.event > 0])
+        if self.causes_.tolist() == [1, 2] and (outcome.event > 0).all():
+            warnings.warn(
+                "The outcome y has the events 1 and 2 and no censored row (0): they are read as "
+                "two competing causes. If 1 is censored and 2 is dead, as in R's Surv, give "
+                "event - 1.",
+                UserWarning,
+                stacklevel=2,
+            )
         if not (weight.numpy()[outcome.event > 0] > 0).any():
             raise ValueError(
                 "The sample_weight parameter must give at least one event a weight above 0. "
                 f"Got 0 for all {int((outcome.event > 0).sum())} events."
             )
         self.cuts_ = self._bounds(outcome, weight.numpy(), index)
-        end = float(self.cuts_[-1])
-        self.last_ = end if self.cuts is not None else max(end, float(outcome.time.max()))
+        end, seen = float(self.cuts_[-1]), float(last_times(outcome).max())
+        self.last_ = max(end, seen) if self.cuts is None else min(end, seen)
         target = self._encode(outcome, weight, index)
         if not self.informative(target):
             first = outcome.time[(outcome.event > 0) & (weight.numpy() > 0)].min()
@@ -214,7 +223,7 @@ class DiscreteTimeHead(Head[DiscreteTimeTarget]):
         """Return the bounds of the intervals."""
         if self.cuts is None:
             return make_cuts(outcome, self.n_intervals, self.scheme, weight)
-        return self.cuts
+        return end_with(self.cuts, float(outcome.time.max()))
 
     def _encode(self, outcome: Survival, weight: Tensor, index: Any) -> DiscreteTimeTarget:
         code = np.searchsorted(self.causes_, outcome.event).clip(max=len(self.causes_) - 1)

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from mmfusion.heads.discrete.grid import Scheme
+from mmfusion.heads.discrete.grid import Scheme, last_times
 from mmfusion.inputs.messages import name_rows
 from mmfusion.survival import Survival
 from mmfusion.survival.outcome import snap
@@ -58,12 +58,6 @@ def given_cuts(cuts: np.ndarray, outcome: Survival, index: object) -> np.ndarray
         )
     before = int(np.searchsorted(cuts, outcome.entry.min(), side="right"))
     return cuts[max(before - 1, 0) :]
-
-
-def last_times(outcome: Survival) -> np.ndarray:
-    """Return the last time of each row: of an event in an interval the end of it, shape (n,)."""
-    upper = outcome.time if outcome.upper is None else outcome.upper
-    return np.where(outcome.between, upper, outcome.time)
 
 
 def merge_empty(cuts: np.ndarray, outcome: Survival, weight: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from mmfusion.heads.discrete.grid import Scheme, check_cuts
+from mmfusion.heads.discrete.grid import Scheme, check_cuts, last_times
 from mmfusion.heads.discrete.head import DiscreteTimeHead, Law
 from mmfusion.heads.discrete.target import DiscreteTimeTarget
 from mmfusion.heads.grid import Basis
-from mmfusion.heads.piecewise.cuts import given_cuts, last_times, learned_cuts, merge_empty
+from mmfusion.heads.piecewise.cuts import given_cuts, learned_cuts, merge_empty
 from mmfusion.heads.piecewise.derivatives import Curve, curve_and_derivatives
 from mmfusion.heads.piecewise.likelihood import (
     PiecewiseExponential,

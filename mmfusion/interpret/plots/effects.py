@@ -24,7 +24,7 @@ def plot_forest(
     ----------
     effects : DataFrame
         What ``effects_`` returns, or some rows of it. Rows without a standard error (smooth terms,
-        random effects) are left out.
+        random effects) are left out, and ratios whose interval ends at 0 or infinity.
     ax : matplotlib Axes, optional
         The current one by default.
     ratio : bool, optional
@@ -48,7 +48,9 @@ def plot_forest(
             f"Got the columns {list(effects.columns)}."
         )
     names = ["exp(coef)", "exp(lower)", "exp(upper)"] if ratio else ["coef", "lower", "upper"]
-    table = effects[names][np.isfinite(effects[names].astype(float)).all(axis=1)]
+    table = effects[names].astype(float)
+    ends = np.log(table.clip(lower=0)) if ratio else table
+    table = table.iloc[np.flatnonzero(np.isfinite(np.asarray(ends, np.float64)).all(axis=1))]
     if table.empty:
         raise ValueError("The effects parameter must have a row with a coefficient and interval.")
     ax = on_axes(ax)

@@ -56,10 +56,11 @@ def plot_schoenfeld(
         Another number of times than of residuals, or fewer than 4 of them.
     """
     values, at = np.asarray(residuals, np.float64), np.asarray(time, np.float64)
-    if at.shape != values.shape or len(at) < 4:
+    if at.shape != values.shape or len(at) < 4 or len(np.unique(at)) < 2:
         raise ValueError(
-            "The time parameter must have one time for each residual, of 4 or more. Got "
-            f"{len(at)} times and {len(values)} residuals."
+            "The time parameter must have one time for each residual, of 4 or more, and not all "
+            f"the same. Got {len(at)} times, {len(np.unique(at))} of them different, and "
+            f"{len(values)} residuals."
         )
     ax = on_axes(ax)
     ax.plot(at, values, "o", color=GREY, markersize=3, alpha=0.5, markeredgewidth=0)

@@ -94,6 +94,7 @@ def plot_brier(
     curve = kaplan_meier(
         training.time, training.event, training.entry if training.delayed else None
     )
+    survival = survival.iloc[:, np.argsort(survival.columns.to_numpy(np.float64), kind="stable")]
     times = survival.columns.to_numpy(np.float64)
     nothing = pd.DataFrame(
         np.tile(curve(times), (len(outcome), 1)), columns=survival.columns, index=survival.index

@@ -20,7 +20,7 @@ from mmfusion.inputs.parameters import check_number
 from mmfusion.metrics import evaluation_times
 from mmfusion.metrics.scorers import risk_of
 from mmfusion.model import Plan
-from mmfusion.model.seen import refuse_seen
+from mmfusion.model.seen import Alike, refuse_seen
 from mmfusion.model.study import encode
 from mmfusion.survival import Survival
 
@@ -227,8 +227,13 @@ def gather(
         )
     found = Evidence(model, frame, outcome, task, "", [], unit=unit)
     if cross_validated is None:
-        _refuse_trained(model, frame, outcome)
+        alike = int(_refuse_trained(model, frame, outcome).rows.sum())
         found.source = "The rows below are new to the model: none of them was trained on."
+        if alike:
+            found.source = (
+                f"The rows below are new to the model as far as is known: {alike} of them look "
+                "like a training row in all that it reads and in the outcome, as chance can do."
+            )
         found.parts = [(model, np.arange(len(frame)))]
     elif isinstance(cross_validated, int):
         check_number("cross_validated", cross_validated, 2, integer=True)
@@ -263,19 +268,17 @@ def _task(model: Any) -> str:
     return "classification" if hasattr(model, "predict_proba") else "regression"
 
 
-def trained_rows(model: Any, frame: pd.DataFrame, outcome: Any) -> np.ndarray | None:
-    """Return which rows were in the training of a model, bool, (n,); None where it cannot know."""
+def trained_rows(model: Any, frame: pd.DataFrame, outcome: Any) -> Alike | None:
+    """Return which rows look like training rows of a model; None where it cannot know."""
     if model.seen_ is None:
         return None
-    read = [column for modality in model.modalities_.values() for column in modality.columns_]
-    columns = [*read, *model.model_.structured.columns]
     table = model._frame(frame)
     target = encode(model.model_.head.encode, Plan.of(model), table, for_fit(outcome), None)
-    known: np.ndarray = model.seen_.known(table, target, columns)
-    return known
+    found: Alike = model.seen_.alike(table, target, model.model_.columns)
+    return found
 
 
-def _refuse_trained(model: Any, frame: pd.DataFrame, outcome: Any) -> None:
+def _refuse_trained(model: Any, frame: pd.DataFrame, outcome: Any) -> Alike:
     known = trained_rows(model, frame, outcome)
     if known is None:
         raise ValueError(
@@ -287,6 +290,7 @@ def _refuse_trained(model: Any, frame: pd.DataFrame, outcome: Any) -> None:
         "parameter"
     )
     refuse_seen(known, frame, "A report", otherwise)
+    return known
 
 
 def _cross_fitted(
@@ -355,6 +359,8 @@ def _curves(found: Evidence, time: float | None) -> None:
         warnings.simplefilter("ignore")
         curves = found.predict(lambda m, rows: m.predict_survival_function(rows, times=grid))
     found.curves = curves.loc[:, curves.notna().all()]
+    if time is None and found.curves.shape[1]:  # the usual time, as near as all models reach
+        found.time = _nearest(found.curves.columns.to_numpy(np.float64), found.time)
     if found.time not in found.curves:
         raise ValueError(
             "The time parameter must lie within the follow-up of the training rows. Got "
