@@ -156,8 +156,11 @@ def judge_times(model: Any, X: pd.DataFrame, y: np.ndarray, train: Any, test: An
 
 # --- simulated ------------------------------------------------------------------------------------
 
-N_TRAIN, N_CALIBRATE, N_TEST, SEEDS = 1500, 1999, 20_000, 5
+N_TRAIN, N_TEST, SEEDS, LEVEL = 1500, 20_000, 20, 0.9
+#: Rows of a calibration: so many, and as many as keep coverage within a point of the level.
+N_CALIBRATE = (1999, 9999)
 NOISE = {"high noise": 1.0, "low noise": 0.2}
+CALIBRATED = "coverage, calibrated by"
 
 
 class Normal:
@@ -231,7 +234,7 @@ def run_simulated(done: set[Any]) -> Iterator[Row]:
             if ("simulated", name, seed) in done:
                 continue
             X, y, _ = draw(N_TRAIN, seed, noise)
-            rest, y_rest, _ = draw(N_CALIBRATE, 100 + seed, noise)
+            rest, y_rest, _ = draw(max(N_CALIBRATE), 100 + seed, noise)
             new, y_new, truth = draw(N_TEST, 200 + seed, noise)
             start = time.process_time()
             model = FusionDistribution(
@@ -247,15 +250,18 @@ def run_simulated(done: set[Any]) -> Iterator[Row]:
             seconds = time.process_time() - start
             found = model.predict_distribution(new)
             raw = interval_coverage(y_new, *model.predict_interval(new).to_numpy().T)
-            model.calibrate(rest, y_rest)
-            held = interval_coverage(y_new, *model.predict_interval(new).to_numpy().T)
+            held = {}
+            for n in N_CALIBRATE:
+                model.calibrate(rest[:n], y_rest[:n])
+                ends = model.predict_interval(new).to_numpy().T
+                held[f"{CALIBRATED} {n}"] = interval_coverage(y_new, *ends)
             yield {
                 "model": name,
                 "fold": seed,
                 "CRPS": crps(y_new, found).mean(),
                 "CRPS of the oracle": crps(y_new, truth).mean(),
                 "coverage": raw,
-                "coverage, calibrated": held,
+                **held,
                 "correlation of log scales": np.corrcoef(
                     np.log(found.parameters["scale"]), np.log(truth.scale)
                 )[0, 1],
@@ -295,12 +301,49 @@ def pivot(part: pd.DataFrame, how: str) -> pd.DataFrame:
     return part.pivot_table("value", "model", "metric", how, sort=False)
 
 
+def conformal(part: pd.DataFrame) -> str:
+    """Return how coverage after calibration is spread, beside what theory says of it.
+
+    By n rows it is a Beta variable of k and n + 1 - k with ``k = ceil((n + 1) level)``, whatever
+    the model; of some new rows so many are held as a binomial variable of that chance. p is that of
+    Kolmogorov and Smirnov's test; ties are broken at random.
+    """
+    rng, rows = np.random.default_rng(0), []
+    for n in N_CALIBRATE:
+        rank = np.ceil((n + 1) * LEVEL - 1e-9)
+        theory = stats.betabinom(N_TEST, rank, n + 1 - rank)
+        found = part.loc[part["metric"] == f"{CALIBRATED} {n}", ["model", "value"]]
+        for model, each in (*found.groupby("model"), ("both", found)):
+            count = np.round(each["value"].to_numpy() * N_TEST)
+            chance = theory.cdf(count - 1) + rng.uniform(size=len(count)) * theory.pmf(count)
+            within = theory.cdf((LEVEL + 0.01) * N_TEST) - theory.cdf((LEVEL - 0.01) * N_TEST - 1)
+            rows.append(
+                {
+                    "rows": n,
+                    "noise": model,
+                    "draws": len(count),
+                    "mean": each["value"].mean(),
+                    "least": each["value"].min(),
+                    "most": each["value"].max(),
+                    "sd": each["value"].std(),
+                    "sd, theory": theory.std() / N_TEST,
+                    "within 1 point": (each["value"] - LEVEL).abs().le(0.01 + 1e-9).mean(),
+                    "within 1 point, theory": within,
+                    "p": stats.kstest(chance, "uniform").pvalue,
+                }
+            )
+    return pd.DataFrame(rows).round(4).to_string(index=False)
+
+
 def report() -> str:
     """Return a table for each of the data: means over folds."""
     texts = []
     for data, part in read(RESULTS).groupby("data", sort=False):
         n = part.groupby("model", sort=False)["fold"].nunique()
         texts += [f"\n## {data}\n", pivot(part, "mean").assign(folds=n).round(4).to_string()]
+        if data == "simulated":
+            texts += ["", pivot(part, "min").round(4).to_string()]
+            texts += ["", pivot(part, "max").round(4).to_string(), "", conformal(part)]
     return "\n".join(texts)
 
 

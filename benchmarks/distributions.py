@@ -1,8 +1,10 @@
 """Distributional regression: time of a fit, and simulations of intervals, scores and effects.
 
 "time" fits location and scale, ten columns each, to 100,000 rows without networks, beside
-lifelines' Weibull model with an ancillary formula and statsmodels' beta and negative binomial
-models; one thread, seconds of CPU time, after a small fit that loads what each library loads.
+lifelines' Weibull, log-normal and log-logistic models with an ancillary formula, statsmodels' beta
+model, its negative binomial and Poisson models of one formula, and a normal location-scale model
+written as its users write one that it does not have (numerical derivatives); one thread, seconds of
+CPU time, after a small fit that loads what each library loads.
 "epoch" trains the network of a table for some epochs, beside FusionRegressor's. "images" has an
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
 CRPS of new rows beside the oracle's, also with one of the two known, the mean log score, and how
@@ -65,62 +67,83 @@ def seconds(run: Callable[[], object]) -> tuple[float, object]:
 def timed(n: int = 100_000) -> Iterator[Figure]:
     """Yield times of fits without networks."""
     import statsmodels.api as sm
-    from lifelines import WeibullAFTFitter
+    from lifelines import LogLogisticAFTFitter, LogNormalAFTFitter, WeibullAFTFitter
+    from statsmodels.base.model import GenericLikelihoodModel
     from statsmodels.othermod.betareg import BetaModel
 
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(n, 20)), columns=[f"x{i}" for i in range(20)])
     first, second = (" + ".join(X.columns[at : at + 10]) for at in (0, 10))
+    designs = [sm.add_constant(X.iloc[:, at : at + 10]) for at in (0, 10)]
     loc = 1 + X.to_numpy()[:, :10] @ rng.normal(0, 0.2, 10)
     scale = np.exp(-0.3 + X.to_numpy()[:, 10:] @ rng.normal(0, 0.05, 10))
 
-    def ours(family: str, y: object, names: tuple[str, ...]) -> tuple[float, FusionDistribution]:
+    def beside(
+        family: str, y: object, names: tuple[str, ...], package: str, fit: Callable[[], object]
+    ) -> Iterator[Figure]:
+        """Yield the times of two libraries, ours first, and the difference of their maxima."""
         formulas = dict(zip(names, (first, second), strict=False))
         model = FusionDistribution({}, family=family, structured=formulas)
         model.fit(X[:FIRST], y[:FIRST])
-        spent, _ = seconds(lambda: model.fit(X, y))
-        return spent, model
+        ours, _ = seconds(lambda: model.fit(X, y))
+        theirs, found = seconds(fit)
+        told = getattr(found, "log_likelihood_", None)
+        gap = model.score(X, y) * n - (found.llf if told is None else told)
+        name = family.replace("_", " ") + (", one formula" if len(names) == 1 else "")
+        yield from (
+            ("time", f"{name}: ours, s", ours),
+            ("time", f"{name}: {package}, s", theirs),
+            ("time", f"{name}: times faster", theirs / ours),
+            ("time", f"{name}: our log-likelihood less that of {package}", gap),
+        )
 
-    died = np.exp(loc + scale * np.log(rng.exponential(size=n)))
     end = rng.exponential(5.0, n)
-    y = surv(np.minimum(died, end), died <= end)
-    spent, model = ours("weibull", y, ("loc", "scale"))
-    table = X.assign(time=y["time"], event=y["event"])
-    fitter = WeibullAFTFitter()
-    fitter.fit(table[:FIRST], "time", "event", ancillary=second, formula=first)
-    theirs, _ = seconds(lambda: fitter.fit(table, "time", "event", ancillary=second, formula=first))
-    gap = model.score(X, y) * n - fitter.log_likelihood_
-    yield from (
-        ("time", "weibull: ours, s", spent),
-        ("time", "weibull: lifelines, s", theirs),
-        ("time", "weibull: times faster", theirs / spent),
-        ("time", "weibull: our log-likelihood less lifelines'", gap),
-    )
+    errors = {
+        "weibull": (WeibullAFTFitter, np.log(rng.exponential(size=n))),
+        "log_normal": (LogNormalAFTFitter, rng.normal(size=n)),
+        "log_logistic": (LogLogisticAFTFitter, rng.logistic(size=n)),
+    }
+    for family, (kind, error) in errors.items():
+        died = np.exp(loc + scale * error)
+        y = surv(np.minimum(died, end), died <= end)
+        table = X.assign(time=y["time"], event=y["event"])
+
+        def lifelines(rows: slice, kind: type = kind, table: pd.DataFrame = table) -> object:
+            return kind().fit(table[rows], "time", "event", ancillary=second, formula=first)
+
+        lifelines(slice(FIRST))
+        names = ("loc", "scale")
+        yield from beside(family, y, names, "lifelines", lambda: lifelines(slice(None)))
     mean = 1 / (1 + np.exp(-(loc - 1)))
     y = rng.beta(mean * 10, (1 - mean) * 10).clip(1e-9, 1 - 1e-9)
-    spent, model = ours("beta", y, ("mean", "precision"))
-    designs = [sm.add_constant(X.iloc[:, at : at + 10]) for at in (0, 10)]
-    theirs, found = seconds(lambda: BetaModel(y, designs[0], designs[1]).fit(disp=0))
-    yield from (
-        ("time", "beta: ours, s", spent),
-        ("time", "beta: statsmodels, s", theirs),
-        ("time", "beta: times faster", theirs / spent),
-        ("time", "beta: our log-likelihood less statsmodels'", model.score(X, y) * n - found.llf),
+    names = ("mean", "precision")
+    yield from beside("beta", y, names, "statsmodels", lambda: BetaModel(y, *designs).fit(disp=0))
+    counts = rng.negative_binomial(2, 2 / (2 + np.exp(loc)))
+    yield from beside(
+        *("negative_binomial", counts, ("rate",), "statsmodels"),
+        lambda: sm.NegativeBinomial(counts, designs[0]).fit(disp=0, maxiter=200),
     )
-    rate = np.exp(loc)
-    y = rng.negative_binomial(2, 2 / (2 + rate))
-    spent, model = ours("negative_binomial", y, ("rate",))
-    theirs, found = seconds(lambda: sm.NegativeBinomial(y, designs[0]).fit(disp=0, maxiter=200))
-    gap = model.score(X, y) * n - found.llf
-    yield from (
-        ("time", "negative binomial, one formula: ours, s", spent),
-        ("time", "negative binomial, one formula: statsmodels, s", theirs),
-        ("time", "negative binomial, one formula: times faster", theirs / spent),
-        ("time", "negative binomial: our log-likelihood less statsmodels'", gap),
+    counts_alone = rng.poisson(np.exp(loc))
+    yield from beside(
+        *("poisson", counts_alone, ("rate",), "statsmodels"),
+        lambda: sm.Poisson(counts_alone, designs[0]).fit(disp=0),
     )
-    y = loc + scale * rng.normal(size=n)
-    spent, _ = ours("normal", y, ("loc", "scale"))
-    yield ("time", "normal: ours, s", spent)
+
+    class LocationScale(GenericLikelihoodModel):
+        """A normal distribution, as statsmodels' users write one that it does not have."""
+
+        def loglike(self, params: np.ndarray) -> float:
+            mean, logs = self.exog[:, :11] @ params[:11], self.exog[:, 11:] @ params[11:]
+            return float(stats.norm.logpdf(self.endog, mean, np.exp(logs)).sum())
+
+    numbers = loc + scale * rng.normal(size=n)
+    both = np.hstack([np.asarray(design) for design in designs])
+    start = np.zeros(22)
+    start[[0, 11]] = numbers.mean(), np.log(numbers.std())
+    yield from beside(
+        *("normal", numbers, ("loc", "scale"), "statsmodels"),
+        lambda: LocationScale(numbers, both).fit(start, method="bfgs", disp=0, maxiter=200),
+    )
 
 
 def epochs(n: int = 20_000, count: int = 6, rounds: int = 5) -> Iterator[Figure]:
