@@ -156,7 +156,7 @@ def judge_times(model: Any, X: pd.DataFrame, y: np.ndarray, train: Any, test: An
 
 # --- simulated ------------------------------------------------------------------------------------
 
-N_TRAIN, N_TEST, SEEDS, LEVEL = 1500, 20_000, 20, 0.9
+N_TRAIN, N_TEST, SEEDS, LEVEL = 1500, 20_000, 12, 0.9
 #: Rows of a calibration: so many, and as many as keep coverage within a point of the level.
 N_CALIBRATE = (1999, 9999)
 NOISE = {"high noise": 1.0, "low noise": 0.2}
