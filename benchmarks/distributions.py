@@ -53,6 +53,8 @@ RESULTS = Path(__file__).parent / "results" / "distributions.csv"
 DRAWS = RESULTS.with_name("distribution_effects.csv")
 #: True effects of the draws of "effects".
 TRUE = {("x", "loc"): 0.5, ("w", "scale"): 0.3}
+#: Draws of the oracle alone.
+ORACLE = 400
 #: Rows of the small fits.
 FIRST = 500
 Figure = tuple[str, str, float]
@@ -303,7 +305,7 @@ def oracle_effects(seed: int) -> pd.DataFrame:
     return effects_of(oracle.fit(frame[["x", "w", "bright"]], y), seed, "oracle")
 
 
-def effects(draws: int = 60) -> Iterator[Figure]:
+def effects(draws: int = 62) -> Iterator[Figure]:
     """Yield bias and coverage of effects on censored times; each draw is kept at once."""
     for seed in range(draws):
         known = pd.read_csv(DRAWS) if DRAWS.exists() else pd.DataFrame(columns=["draw"])
@@ -326,6 +328,17 @@ def effects(draws: int = 60) -> Iterator[Figure]:
             )
         yield "effects", f"{name}: bias less the oracle's", apart.mean()
         yield "effects", f"{name}: its standard error", apart.std() / root
+        held = each.pivot_table("holds", "draw", "who")
+        yield "effects", f"{name}: only one interval holds", (held["ours"] != held["oracle"]).sum()
+    # Few draws have an error of their own: what the oracle's is over many says how large.
+    many = pd.concat([oracle_effects(seed) for seed in range(ORACLE)])
+    for effect, each in many.groupby("effect", sort=False):
+        name = f"{effect}, {ORACLE} draws, oracle"
+        yield from (
+            ("effects", f"{name}: bias", each["error"].mean()),
+            ("effects", f"{name}: its standard error", each["error"].std() / np.sqrt(ORACLE)),
+            ("effects", f"{name}: 95 % intervals hold", each["holds"].mean()),
+        )
 
 
 def smooth(family: str, n: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -406,7 +419,7 @@ PARTS = {"rivals": rivals, "time": timed, "epoch": epochs, "images": images, "ef
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
-    parser.add_argument("--draws", type=int, default=60, help='of "effects"')
+    parser.add_argument("--draws", type=int, default=62, help='of "effects"')
     arguments = parser.parse_args()
     known = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["part"])
     for part in arguments.parts:
