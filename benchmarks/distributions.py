@@ -196,12 +196,11 @@ def images(draws: int = 8) -> Iterator[Figure]:
     """Yield scores and coverage of new rows, with the default settings and one of them changed."""
     settings = {
         "": {},
-        ", no linear part": {"linear": False},
-        ", no dropout": {"fusion": JointFusion(dropout=0.0)},
-        ", learning rate .01": {"learning_rate": 0.01},
         ", linear part alone": {"n_members": 0},
+        ", no dropout": {"fusion": JointFusion(dropout=0.0)},
+        ", no linear part": {"linear": False},
     }
-    for noise, size in (("low", -1.5), ("high", 0.5)):
+    for noise, size in (("high", 0.5), ("low", -1.5)):
         for name, given in settings.items():
             if noise == "high" and name:
                 continue
