@@ -40,6 +40,7 @@ from mmfusion.estimators import FusionCox, FusionDistribution
 from mmfusion.evaluation import survival_stratified_folds
 from mmfusion.fusion import JointFusion
 from mmfusion.metrics import (
+    ConformalIntervals,
     concordance_index,
     crps,
     d_calibration,
@@ -156,8 +157,11 @@ def judge_times(model: Any, X: pd.DataFrame, y: np.ndarray, train: Any, test: An
 
 # --- simulated ------------------------------------------------------------------------------------
 
-N_TRAIN, N_CALIBRATE, N_TEST, SEEDS = 1500, 1999, 20_000, 5
+N_TRAIN, N_TEST, SEEDS, LEVEL = 1500, 20_000, 7, 0.9
+#: Rows of a calibration: so many, and as many as keep coverage within a point of the level.
+N_CALIBRATE = (1999, 9999)
 NOISE = {"high noise": 1.0, "low noise": 0.2}
+CALIBRATED = "coverage, calibrated by"
 
 
 class Normal:
@@ -231,7 +235,7 @@ def run_simulated(done: set[Any]) -> Iterator[Row]:
             if ("simulated", name, seed) in done:
                 continue
             X, y, _ = draw(N_TRAIN, seed, noise)
-            rest, y_rest, _ = draw(N_CALIBRATE, 100 + seed, noise)
+            rest, y_rest, _ = draw(max(N_CALIBRATE), 100 + seed, noise)
             new, y_new, truth = draw(N_TEST, 200 + seed, noise)
             start = time.process_time()
             model = FusionDistribution(
@@ -246,16 +250,19 @@ def run_simulated(done: set[Any]) -> Iterator[Row]:
             ).fit(X, y)
             seconds = time.process_time() - start
             found = model.predict_distribution(new)
-            raw = interval_coverage(y_new, *model.predict_interval(new).to_numpy().T)
-            model.calibrate(rest, y_rest)
-            held = interval_coverage(y_new, *model.predict_interval(new).to_numpy().T)
+            raw = found.quantile([(1 - LEVEL) / 2, (1 + LEVEL) / 2]).T  # as predict_interval's
+            seen = model.predict_interval(rest, LEVEL).to_numpy()
+            held = {}
+            for n in N_CALIBRATE:  # as calibrate does
+                moved = ConformalIntervals.fit(y_rest[:n], *seen[:n].T, level=LEVEL).apply(*raw)
+                held[f"{CALIBRATED} {n}"] = interval_coverage(y_new, *moved)
             yield {
                 "model": name,
                 "fold": seed,
                 "CRPS": crps(y_new, found).mean(),
                 "CRPS of the oracle": crps(y_new, truth).mean(),
-                "coverage": raw,
-                "coverage, calibrated": held,
+                "coverage": interval_coverage(y_new, *raw),
+                **held,
                 "correlation of log scales": np.corrcoef(
                     np.log(found.parameters["scale"]), np.log(truth.scale)
                 )[0, 1],
@@ -295,12 +302,52 @@ def pivot(part: pd.DataFrame, how: str) -> pd.DataFrame:
     return part.pivot_table("value", "model", "metric", how, sort=False)
 
 
+def conformal(part: pd.DataFrame) -> str:
+    """Return how coverage after calibration is spread, beside what theory says of it.
+
+    By n rows it is a Beta variable of k and n + 1 - k with ``k = ceil((n + 1) level)``, whatever
+    the model; of some new rows so many are held as a binomial variable of that chance. p is that of
+    Kolmogorov and Smirnov's test; ties are broken at random.
+    """
+    rng, rows = np.random.default_rng(0), []
+    for n in N_CALIBRATE:
+        rank = np.ceil((n + 1) * LEVEL - 1e-9)
+        theory = stats.betabinom(N_TEST, rank, n + 1 - rank)
+        found = part.loc[part["metric"] == f"{CALIBRATED} {n}", ["model", "value"]]
+        for model, each in (*found.groupby("model"), ("both", found)):
+            count = np.round(each["value"].to_numpy() * N_TEST)
+            chance = theory.cdf(count - 1) + rng.uniform(size=len(count)) * theory.pmf(count)
+            within = theory.cdf((LEVEL + 0.01) * N_TEST) - theory.cdf((LEVEL - 0.01) * N_TEST - 1)
+            rows.append(
+                {
+                    "rows": n,
+                    "noise": model,
+                    "draws": len(count),
+                    "mean": each["value"].mean(),
+                    "least": each["value"].min(),
+                    "most": each["value"].max(),
+                    "sd": each["value"].std(),
+                    "sd, theory": theory.std() / N_TEST,
+                    "within 1 point": (each["value"] - LEVEL).abs().le(0.01 + 1e-9).mean(),
+                    "within 1 point, theory": within,
+                    "p": stats.kstest(chance, "uniform").pvalue,
+                }
+            )
+    return pd.DataFrame(rows).round(4).to_string(index=False)
+
+
 def report() -> str:
     """Return a table for each of the data: means over folds."""
     texts = []
     for data, part in read(RESULTS).groupby("data", sort=False):
         n = part.groupby("model", sort=False)["fold"].nunique()
         texts += [f"\n## {data}\n", pivot(part, "mean").assign(folds=n).round(4).to_string()]
+        if data == "simulated":
+            by = part.pivot_table("value", ["model", "fold"], "metric")
+            over = (by["CRPS"] / by["CRPS of the oracle"]).groupby("model")
+            texts += ["", "CRPS over the oracle's", over.agg(["mean", "min", "max"]).to_string()]
+            texts += ["", pivot(part, "min").round(4).to_string()]
+            texts += ["", pivot(part, "max").round(4).to_string(), "", conformal(part)]
     return "\n".join(texts)
 
 

@@ -1,12 +1,14 @@
 """Distributional regression: time of a fit, and simulations of intervals, scores and effects.
 
 "time" fits location and scale, ten columns each, to 100,000 rows without networks, beside
-lifelines' Weibull model with an ancillary formula and statsmodels' beta and negative binomial
-models; one thread, seconds of CPU time, after a small fit that loads what each library loads.
+lifelines' Weibull, log-normal and log-logistic models with an ancillary formula, statsmodels' beta
+model, its negative binomial and Poisson models of one formula, and a normal location-scale model
+written as its users write one that it does not have (numerical derivatives); one thread, seconds of
+CPU time, after a small fit that loads what each library loads.
 "epoch" trains the network of a table for some epochs, beside FusionRegressor's. "images" has an
 outcome whose location and scale both follow the brightness of an image, at high and low noise: the
 CRPS of new rows beside the oracle's, also with one of the two known, the mean log score, and how
-often 90 % intervals hold; with a linear part beside the networks, the default, and without.
+often 90 % intervals hold; with the default settings, and with one of them changed.
 "effects" are effects on location and scale of censored Weibull times beside networks of an image
 that is no confounder: bias and coverage with ``inference="cross_fit"``, beside those of an oracle
 that knows the brightness of each image. "rivals" fits smooth
@@ -42,6 +44,7 @@ from scipy import stats
 
 from mmfusion import Image, surv
 from mmfusion.estimators import FusionDistribution, FusionRegressor
+from mmfusion.fusion import JointFusion
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
@@ -50,6 +53,8 @@ RESULTS = Path(__file__).parent / "results" / "distributions.csv"
 DRAWS = RESULTS.with_name("distribution_effects.csv")
 #: True effects of the draws of "effects".
 TRUE = {("x", "loc"): 0.5, ("w", "scale"): 0.3}
+#: Draws of the oracle alone.
+ORACLE = 400
 #: Rows of the small fits.
 FIRST = 500
 Figure = tuple[str, str, float]
@@ -65,62 +70,83 @@ def seconds(run: Callable[[], object]) -> tuple[float, object]:
 def timed(n: int = 100_000) -> Iterator[Figure]:
     """Yield times of fits without networks."""
     import statsmodels.api as sm
-    from lifelines import WeibullAFTFitter
+    from lifelines import LogLogisticAFTFitter, LogNormalAFTFitter, WeibullAFTFitter
+    from statsmodels.base.model import GenericLikelihoodModel
     from statsmodels.othermod.betareg import BetaModel
 
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(n, 20)), columns=[f"x{i}" for i in range(20)])
     first, second = (" + ".join(X.columns[at : at + 10]) for at in (0, 10))
+    designs = [sm.add_constant(X.iloc[:, at : at + 10]) for at in (0, 10)]
     loc = 1 + X.to_numpy()[:, :10] @ rng.normal(0, 0.2, 10)
     scale = np.exp(-0.3 + X.to_numpy()[:, 10:] @ rng.normal(0, 0.05, 10))
 
-    def ours(family: str, y: object, names: tuple[str, ...]) -> tuple[float, FusionDistribution]:
+    def beside(
+        family: str, y: object, names: tuple[str, ...], package: str, fit: Callable[[], object]
+    ) -> Iterator[Figure]:
+        """Yield the times of two libraries, ours first, and the difference of their maxima."""
         formulas = dict(zip(names, (first, second), strict=False))
         model = FusionDistribution({}, family=family, structured=formulas)
         model.fit(X[:FIRST], y[:FIRST])
-        spent, _ = seconds(lambda: model.fit(X, y))
-        return spent, model
+        ours, _ = seconds(lambda: model.fit(X, y))
+        theirs, found = seconds(fit)
+        told = getattr(found, "log_likelihood_", None)
+        gap = model.score(X, y) * n - (found.llf if told is None else told)
+        name = family.replace("_", " ") + (", one formula" if len(names) == 1 else "")
+        yield from (
+            ("time", f"{name}: ours, s", ours),
+            ("time", f"{name}: {package}, s", theirs),
+            ("time", f"{name}: times faster", theirs / ours),
+            ("time", f"{name}: our log-likelihood less that of {package}", gap),
+        )
 
-    died = np.exp(loc + scale * np.log(rng.exponential(size=n)))
     end = rng.exponential(5.0, n)
-    y = surv(np.minimum(died, end), died <= end)
-    spent, model = ours("weibull", y, ("loc", "scale"))
-    table = X.assign(time=y["time"], event=y["event"])
-    fitter = WeibullAFTFitter()
-    fitter.fit(table[:FIRST], "time", "event", ancillary=second, formula=first)
-    theirs, _ = seconds(lambda: fitter.fit(table, "time", "event", ancillary=second, formula=first))
-    gap = model.score(X, y) * n - fitter.log_likelihood_
-    yield from (
-        ("time", "weibull: ours, s", spent),
-        ("time", "weibull: lifelines, s", theirs),
-        ("time", "weibull: times faster", theirs / spent),
-        ("time", "weibull: our log-likelihood less lifelines'", gap),
-    )
+    errors = {
+        "weibull": (WeibullAFTFitter, np.log(rng.exponential(size=n))),
+        "log_normal": (LogNormalAFTFitter, rng.normal(size=n)),
+        "log_logistic": (LogLogisticAFTFitter, rng.logistic(size=n)),
+    }
+    for family, (kind, error) in errors.items():
+        died = np.exp(loc + scale * error)
+        y = surv(np.minimum(died, end), died <= end)
+        table = X.assign(time=y["time"], event=y["event"])
+
+        def lifelines(rows: slice, kind: type = kind, table: pd.DataFrame = table) -> object:
+            return kind().fit(table[rows], "time", "event", ancillary=second, formula=first)
+
+        lifelines(slice(FIRST))
+        names = ("loc", "scale")
+        yield from beside(family, y, names, "lifelines", lambda: lifelines(slice(None)))
     mean = 1 / (1 + np.exp(-(loc - 1)))
     y = rng.beta(mean * 10, (1 - mean) * 10).clip(1e-9, 1 - 1e-9)
-    spent, model = ours("beta", y, ("mean", "precision"))
-    designs = [sm.add_constant(X.iloc[:, at : at + 10]) for at in (0, 10)]
-    theirs, found = seconds(lambda: BetaModel(y, designs[0], designs[1]).fit(disp=0))
-    yield from (
-        ("time", "beta: ours, s", spent),
-        ("time", "beta: statsmodels, s", theirs),
-        ("time", "beta: times faster", theirs / spent),
-        ("time", "beta: our log-likelihood less statsmodels'", model.score(X, y) * n - found.llf),
+    names = ("mean", "precision")
+    yield from beside("beta", y, names, "statsmodels", lambda: BetaModel(y, *designs).fit(disp=0))
+    counts = rng.negative_binomial(2, 2 / (2 + np.exp(loc)))
+    yield from beside(
+        *("negative_binomial", counts, ("rate",), "statsmodels"),
+        lambda: sm.NegativeBinomial(counts, designs[0]).fit(disp=0, maxiter=200),
     )
-    rate = np.exp(loc)
-    y = rng.negative_binomial(2, 2 / (2 + rate))
-    spent, model = ours("negative_binomial", y, ("rate",))
-    theirs, found = seconds(lambda: sm.NegativeBinomial(y, designs[0]).fit(disp=0, maxiter=200))
-    gap = model.score(X, y) * n - found.llf
-    yield from (
-        ("time", "negative binomial, one formula: ours, s", spent),
-        ("time", "negative binomial, one formula: statsmodels, s", theirs),
-        ("time", "negative binomial, one formula: times faster", theirs / spent),
-        ("time", "negative binomial: our log-likelihood less statsmodels'", gap),
+    counts_alone = rng.poisson(np.exp(loc))
+    yield from beside(
+        *("poisson", counts_alone, ("rate",), "statsmodels"),
+        lambda: sm.Poisson(counts_alone, designs[0]).fit(disp=0),
     )
-    y = loc + scale * rng.normal(size=n)
-    spent, _ = ours("normal", y, ("loc", "scale"))
-    yield ("time", "normal: ours, s", spent)
+
+    class LocationScale(GenericLikelihoodModel):
+        """A normal distribution, as statsmodels' users write one that it does not have."""
+
+        def loglike(self, params: np.ndarray) -> float:
+            mean, logs = self.exog[:, :11] @ params[:11], self.exog[:, 11:] @ params[11:]
+            return float(stats.norm.logpdf(self.endog, mean, np.exp(logs)).sum())
+
+    numbers = loc + scale * rng.normal(size=n)
+    both = np.hstack([np.asarray(design) for design in designs])
+    start = np.zeros(22)
+    start[[0, 11]] = numbers.mean(), np.log(numbers.std())
+    yield from beside(
+        *("normal", numbers, ("loc", "scale"), "statsmodels"),
+        lambda: LocationScale(numbers, both).fit(start, method="bfgs", disp=0, maxiter=200),
+    )
 
 
 def epochs(n: int = 20_000, count: int = 6, rounds: int = 5) -> Iterator[Figure]:
@@ -167,22 +193,33 @@ def crps(y: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> float:
 
 
 def images(draws: int = 8) -> Iterator[Figure]:
-    """Yield scores and coverage of new rows, with a linear part beside the networks and without."""
-    for noise, size in (("low", -1.5), ("high", 0.5)):
-        for name, linear in ((noise, True), (f"{noise}, no linear part", False)):
-            found = pd.DataFrame([image(seed, size, linear=linear) for seed in range(draws)])
+    """Yield scores and coverage of new rows, with the default settings and one of them changed."""
+    settings = {
+        "": {},
+        ", linear part alone": {"n_members": 0},
+        ", no dropout": {"fusion": JointFusion(dropout=0.0)},
+        ", no linear part": {"linear": False},
+    }
+    for noise, size in (("high", 0.5), ("low", -1.5)):
+        for name, given in settings.items():
+            if noise == "high" and name:
+                continue
+            found = pd.DataFrame([image(seed, size, **given) for seed in range(draws)])
             for figure, values in found.items():
-                yield "images", f"{name} noise: {figure}", float(values.mean())
-            yield "images", f"{name} noise: least of {draws} draws", float(found[HOLD].min())
+                yield "images", f"{noise} noise{name}: {figure}", float(values.mean())
+            spread = found[SEEN].std() / np.sqrt(draws)
+            yield "images", f"{noise} noise{name}: standard error of the second", float(spread)
+            yield "images", f"{noise} noise{name}: least of {draws} draws", float(found[HOLD].min())
 
 
+SEEN = "CRPS over that of who sees pixels"
 HOLD = "90 % intervals hold"
 
 
 def image(
-    seed: int, size: float, *, linear: bool, n: int = 1000, n_new: int = 4000
+    seed: int, size: float, n: int = 1000, n_new: int = 4000, **given: object
 ) -> dict[str, float]:
-    """Return scores of one draw with a log scale of about `size`."""
+    """Return scores of one draw with a log scale of about `size`, of settings that are given."""
     rng = np.random.default_rng(seed)
     frame, bright = brightness(n + n_new, rng)
     loc, scale = frame["x"].to_numpy() + np.sin(2 * bright), np.exp(size + 0.7 * bright)
@@ -191,10 +228,8 @@ def image(
         {"scan": Image("scan", size=8, channels="L", encoder="raw")},
         structured={"loc": "x", "scale": "1"},
         deep=("loc", "scale"),
-        linear=linear,
-        n_members=5,
         random_state=seed,
-        learning_rate=0.01,
+        **given,
     ).fit(frame[:n], y[:n])
     new = slice(n, None)
     found = model.predict_parameters(frame[new])
@@ -206,9 +241,15 @@ def image(
     best = frame["x"].to_numpy()[new] + np.sin(2 * told), spread
     least = crps(y[new], *best)
     ends = model.predict_interval(frame[new], 0.9)
+    # What of the location's error is a curve in the brightness, or of x: the rest is of pixels.
+    error = own[0] - best[0]
+    curves = np.column_stack([np.polynomial.chebyshev.chebvander(told, 11), frame["x"][new]])
+    curve = curves @ np.linalg.lstsq(curves, error, rcond=None)[0]
     return {
+        "squared error of the location's curve, in variances": np.mean((curve / best[1]) ** 2),
+        "the same of the rest": np.mean(((error - curve) / best[1]) ** 2),
         "CRPS over the oracle's": crps(y[new], *own) / crps(y[new], loc[new], scale[new]),
-        "CRPS over that of who sees pixels": crps(y[new], *own) / least,
+        SEEN: crps(y[new], *own) / least,
         "the same, with that one's scale": crps(y[new], own[0], best[1]) / least,
         "the same, with that one's location": crps(y[new], best[0], own[1]) / least,
         "log score less the oracle's": model.score(frame[new], y[new])
@@ -263,7 +304,7 @@ def oracle_effects(seed: int) -> pd.DataFrame:
     return effects_of(oracle.fit(frame[["x", "w", "bright"]], y), seed, "oracle")
 
 
-def effects(draws: int = 60) -> Iterator[Figure]:
+def effects(draws: int = 62) -> Iterator[Figure]:
     """Yield bias and coverage of effects on censored times; each draw is kept at once."""
     for seed in range(draws):
         known = pd.read_csv(DRAWS) if DRAWS.exists() else pd.DataFrame(columns=["draw"])
@@ -286,6 +327,17 @@ def effects(draws: int = 60) -> Iterator[Figure]:
             )
         yield "effects", f"{name}: bias less the oracle's", apart.mean()
         yield "effects", f"{name}: its standard error", apart.std() / root
+        held = each.pivot_table("holds", "draw", "who")
+        yield "effects", f"{name}: only one interval holds", (held["ours"] != held["oracle"]).sum()
+    # Few draws have an error of their own: what the oracle's is over many says how large.
+    many = pd.concat([oracle_effects(seed) for seed in range(ORACLE)])
+    for effect, each in many.groupby("effect", sort=False):
+        name = f"{effect}, {ORACLE} draws, oracle"
+        yield from (
+            ("effects", f"{name}: bias", each["error"].mean()),
+            ("effects", f"{name}: its standard error", each["error"].std() / np.sqrt(ORACLE)),
+            ("effects", f"{name}: 95 % intervals hold", each["holds"].mean()),
+        )
 
 
 def smooth(family: str, n: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -366,7 +418,7 @@ PARTS = {"rivals": rivals, "time": timed, "epoch": epochs, "images": images, "ef
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
-    parser.add_argument("--draws", type=int, default=60, help='of "effects"')
+    parser.add_argument("--draws", type=int, default=62, help='of "effects"')
     arguments = parser.parse_args()
     known = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["part"])
     for part in arguments.parts:

@@ -157,18 +157,46 @@ def test_a_value_that_is_missing_is_named() -> None:
 
 
 def test_text_has_no_order() -> None:
-    with pytest.raises(ValueError, match="ordered categorical"):
+    with pytest.raises(ValueError, match=r"Got text: \['high', 'low'\]. Write .*ordered=True"):
         fitted("ordinal", np.array(["low", "high"])[RNG.integers(0, 2, N)])
+    with pytest.raises(ValueError, match=r"2 levels or more. Got \['low'\]"):
+        fitted("ordinal", pd.Categorical(["low"] * N, ordered=True))
     y = pd.Categorical(np.array(["low", "mid", "high"])[draw("ordinal") % 3])
     ordered = y.set_categories(["low", "mid", "high"], ordered=True)
     model = fitted("ordinal", ordered)
     assert model.classes_.tolist() == ["low", "mid", "high"]
     assert_allclose(model.predict_proba(X).sum(1), 1.0)
-    with pytest.raises(ValueError, match="levels"):
-        model.score(X, np.where(np.arange(N) == 4, "none", "low"))
+    for other in ("none", "1"):  # a code is no name
+        with pytest.raises(ValueError, match=rf"the levels \['low', .* Got '{other}' in .* 4"):
+            model.score(X, np.where(np.arange(N) == 4, other, "low"))
     codes = np.asarray(y.codes)
     tabled = fitted("ordinal", pd.DataFrame({"y": codes}, index=X.index))
     assert tabled.score(X, codes) == fitted("ordinal", codes).score(X, codes[:, None])
+
+
+def test_levels_of_numbers_may_be_read_as_text_or_as_yes_and_no() -> None:
+    y = draw("ordinal")
+    assert fitted("ordinal", y.astype(str)).score(X, y) == fitted("ordinal", y).score(X, y)
+    assert fitted("ordinal", y > 1).score(X, (y > 1).astype(int)) == fitted(
+        "ordinal", (y > 1).astype(float)
+    ).score(X, y > 1)
+
+
+def test_yes_and_no_may_be_labels(tmp_path: Any) -> None:
+    y = draw("bernoulli")
+    labels = pd.Series(np.where(y, "yes", "no"), index=X.index)
+    model, other = fitted("bernoulli", labels), fitted("bernoulli", y)
+    model.save(tmp_path / "model")
+    model = FusionDistribution.load(tmp_path / "model")
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert_allclose(model.predict_proba(X), other.predict_proba(X), rtol=1e-12)
+    assert model.score(X, labels) == other.score(X, y)
+    turned = fitted("bernoulli", pd.Categorical(labels, ["yes", "no"], ordered=True))
+    assert_allclose(turned.predict_proba(X), other.predict_proba(X)[:, ::-1], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"levels \['no', 'yes'\].* Got 'maybe' in .* 4"):
+        model.score(X, np.where(np.arange(N) == 4, "maybe", "no"))
+    with pytest.raises(ValueError, match=r"0 and 1, or two labels. Got 3: \['high', 'low', 'mid'"):
+        fitted("bernoulli", np.array(["low", "mid", "high"])[draw("ordinal") % 3])
 
 
 def test_text_that_is_no_number_is_named() -> None:

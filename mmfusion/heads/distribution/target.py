@@ -132,7 +132,10 @@ def _refuse_text(values: Any, family: Family, index: Any) -> None:
     if cells.dtype.kind in "biuf" or cells.ndim == 0:
         return
     column = pd.Series(cells.reshape(len(cells), -1)[:, 0])
-    text = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
+    if family.named:  # what has no name among the levels, be it a digit
+        text = column.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
+    else:
+        text = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
     if text.any():
         rows = range(len(cells)) if index is None or len(index) != len(cells) else index
         raise ValueError(

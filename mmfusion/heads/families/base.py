@@ -44,6 +44,8 @@ class Family(ABC):
         What parameters of the identity link are in the units of.
     ratio : str or None
         What exp(coefficient) of the location is; None where that means nothing.
+    named : bool
+        Whether values of an outcome are told by their names, as text.
 
     Examples
     --------
@@ -76,6 +78,7 @@ class Family(ABC):
     discrete: bool = False
     units: Literal["y", "log y"] | None = "y"
     ratio: str | None = None
+    named: bool = False
 
     @abstractmethod
     def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from scipy import special
 from torch import Tensor
 
 from mmfusion.heads.families.base import Family
+from mmfusion.heads.families.labels import Labelled, names_of, outcome_column, shown
 from mmfusion.heads.families.real import moments
 from mmfusion.heads.families.slopes import Slopes, Term, alike, digamma_rise
 from mmfusion.heads.families.special import log_add, log_beta_cdf, log_gamma_cdf, stirling_gap
@@ -187,14 +188,31 @@ class ZeroInflatedNegativeBinomial(ZeroInflated):
     of_counts = NegativeBinomial()
 
 
-class Bernoulli(Family):
-    """0 or 1: the `probability` of 1."""
+class Bernoulli(Labelled):
+    """0 or 1: the `probability` of 1. Of two labels, sorted, that of the second.
 
-    levels = labels = np.array([0.0, 1.0])
+    Of an ordered categorical the order is its own.
+    """
+
+    levels = np.array([0.0, 1.0])
     parameters: ClassVar[Any] = {"probability": "logit"}
     support = (0.0, 1.0)
     discrete = True
     ratio = "odds ratio"
+
+    def __init__(self, labels: Any = None) -> None:
+        self.labels = self.levels if labels is None else np.asarray(labels)
+        self.named = labels is not None
+
+    def learn(self, y: Any) -> Self:
+        column = outcome_column(y)
+        names = None if column is None else names_of(column)
+        if names is not None and len(names) != 2:
+            raise ValueError(
+                "The outcome y of family='bernoulli' must be 0 and 1, or two labels. "
+                f"Got {len(names)}: {shown(names)}."
+            )
+        return type(self)(names)
 
     def log_prob(self, y: Tensor, *theta: Tensor) -> Tensor:
         return torch.where(y == 1, theta[0].log(), torch.log1p(-theta[0]))
@@ -217,3 +235,9 @@ class Bernoulli(Family):
 
     def start(self, y: Tensor, weight: Tensor) -> tuple[Any, ...]:
         return (moments(y, weight)[0],)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"labels": self.labels} if self.named else {}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> Self:
+        return type(self)(state.get("labels"))

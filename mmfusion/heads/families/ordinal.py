@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from mmfusion.heads.families.base import Family, Link
+from mmfusion.heads.families.base import Link
+from mmfusion.heads.families.labels import Labelled, names_of, outcome_column, shown
 from mmfusion.heads.families.special import log_minus_expm1
 from mmfusion.heads.grid import Basis
 
 __all__ = ["Ordinal"]
 
 
-class Ordinal(Family):
+class Ordinal(Labelled):
     """Ordered levels: ``logit P(y <= level k) = threshold_k - loc`` (McCullagh 1980).
 
     A formula is of `loc`, a higher one for higher levels; it has no constant, which the thresholds
@@ -36,6 +37,7 @@ class Ordinal(Family):
     def __init__(self, levels: Any = (0.0, 1.0), labels: Any = None) -> None:
         self.levels = np.asarray(levels, dtype=np.float64)
         self.labels = self.levels if labels is None else np.asarray(labels)
+        self.named = self.labels.dtype.kind == "U"
         self.support = (float(self.levels[0]), float(self.levels[-1]))
 
     @property
@@ -43,33 +45,34 @@ class Ordinal(Family):
         return {f"threshold_{k}": "identity" for k in range(1, len(self.levels))}
 
     def learn(self, y: Any) -> Self:
-        values = _column(y)
-        if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
-            labels = values.cat.categories.to_numpy()
-            return type(self)(np.arange(len(labels)), labels.astype(str))
-        try:
-            levels = np.unique(values.to_numpy(dtype=np.float64))
-        except (TypeError, ValueError):
+        column = outcome_column(y)
+        if column is None:
+            return self
+        ordered = isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered
+        names = names_of(column)
+        if names is not None and not ordered:
             raise ValueError(
-                "The outcome y of family='ordinal' must be an ordered categorical "
-                "(pandas.Categorical(..., ordered=True)) or numbers: text says nothing of an order."
-            ) from None
+                "The outcome y of family='ordinal' must be numbers, or a categorical that says the "
+                f"order of its levels. Got text: {shown(names)}. Write pandas.Categorical(y, "
+                f"categories={shown(names)}, ordered=True), with these from low to high."
+            )
+        if ordered:
+            labels = column.cat.categories.astype(str).to_numpy(dtype=str)
+            levels = np.arange(len(labels), dtype=np.float64)
+        else:
+            labels, levels = None, np.unique(column.to_numpy(dtype=np.float64))
         if len(levels) < 2:
-            raise ValueError(f"family='ordinal' needs 2 levels or more in y. Got {levels}.")
-        return type(self)(levels)
-
-    def numbers(self, y: Any) -> Any:
-        values = _column(y)
-        if values.dtype.kind in "OUSb" or isinstance(values.dtype, pd.CategoricalDtype):
-            codes = pd.Index(self.labels).get_indexer(pd.Index(values.astype(str)))
-            return np.where(codes < 0, -1.0, codes)
-        return values.to_numpy(dtype=np.float64)
+            found = levels if labels is None else labels
+            raise ValueError(
+                f"The outcome y of family='ordinal' must have 2 levels or more. Got {shown(found)}."
+            )
+        return type(self)(levels, labels)
 
     def allowed(self, y: np.ndarray) -> np.ndarray:
         return np.isin(y, self.levels)
 
     def says(self) -> str:
-        return f"the levels {self.labels.tolist()}"
+        return f"the levels {shown(self.labels)}"
 
     def _codes(self, y: Tensor) -> Tensor:
         return torch.searchsorted(torch.from_numpy(self.levels), y.contiguous(), right=True) - 1
@@ -132,10 +135,3 @@ class Ordinal(Family):
 
     def load_state(self, state: dict[str, np.ndarray]) -> Self:
         return type(self)(state["levels"], state["labels"])
-
-
-def _column(y: Any) -> pd.Series:
-    """Return an outcome, perhaps the one column of a table, as a column."""
-    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
-        return y.iloc[:, 0]
-    return pd.Series(np.ravel(y) if isinstance(y, np.ndarray) else y)
