@@ -77,14 +77,15 @@ def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
         seen.append(trial.params)
     assert set(seen[0]) <= {
         *("parts", "learning_rate", "weight_decay", "dropout", "width", "modality_dropout"),
-        *("fusion", "epochs", "n_intervals"),
+        *("fusion", "epochs", "n_intervals", "pieces"),
     }
     frame = pd.DataFrame(seen)
     for start, tried in zip(space.starts, seen, strict=False):
         assert {key: start[key] for key in tried} == tried
     if name == "cox":
         assert set(frame["fusion"].dropna()) == {"concat", "gated", "attention", "late"}
-        assert [start["parts"] for start in space.starts[:3]] == list(PARTS)[:3]
+        assert [start["parts"] for start in space.starts[1:4]] == list(PARTS)[:3]
+        assert [start["pieces"] for start in space.starts] == [None, *[8] * 6]
         assert frame.loc[frame["parts"] == "linear part alone", "width"].isna().all()
         assert frame["parts"].nunique() == 3
     if name == "one modality":
