@@ -114,12 +114,13 @@ class TableInputs(Inputs):
         zero = kind == "zero"
         block = self.block
         numeric = np.zeros(self.values[0].shape[1])
-        point = np.zeros_like(block.mean_) if zero else block.mean_
-        if hasattr(block, "numbers"):
-            own = block.numbers(point[None])[0]
-            numeric[: len(own)] = own
-        else:
-            numeric[: len(point)] = (point - block.mean_) / block.scale_ if block.scale else point
+        own = len(block.mean_)
+        if zero and hasattr(block, "numbers"):
+            numeric[:own] = block.numbers(np.zeros((1, len(block.median_))))[0]
+        elif zero and block.scale:
+            numeric[:own] = -block.mean_ / block.scale_
+        elif not block.scale and not zero:
+            numeric[:own] = block.mean_
         clip = getattr(block, "clip", None)
         if clip is not None and block.scale:
             numeric = numeric.clip(-clip, clip)
@@ -171,9 +172,7 @@ def _columns_of(block: Any, width: int) -> tuple[list[Any], tuple[np.ndarray, np
     if not hasattr(block, "numeric_columns_"):  # genes: a number a column
         return columns, (np.arange(width), np.zeros(0, dtype=np.int64))
     place = {label: number for number, label in enumerate(columns)}
-    pairs = zip(block.numeric_columns_, block.edges_, strict=True)
-    numbers = [place[label] for label, edges in pairs for _ in range(max(len(edges) - 1, 1))]
-    numbers += [place[label] for label in block.indicator_columns_]
+    numbers = [place[label] for label in (*block.source_columns_, *block.indicator_columns_)]
     categories = [place[label] for label in block.categorical_columns_]
     if not block.cardinalities_:
         known = zip(categories, block.categories_, strict=True)

@@ -11,37 +11,38 @@ from numpy.typing import NDArray
 __all__ = ["in_pieces", "piece_edges", "piece_labels"]
 
 
-def piece_edges(values: NDArray[np.float64], n_pieces: int | None) -> list[NDArray[np.float64]]:
+def piece_edges(
+    values: NDArray[np.float64], n_pieces: NDArray[np.int64]
+) -> list[NDArray[np.float64]]:
     """Return the ends of each column's pieces: its distinct quantiles at equal steps.
 
     Parameters
     ----------
     values : ndarray of float64, shape (n, p)
         NaN where missing.
-    n_pieces : int or None
-        None cuts nothing.
+    n_pieces : ndarray of int, shape (p,)
+        1 leaves a column as it is.
 
     Returns
     -------
     list of p ndarrays of float64
-        Ascending; empty of a column with fewer than three distinct quantiles, which is not cut.
+        Ascending; empty of a column that is not cut, since it has fewer than three such quantiles.
 
     Examples
     --------
-    >>> piece_edges(np.array([[1.0, 0.0], [2.0, 1.0], [4.0, 1.0]]), 2)
+    >>> piece_edges(np.array([[1.0, 0.0], [2.0, 1.0], [4.0, 1.0]]), np.array([2, 2]))
     [array([1., 2., 4.]), array([], dtype=float64)]
     """
-    if n_pieces is None or not len(values):
-        return [np.zeros(0)] * values.shape[1]
-    steps = np.linspace(0, 1, n_pieces + 1)
-    edges = [np.unique(np.quantile(column[~np.isnan(column)], steps)) for column in values.T]
-    return [edge if len(edge) > 2 else np.zeros(0) for edge in edges]
+    edges = []
+    for column, n in zip(values.T, n_pieces, strict=True):
+        there = column[~np.isnan(column)]
+        ends = np.unique(np.quantile(there, np.linspace(0, 1, n + 1))) if n > 1 else there[:0]
+        edges.append(ends if len(ends) > 2 else ends[:0])
+    return edges
 
 
 def in_pieces(
-    values: NDArray[np.float64],
-    uncut: NDArray[np.float64],
-    edges: Sequence[NDArray[np.float64]],
+    values: NDArray[np.float64], edges: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """Return a column a piece: 0 below it, 1 above it, and a line from 0 to 1 within.
 
@@ -52,25 +53,22 @@ def in_pieces(
     ----------
     values : ndarray of float64, shape (n, p)
         Without NaN.
-    uncut : ndarray of float64, shape (n, p)
-        What stands for the columns that are not cut.
     edges : sequence of p ndarrays
-        As of `piece_edges`.
+        As of `piece_edges`; columns that are not cut are returned as they are.
 
     Examples
     --------
-    >>> numbers = np.array([[1.0], [3.0], [9.0]])
-    >>> in_pieces(numbers, numbers, [np.array([1.0, 2.0, 4.0])])
+    >>> in_pieces(np.array([[1.0], [3.0], [9.0]]), [np.array([1.0, 2.0, 4.0])])
     array([[0. , 0. ],
            [1. , 0.5],
            [1. , 1. ]])
     """
     if not any(map(len, edges)):
-        return uncut
-    columns = [
-        np.clip((values[:, [j]] - edge[:-1]) / np.diff(edge), 0, 1) if len(edge) else uncut[:, [j]]
-        for j, edge in enumerate(edges)
-    ]
+        return values
+    columns = []
+    for column, ends in zip(values.T[..., None], edges, strict=True):
+        cut = len(ends) > 0
+        columns.append(np.clip((column - ends[:-1]) / np.diff(ends), 0, 1) if cut else column)
     return np.hstack(columns)
 
 

@@ -51,8 +51,8 @@ class Tabular(Modality):
         "embedding": codes, 0 for unknown or missing. "onehot": a column for each category of the
         training rows, all 0 for unknown or missing.
     scale : bool, default=True
-        Standardise numbers (mean 0, standard deviation 1 over the training rows, after
-        imputation). Pieces, indicators and one-hot columns stay between 0 and 1.
+        Standardise numbers, or their pieces (mean 0, standard deviation 1 over the training rows,
+        after imputation). Indicators and one-hot columns stay 0 and 1.
     pieces : int, optional
         Into how many pieces of equally many training rows the range of a number is cut. A piece is
         a column that rises from 0 to 1 within it: the linear part is then piecewise linear in the
@@ -75,11 +75,14 @@ class Tabular(Modality):
         The columns read: numeric ones, then categorical ones.
     numeric_columns_, categorical_columns_, indicator_columns_ : list
         The columns by what is made of them.
-    median_, mean_, scale_ : ndarray of float64, shape (n_numeric_columns,)
-        Imputed value, centre and divisor of each numeric column; a divisor of ``inf`` stands for
-        a constant column.
+    median_ : ndarray of float64, shape (n_numeric_columns,)
+        Imputed value of each numeric column.
     edges_ : list of ndarray of float64
         Of each numeric column the ends of its pieces, ascending; empty where it is not cut.
+    source_columns_ : list
+        The numeric column of each number of the tensor: a column that is cut is there once a piece.
+    mean_, scale_ : ndarray of float64, shape (n_source_columns,)
+        Centre and divisor of each of these numbers; a divisor of ``inf`` stands for a constant.
     categories_ : list of list
         The categories of each categorical column, those that are neither text nor numbers
         (intervals of ``pd.cut``, dates) as text; the code is the position counted from 1.
@@ -212,12 +215,12 @@ class Tabular(Modality):
         missing = np.isnan(values)
         present = self._present(frame, missing)
         np.copyto(values, self.median_, where=missing)
-        scaled = self._scaled(values)
-        refuse_overflow(scaled, self.numeric_columns_, frame.index, "Tabular: scaled, ")
+        values = self.numbers(values)
+        refuse_overflow(values, self.source_columns_, frame.index, "Tabular: scaled, ")
         indicated = set(self.indicator_columns_)
         codes = self._codes(frame)
         parts = [
-            in_pieces(values, scaled, self.edges_),
+            values,
             missing[:, [label in indicated for label in self.numeric_columns_]],
         ]
         if self.encoding == "onehot":
@@ -233,7 +236,7 @@ class Tabular(Modality):
         )
 
     def numbers(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what is made of numbers without missing cells, scaled or in pieces.
+        """Return what is made of numbers without missing cells: in pieces, scaled.
 
         Parameters
         ----------
@@ -241,12 +244,10 @@ class Tabular(Modality):
 
         Returns
         -------
-        ndarray of float64, shape (n, n_columns)
+        ndarray of float64, shape (n, n_source_columns)
             The first columns of the numeric tensor, before indicators and one-hot columns.
         """
-        return in_pieces(values, self._scaled(values), self.edges_)
-
-    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = in_pieces(values, self.edges_)
         return (values - self.mean_) / self.scale_ if self.scale else values
 
     def _split(
@@ -287,15 +288,22 @@ class Tabular(Modality):
 
     def _fit_numbers(self, values: NDArray[np.float64], rounding: NDArray[np.float64]) -> None:
         self.median_ = column_moments(values).median
-        moments = column_moments(
-            np.where(np.isnan(values), self.median_, values), rounding=rounding
-        )
-        self.mean_ = moments.mean
-        self.scale_ = np.where(moments.constant, np.inf, moments.sd)
-        self.edges_ = piece_edges(values, self.pieces)
+        filled = np.where(np.isnan(values), self.median_, values)
+        moments = column_moments(filled, rounding=rounding)
         constant = [
             c for c, is_so in zip(self.numeric_columns_, moments.constant, strict=True) if is_so
         ]
+        pieces = np.where(moments.constant, 1, self.pieces or 1)
+        self.edges_ = piece_edges(values, pieces)
+        counts = [max(len(edges) - 1, 1) for edges in self.edges_]
+        self.source_columns_ = [
+            c for c, n in zip(self.numeric_columns_, counts, strict=True) for _ in range(n)
+        ]
+        if self.pieces is not None:
+            rounding = np.repeat(rounding, counts)
+            moments = column_moments(in_pieces(filled, self.edges_), rounding=rounding)
+        self.mean_ = moments.mean
+        self.scale_ = np.where(moments.constant, np.inf, moments.sd)
         if constant and self.scale:
             warnings.warn(
                 "Tabular sets columns with one value in the training rows to 0: "
