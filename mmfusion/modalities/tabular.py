@@ -62,8 +62,8 @@ class Tabular(Modality):
     indicators : bool, default=True
         Add a column 0/1 for each number that is missing in some training row.
     encoder : {"mlp", "snn", "raw", "tokens"} or callable, default="mlp"
-        The network that reads it; "tokens" makes a token of each column, for attention. This and
-        the two parameters below are only kept here.
+        The network that reads it; "tokens" makes a token of each column (of each piece), for
+        attention. This and the two parameters below are only kept here.
     hidden : tuple of int, default=(64,)
         Widths of the encoder's layers.
     dropout : float, default=0.1

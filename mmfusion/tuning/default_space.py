@@ -137,7 +137,7 @@ class DefaultSpace:
             self._choice("n_intervals", n, (max(2, n // 2), 2 * n))
         self.tables = [name for name, m in self.modalities.items() if isinstance(m, Tabular)]
         own = {self.modalities[name].pieces for name in self.tables}
-        if len(own) == 1:
+        if len(own) == 1 and params["pretrained"] is None:  # whose encoders know their columns
             self._choice("pieces", own.pop(), PIECES)
         self.starts = self._starts()
 
