@@ -15,6 +15,7 @@ What is finished is kept in a folder (`--kept`): an interrupted run goes on wher
     python -P benchmarks/tuning.py --data SUPPORT --without forest   # slow of many rows
     python -P benchmarks/tuning.py --report                      # only the table
     python -P benchmarks/tuning.py --epochs                      # epochs="cv" beside the default
+    python -P benchmarks/tuning.py --pieces --data rossi WHAS500 # numbers in pieces, no search
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from mmfusion.tuning.default_space import FEW
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "tuning.csv"
 EPOCHS = HERE / "results" / "epochs_cv.csv"
+IN_PIECES = HERE / "results" / "pieces.csv"
 SMALL = ("TRANSBIG", "rossi", "WHAS500", "NKI70")
 DATA = ("SUPPORT", "five years", "GBSG2", "houses", "TRANSBIG", "WHAS500", "NKI70")
 UNTUNED, TUNED, LINEAR, FOREST = "ours, untuned", "ours, tuned", "ridge, tuned", "forest, tuned"
@@ -116,6 +118,43 @@ def candidates(cohort: Any) -> dict[str, Any]:
             },
         ),
     }
+
+
+def pieces(names: list[str], asked: argparse.Namespace) -> None:
+    """Compare numbers in pieces with the default that has none, without a search."""
+    for name in names:
+        cohort = defaults.COHORTS[name]()
+        models = {key: candidates(cohort)[key] for key in (UNTUNED, PIECES)}
+        first, second = SCORES[cohort.task]
+        nested = nested_cross_validate(
+            models,
+            cohort.frame,
+            cohort.target,
+            n_repeats=asked.repeats,
+            scoring=[first, second],
+            cache=asked.kept / f"{name}.cache",
+        )
+        found = nested.comparison.scores.rename(columns={first: "first", second: "second"})
+        keep(found.assign(data=name, scores=f"{first}, {second}"), IN_PIECES)
+        print(f"{name} done", flush=True)
+    for name, of_data in pd.read_csv(IN_PIECES).groupby("data", sort=False):
+        print(f"| {name} | {of_data['scores'].iloc[0]} | ", end="")
+        kept = of_data.drop(columns=["data", "scores"]).reset_index(drop=True)
+        comparison = Comparison(kept, pd.DataFrame(), UNTUNED)
+        means = kept.groupby("model")[["first", "second", "seconds"]].mean()
+        cells = []
+        for score in ("first", "second"):
+            cells += [f"{means.loc[model, score]:.3f}" for model in (UNTUNED, PIECES)]
+            cells.append(interval(comparison.differences(metric=score).loc[PIECES]))
+        cells += [f"{means.loc[model, 'seconds']:.0f}" for model in (UNTUNED, PIECES)]
+        print(" | ".join(cells), "|")
+
+
+def keep(found: pd.DataFrame, path: Path) -> None:
+    """Write a cohort's scores in the place of those that it had."""
+    before = pd.read_csv(path) if path.exists() else pd.DataFrame({"data": []})
+    kept = before[before["data"] != found["data"].iloc[0]]
+    pd.concat([kept, found] if len(kept) else [found]).to_csv(path, index=False)
 
 
 def run(name: str, asked: argparse.Namespace) -> pd.DataFrame:
@@ -225,7 +264,14 @@ def main() -> None:
     parser.add_argument("--without", choices=["forest"])
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--epochs", action="store_true")
+    parser.add_argument("--pieces", action="store_true")
     args = parser.parse_args()
+    if args.pieces:
+        torch.set_num_threads(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pieces([] if args.report else args.data, args)
+        return
     if args.epochs:
         torch.set_num_threads(1)
         with warnings.catch_warnings():
@@ -240,9 +286,7 @@ def main() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = run(name, args)
-            before = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame({"data": []})
-            kept = before[before["data"] != name]
-            pd.concat([kept, found] if len(kept) else [found]).to_csv(RESULTS, index=False)
+            keep(found, RESULTS)
             print(f"{name} done", flush=True)
     report()
 
