@@ -3,8 +3,9 @@
 On the same outer folds of each cohort, each search inside the training rows, with as many trials
 and inner folds: our estimator as it comes, the same with ``space="default"``, the mean of the best
 three trials of that search (its seconds are those of three fits more), ridge Cox (logistic
-or linear regression) and a random forest. Of many rows, where "auto" is one network, also five of
-them without a search, which cost less than it. Differences are paired; the seconds are of an outer
+or linear regression) and a random forest. Two things that a search tries first are shown without
+one, since they cost less than it: numbers of tables in eight pieces and, of many rows, where "auto"
+is one network, five networks. Differences are paired; the seconds are of an outer
 fold, search and all.
 
 What is finished is kept in a folder (`--kept`): an interrupted run goes on where it stopped.
@@ -14,6 +15,7 @@ What is finished is kept in a folder (`--kept`): an interrupted run goes on wher
     python -m benchmarks.tuning --data SUPPORT --without forest   # slow of many rows
     python -m benchmarks.tuning --report                      # only the table
     python -m benchmarks.tuning --epochs                      # epochs="cv" beside the default
+    python -m benchmarks.tuning --pieces --data rossi WHAS500 # numbers in pieces, no search
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from sklearn.pipeline import make_pipeline
 from sksurv.ensemble import RandomSurvivalForest
 
 from benchmarks import defaults
+from mmfusion import Tabular
 from mmfusion.estimators import FusionClassifier, FusionCox, FusionRegressor
 from mmfusion.evaluation import Comparison, CoxRidge
 from mmfusion.tuning import FusionSearchCV, nested_cross_validate
@@ -43,6 +46,7 @@ from mmfusion.tuning.default_space import FEW
 FOLDER = Path(__file__).parent / "results"
 RESULTS = FOLDER / "tuning.csv"
 EPOCHS = FOLDER / "epochs_cv.csv"
+IN_PIECES = FOLDER / "pieces.csv"
 SMALL = ("TRANSBIG", "rossi", "WHAS500", "NKI70")
 DATA = ("SUPPORT", "five years", "GBSG2", "houses", "TRANSBIG", "WHAS500", "NKI70")
 UNTUNED, TUNED, LINEAR, FOREST = "ours, untuned", "ours, tuned", "ridge, tuned", "forest, tuned"
@@ -50,6 +54,7 @@ UNTUNED, TUNED, LINEAR, FOREST = "ours, untuned", "ours, tuned", "ridge, tuned",
 MEAN, N_BEST = "ours, mean of the best three", 3
 #: What a search finds first where the default is one network.
 FIVE = "ours, five networks"
+PIECES = "ours, numbers in eight pieces"
 INNER = 3
 SCORES = {
     "survival": ["c", "ibs"],
@@ -81,8 +86,11 @@ def candidates(cohort: Any) -> dict[str, Any]:
         forest = RandomForestRegressor(100, random_state=0)
     step = type(forest).__name__.lower()
     many = len(cohort.frame) > FEW
+    tables = [name for name, m in cohort.modalities.items() if isinstance(m, Tabular)]
+    pieces = {f"modalities__{name}__pieces": 8 for name in tables}
     return {
         UNTUNED: ours,
+        PIECES: clone(ours).set_params(**pieces),
         **({FIVE: clone(ours).set_params(n_members=5)} if many else {}),
         TUNED: (ours, "default"),
         LINEAR: (linear, penalty),
@@ -95,6 +103,43 @@ def candidates(cohort: Any) -> dict[str, Any]:
             },
         ),
     }
+
+
+def pieces(names: list[str], asked: argparse.Namespace) -> None:
+    """Compare numbers in pieces with the default that has none, without a search."""
+    for name in names:
+        cohort = defaults.COHORTS[name]()
+        models = {key: candidates(cohort)[key] for key in (UNTUNED, PIECES)}
+        first, second = SCORES[cohort.task]
+        nested = nested_cross_validate(
+            models,
+            cohort.frame,
+            cohort.target,
+            n_repeats=asked.repeats,
+            scoring=[first, second],
+            cache=asked.kept / f"{name}.cache",
+        )
+        found = nested.comparison.scores.rename(columns={first: "first", second: "second"})
+        keep(found.assign(data=name, scores=f"{first}, {second}"), IN_PIECES)
+        print(f"{name} done", flush=True)
+    for name, of_data in pd.read_csv(IN_PIECES).groupby("data", sort=False):
+        print(f"| {name} | {of_data['scores'].iloc[0]} | ", end="")
+        kept = of_data.drop(columns=["data", "scores"]).reset_index(drop=True)
+        comparison = Comparison(kept, pd.DataFrame(), UNTUNED)
+        means = kept.groupby("model")[["first", "second", "seconds"]].mean()
+        cells = []
+        for score in ("first", "second"):
+            cells += [f"{means.loc[model, score]:.3f}" for model in (UNTUNED, PIECES)]
+            cells.append(interval(comparison.differences(metric=score).loc[PIECES]))
+        cells += [f"{means.loc[model, 'seconds']:.0f}" for model in (UNTUNED, PIECES)]
+        print(" | ".join(cells), "|")
+
+
+def keep(found: pd.DataFrame, path: Path) -> None:
+    """Write a cohort's scores in the place of those that it had."""
+    before = pd.read_csv(path) if path.exists() else pd.DataFrame({"data": []})
+    kept = before[before["data"] != found["data"].iloc[0]]
+    pd.concat([kept, found] if len(kept) else [found]).to_csv(path, index=False)
 
 
 def run(name: str, asked: argparse.Namespace) -> pd.DataFrame:
@@ -204,7 +249,14 @@ def main() -> None:
     parser.add_argument("--without", choices=["forest"])
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--epochs", action="store_true")
+    parser.add_argument("--pieces", action="store_true")
     args = parser.parse_args()
+    if args.pieces:
+        torch.set_num_threads(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pieces([] if args.report else args.data, args)
+        return
     if args.epochs:
         torch.set_num_threads(1)
         with warnings.catch_warnings():
@@ -219,9 +271,7 @@ def main() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = run(name, args)
-            before = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame({"data": []})
-            kept = before[before["data"] != name]
-            pd.concat([kept, found] if len(kept) else [found]).to_csv(RESULTS, index=False)
+            keep(found, RESULTS)
             print(f"{name} done", flush=True)
     report()
 

@@ -115,7 +115,9 @@ class TableInputs(Inputs):
         block = self.block
         numeric = np.zeros(self.values[0].shape[1])
         own = len(block.mean_)
-        if block.scale and zero:
+        if zero and hasattr(block, "numbers"):
+            numeric[:own] = block.numbers(np.zeros((1, len(block.median_))))[0]
+        elif zero and block.scale:
             numeric[:own] = -block.mean_ / block.scale_
         elif not block.scale and not zero:
             numeric[:own] = block.mean_
@@ -170,7 +172,7 @@ def _columns_of(block: Any, width: int) -> tuple[list[Any], tuple[np.ndarray, np
     if not hasattr(block, "numeric_columns_"):  # genes: a number a column
         return columns, (np.arange(width), np.zeros(0, dtype=np.int64))
     place = {label: number for number, label in enumerate(columns)}
-    numbers = [place[label] for label in (*block.numeric_columns_, *block.indicator_columns_)]
+    numbers = [place[label] for label in (*block.source_columns_, *block.indicator_columns_)]
     categories = [place[label] for label in block.categorical_columns_]
     if not block.cardinalities_:
         known = zip(categories, block.categories_, strict=True)

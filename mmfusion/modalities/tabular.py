@@ -24,9 +24,10 @@ from mmfusion.inputs.columns import (
     warn_of_text,
 )
 from mmfusion.inputs.messages import shorten
-from mmfusion.inputs.parameters import check_choice
+from mmfusion.inputs.parameters import check_choice, check_number
 from mmfusion.inputs.table import require_frame
 from mmfusion.modalities._moments import column_moments
+from mmfusion.modalities._pieces import in_pieces, piece_edges, piece_labels
 from mmfusion.modalities.base import Modality, TableData
 
 __all__ = ["Tabular"]
@@ -51,13 +52,19 @@ class Tabular(Modality):
         "embedding": codes, 0 for unknown or missing. "onehot": a column for each category of the
         training rows, all 0 for unknown or missing.
     scale : bool, default=True
-        Standardise numbers (mean 0, standard deviation 1 over the training rows, after
-        imputation). Indicators and one-hot columns stay 0 and 1.
+        Standardise numbers, or their pieces (mean 0, standard deviation 1 over the training rows,
+        after imputation). Indicators and one-hot columns stay 0 and 1.
+    pieces : int, optional
+        Into how many pieces of equally many training rows the range of a number is cut. A piece is
+        a column that rises from 0 to 1 within it: the linear part is then piecewise linear in the
+        number, and networks need not bend a line themselves (Gorishniy, Rubachev & Babenko 2022,
+        section 3.2). Numbers beyond the training rows are read as the nearest of these. Numbers
+        whose quantiles are fewer than three distinct ones, such as 0 and 1, stay as they are.
     indicators : bool, default=True
         Add a column 0/1 for each number that is missing in some training row.
     encoder : {"mlp", "snn", "raw", "tokens"} or callable, default="mlp"
-        The network that reads it; "tokens" makes a token of each column, for attention. This and
-        the two parameters below are only kept here.
+        The network that reads it; "tokens" makes a token of each column (of each piece), for
+        attention. This and the two parameters below are only kept here.
     hidden : tuple of int, default=(64,)
         Widths of the encoder's layers.
     dropout : float, default=0.1
@@ -69,16 +76,21 @@ class Tabular(Modality):
         The columns read: numeric ones, then categorical ones.
     numeric_columns_, categorical_columns_, indicator_columns_ : list
         The columns by what is made of them.
-    median_, mean_, scale_ : ndarray of float64, shape (n_numeric_columns,)
-        Imputed value, centre and divisor of each numeric column; a divisor of ``inf`` stands for
-        a constant column.
+    median_ : ndarray of float64, shape (n_numeric_columns,)
+        Imputed value of each numeric column.
+    edges_ : list of ndarray of float64
+        Of each numeric column the ends of its pieces, ascending; empty where it is not cut.
+    source_columns_ : list
+        The numeric column of each number of the tensor: a column that is cut is there once a piece.
+    mean_, scale_ : ndarray of float64, shape (n_source_columns,)
+        Centre and divisor of each of these numbers; a divisor of ``inf`` stands for a constant.
     categories_ : list of list
         The categories of each categorical column, those that are neither text nor numbers
         (intervals of ``pd.cut``, dates) as text; the code is the position counted from 1.
     shares_ : list of ndarray of float64
         Of each categorical column the share of each code, 0 first, in the training rows.
     n_numeric_ : int
-        Width of the numeric tensor: numbers, then indicators, then one-hot columns.
+        Width of the numeric tensor: numbers or their pieces, then indicators, then one-hot columns.
     cardinalities_ : list of int
         Number of codes of each column of the categories tensor, code 0 included.
     feature_labels_ : list of str
@@ -117,6 +129,7 @@ class Tabular(Modality):
     categorical: str | Sequence[Hashable] = "auto"
     encoding: str = "embedding"
     scale: bool = True
+    pieces: int | None = None
     indicators: bool = True
     encoder: Any = "mlp"
     hidden: Sequence[int] = (64,)
@@ -141,6 +154,7 @@ class Tabular(Modality):
         """
         require_frame(frame, "A modality")
         check_choice("encoding", self.encoding, ("embedding", "onehot"), "Tabular")
+        check_number("pieces", self.pieces, 2, integer=True, allow_none=True)
         columns = frame.columns if self.columns is None else self.columns
         labels = list_labels(columns, "Tabular")
         numeric, categorical = self._split(frame, labels)
@@ -202,12 +216,14 @@ class Tabular(Modality):
         missing = np.isnan(values)
         present = self._present(frame, missing)
         np.copyto(values, self.median_, where=missing)
-        if self.scale:
-            values = (values - self.mean_) / self.scale_
-        refuse_overflow(values, self.numeric_columns_, frame.index, "Tabular: scaled, ")
+        values = self.numbers(values)
+        refuse_overflow(values, self.source_columns_, frame.index, "Tabular: scaled, ")
         indicated = set(self.indicator_columns_)
         codes = self._codes(frame)
-        parts = [values, missing[:, [label in indicated for label in self.numeric_columns_]]]
+        parts = [
+            values,
+            missing[:, [label in indicated for label in self.numeric_columns_]],
+        ]
         if self.encoding == "onehot":
             parts += [
                 codes[:, [i]] == np.arange(1, len(known) + 1)
@@ -219,6 +235,21 @@ class Tabular(Modality):
             torch.from_numpy(codes),
             torch.from_numpy(present),
         )
+
+    def numbers(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what is made of numbers without missing cells: in pieces, scaled.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (n, n_numeric_columns)
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_source_columns)
+            The first columns of the numeric tensor, before indicators and one-hot columns.
+        """
+        values = in_pieces(values, self.edges_)
+        return (values - self.mean_) / self.scale_ if self.scale else values
 
     def _split(
         self, frame: pd.DataFrame, labels: list[Hashable]
@@ -260,14 +291,22 @@ class Tabular(Modality):
 
     def _fit_numbers(self, values: NDArray[np.float64], rounding: NDArray[np.float64]) -> None:
         self.median_ = column_moments(values).median
-        moments = column_moments(
-            np.where(np.isnan(values), self.median_, values), rounding=rounding
-        )
-        self.mean_ = moments.mean
-        self.scale_ = np.where(moments.constant, np.inf, moments.sd)
+        filled = np.where(np.isnan(values), self.median_, values)
+        moments = column_moments(filled, rounding=rounding)
         constant = [
             c for c, is_so in zip(self.numeric_columns_, moments.constant, strict=True) if is_so
         ]
+        pieces = np.where(moments.constant, 1, self.pieces or 1)
+        self.edges_ = piece_edges(values, pieces)
+        counts = [max(len(edges) - 1, 1) for edges in self.edges_]
+        self.source_columns_ = [
+            c for c, n in zip(self.numeric_columns_, counts, strict=True) for _ in range(n)
+        ]
+        if self.pieces is not None:
+            rounding = np.repeat(rounding, counts)
+            moments = column_moments(in_pieces(filled, self.edges_), rounding=rounding)
+        self.mean_ = moments.mean
+        self.scale_ = np.where(moments.constant, np.inf, moments.sd)
         if constant and self.scale:
             warnings.warn(
                 "Tabular sets columns with one value in the training rows to 0: "
@@ -282,7 +321,7 @@ class Tabular(Modality):
             if some and self.indicators
         ]
         onehot = self.encoding == "onehot"
-        self.feature_labels_ = [str(label) for label in self.numeric_columns_]
+        self.feature_labels_ = piece_labels(self.numeric_columns_, self.edges_)
         self.feature_labels_ += [f"{label} missing" for label in self.indicator_columns_]
         if onehot:
             self.feature_labels_ += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from mmfusion.fusion import JointFusion, LateFusion, check_fusion
-from mmfusion.modalities import infer_modalities
+from mmfusion.modalities import Tabular, infer_modalities
 
 __all__ = ["DefaultSpace", "default_space"]
 
@@ -29,6 +30,8 @@ FEW = 3000
 FUSIONS = ("concat", "gated", "attention", "late")
 WIDTHS = (16, 32, 64, 128)
 EPOCHS = (100, 300)
+#: Of the numbers of tables.
+PIECES, FEW_PIECES = (None, 8, 16), 8
 LEARNING_RATE, WEIGHT_DECAY, RATE = (1e-3, 3e-2), (1e-3, 1.0), (0.0, 0.5)
 #: A network that may say more, and is held back more.
 BOLD = {"learning_rate": 1e-2, "weight_decay": 0.3, "dropout": 0.3, "width": 128}
@@ -64,8 +67,12 @@ def default_space(estimator: Any, X: Any) -> DefaultSpace:
             "The space parameter can be 'default' for an estimator with modalities: there is "
             "nothing to tune of a formula alone. Got modalities={}."
         )
-    n_modalities = _count(params["modalities"], None if prefix else X)
-    return DefaultSpace(params, n_modalities, len(X), prefix)
+    inferred = params["modalities"] is None
+    if inferred and not prefix and isinstance(X, pd.DataFrame):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the fit says it
+            params["modalities"] = infer_modalities(X)
+    return DefaultSpace(params, len(X), prefix, inferred)
 
 
 class DefaultSpace:
@@ -78,22 +85,27 @@ class DefaultSpace:
     ----------
     params : mapping of str to value
         The estimator's own.
-    n_modalities, n_rows : int
+        Its modalities by name, or None where they are not known.
+    n_rows : int
     prefix : str
         What its parameters begin with, at the end of a Pipeline.
+    inferred : bool
+        Whether the estimator itself has no modalities, which a trial then names.
 
     Attributes
     ----------
     own : dict
     starts : list of dict
-        The trials that come first: the estimator as it is, then changes of one kind each that
-        matter on some data and do harm on others, so that a short search is one among these.
+        The trials that come first: the estimator as it is, with numbers in pieces, then with
+        these and changes of one kind each that matter on some data and do harm on others, so that
+        a short search is one among these.
     """
 
     def __init__(
-        self, params: Mapping[str, Any], n_modalities: int, n_rows: int, prefix: str = ""
+        self, params: Mapping[str, Any], n_rows: int, prefix: str = "", inferred: bool = False
     ) -> None:
-        self.prefix = prefix
+        self.prefix, self.inferred = prefix, inferred
+        self.modalities = params["modalities"] or {}
         self.fusion = check_fusion(params["fusion"])
         fusion = self.fusion.get_params(deep=False)
         training = params["training"]
@@ -109,7 +121,7 @@ class DefaultSpace:
             self.width = fusion["dim"] if "dim" in fusion else max(fusion["hidden"], default=0)
             if self.width:
                 self._choice("width", self.width, WIDTHS)
-        if n_modalities > 1:
+        if len(self.modalities) > 1:
             if not isinstance(params["modality_dropout"], Mapping):
                 self._range("modality_dropout", params["modality_dropout"], RATE)
             if fusion.get("operator") in FUSIONS and fusion["at"] == "embedding":
@@ -123,6 +135,10 @@ class DefaultSpace:
         if self.intervals:
             n = params["n_intervals"]
             self._choice("n_intervals", n, (max(2, n // 2), 2 * n))
+        self.tables = [name for name, m in self.modalities.items() if isinstance(m, Tabular)]
+        own = {self.modalities[name].pieces for name in self.tables}
+        if len(own) == 1 and params["pretrained"] is None:  # whose encoders know their columns
+            self._choice("pieces", own.pop(), PIECES)
         self.starts = self._starts()
 
     def _range(self, name: str, own: Any, ends: tuple[float, float], log: bool = False) -> None:
@@ -137,12 +153,13 @@ class DefaultSpace:
 
     def _starts(self) -> list[dict[str, Any]]:
         """Return the first trials: what a trial has no parameter for is left out of it."""
-        changes: list[dict[str, Any]] = [{"parts": name} for name in list(self.parts)[1:]]
+        changes: list[dict[str, Any]] = [{}, *({"parts": name} for name in list(self.parts)[1:])]
         changes += [{"fusion": "gated", "modality_dropout": 0.2}, BOLD, {"fusion": "late"}]
         starts = [self.own]
+        cut = {"pieces": self.own["pieces"] or FEW_PIECES} if "pieces" in self.own else {}
         for change in changes:
             known = {k: v for k, v in change.items() if self._has(k, v)}
-            start = self.own | known
+            start = self.own | cut | known
             if known.keys() == change.keys() and start not in starts:
                 starts.append(start)
         return starts
@@ -162,6 +179,8 @@ class DefaultSpace:
         if self.intervals:
             values = self.choices["n_intervals"]
             chosen["n_intervals"] = trial.suggest_categorical("n_intervals", values)
+        if "pieces" in self.choices:
+            chosen |= self._cut(trial.suggest_categorical("pieces", self.choices["pieces"]))
         if parts.get("n_members") == 0:  # without networks nothing else counts
             return {self.prefix + name: value for name, value in chosen.items()}
         drawn = {
@@ -169,7 +188,7 @@ class DefaultSpace:
             for name, (low, high, log) in self.ranges.items()
         }
         for name, values in self.choices.items():
-            if name != "n_intervals":
+            if name not in ("n_intervals", "pieces"):
                 drawn[name] = trial.suggest_categorical(name, values)
         if "weight_decay" in drawn:
             chosen["training__weight_decay"] = drawn.pop("weight_decay")
@@ -180,6 +199,15 @@ class DefaultSpace:
             _widen(fusion, drawn.pop("width") / self.width)
         chosen |= drawn | {"fusion": fusion}
         return {self.prefix + name: value for name, value in chosen.items()}
+
+    def _cut(self, pieces: int | None) -> dict[str, Any]:
+        """Return the parameters that cut the numbers of each table into so many pieces."""
+        if not self.inferred:
+            return {f"modalities__{name}__pieces": pieces for name in self.tables}
+        cut = {name: clone(self.modalities[name]) for name in self.tables}
+        for table in cut.values():
+            table.set_params(pieces=pieces)
+        return {"modalities": {**self.modalities, **cut}} if pieces else {}
 
 
 def _parts(params: Mapping[str, Any], fusion: Any, n_rows: int) -> dict[str, dict[str, Any]]:
@@ -213,9 +241,3 @@ def _widen(fusion: Any, factor: float) -> None:
     if "dim" in params:
         widths["dim"] = max(1, round(params["dim"] * factor))
     fusion.set_params(**widths)
-
-
-def _count(modalities: Any, X: Any) -> int:
-    if isinstance(modalities, Mapping):
-        return len(modalities)
-    return len(infer_modalities(X)) if isinstance(X, pd.DataFrame) else 1

@@ -109,6 +109,7 @@ ALL_KINDS = {
     "rna": Genes("g*", n_components=3, hidden=(6,)),
     "coded": Tabular(["x", "site"], encoding="onehot", hidden=(6,)),
     "tokens": Tabular(["x", "site"], encoder="tokens"),
+    "pieces": Tabular(["x", "site"], pieces=3, hidden=(6,)),
 }
 
 
@@ -132,6 +133,7 @@ def test_every_kind_of_modality_adds_up(fusion: Any) -> None:
     assert np.allclose(found.value, model.predict(some), rtol=1e-4, atol=1e-4)
     check_complete(model, some, found)
     assert list(found.tables["rna"]) == [f"g{j}" for j in range(6)]
+    assert list(found.tables["pieces"]) == ["x", "site"]
     assert found.owners["bag"].tolist() == [1, 2, 2, 4, 5, 5]
     assert found.images["bag"].shape == (6, 12, 10)
     assert found.points["cloud"].shape == (6, 8)

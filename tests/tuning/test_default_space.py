@@ -77,14 +77,15 @@ def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
         seen.append(trial.params)
     assert set(seen[0]) <= {
         *("parts", "learning_rate", "weight_decay", "dropout", "width", "modality_dropout"),
-        *("fusion", "epochs", "n_intervals"),
+        *("fusion", "epochs", "n_intervals", "pieces"),
     }
     frame = pd.DataFrame(seen)
     for start, tried in zip(space.starts, seen, strict=False):
         assert {key: start[key] for key in tried} == tried
     if name == "cox":
         assert set(frame["fusion"].dropna()) == {"concat", "gated", "attention", "late"}
-        assert [start["parts"] for start in space.starts[:3]] == list(PARTS)[:3]
+        assert [start["parts"] for start in space.starts[1:4]] == list(PARTS)[:3]
+        assert [start["pieces"] for start in space.starts] == [None, *[8] * 6]
         assert frame.loc[frame["parts"] == "linear part alone", "width"].isna().all()
         assert frame["parts"].nunique() == 3
     if name == "one modality":
@@ -100,6 +101,22 @@ def test_every_trial_is_an_estimator_that_is_allowed(name: str) -> None:
         assert set(frame["n_intervals"]) == {3, 7, 14}
     if name == "own rates":
         assert "modality_dropout" not in frame
+
+
+def test_numbers_are_cut_in_every_table_or_in_none() -> None:
+    X, _ = cohort()
+    for model in (ESTIMATORS["cox"], ESTIMATORS["inferred"]):
+        space = default_space(model, X)
+        cut = clone(model).set_params(**space(optuna.trial.FixedTrial(space.starts[1])))
+        assert [m.pieces for m in cut.modalities.values() if isinstance(m, Tabular)] == [8]
+        assert set(cut.modalities) == set(space.modalities)
+    unlike = {"a": Tabular(["age"], pieces=4), "b": Tabular(["sex"])}
+    assert "pieces" not in default_space(FusionCox(unlike), X).own
+    alike = {"a": Tabular(["age"], pieces=4), "b": Tabular(["sex"], pieces=4)}
+    space = default_space(FusionCox(alike), X)
+    assert space.choices["pieces"] == (None, 8, 16, 4)
+    assert {start["pieces"] for start in space.starts} == {4}
+    assert TWO["clinical"].pieces is None
 
 
 def test_a_pipeline_has_the_space_of_its_last_step() -> None:
