@@ -35,9 +35,11 @@ def piece_edges(
     """
     edges = []
     for column, n in zip(values.T, n_pieces, strict=True):
-        there = column[~np.isnan(column)]
-        ends = np.unique(np.quantile(there, np.linspace(0, 1, n + 1))) if n > 1 else there[:0]
-        edges.append(ends if len(ends) > 2 else ends[:0])
+        ends = np.zeros(0)
+        if n > 1:
+            there = column[~np.isnan(column)]
+            ends = np.unique(np.quantile(there, np.linspace(0, 1, n + 1)))
+        edges.append(ends if len(ends) > 2 else np.zeros(0))
     return edges
 
 
