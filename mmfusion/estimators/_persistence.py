@@ -34,7 +34,7 @@ from ._plain import at_fault, plain
 __all__ = ["FORMAT", "load_estimator", "load_one_of", "save_estimator"]
 
 #: Raised by one when a folder written by this code cannot be read by the code before it.
-FORMAT = 4
+FORMAT = 5
 MANIFEST, STATE, WEIGHTS = "model.json", "state.skops", "weights.safetensors"
 FILES = {MANIFEST, STATE, WEIGHTS}
 #: Of several estimators together, beside a numbered folder each.
