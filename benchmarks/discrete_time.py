@@ -63,6 +63,11 @@ def main() -> None:
     }
     for loss in LOSSES:
         models[loss] = FusionDiscreteTime(loss=loss, n_intervals=arguments.n_intervals, **shared)
+    # A linear part has one effect for all intervals of time; a network alone has not.
+    alone = {"linear": False, "n_members": 1}
+    models["logistic_hazard, one network alone"] = FusionDiscreteTime(
+        n_intervals=arguments.n_intervals, **shared, **alone
+    )
     folds = survival_stratified_folds(metabric.target, 5, arguments.repeats, random_state=0)
     metrics = {**METRICS, "Antolini's C": antolini}
     comparison = compare(models, metabric.frame, metabric.target, folds, metrics=metrics)

@@ -270,19 +270,27 @@ class FusionEnsemble(MetaEstimatorMixin, BaseEstimator):
         extrapolate: bool = False,
         **asked: Any,
     ) -> pd.DataFrame:
-        """Return the mean probability of an event of one cause until each time.
+        """Return the mean over the members of the probability of an event of one cause.
 
         Parameters
         ----------
         X : DataFrame or array, n rows
-        times, extrapolate, **asked
-            As in `predict_survival_function`.
+        times : array-like of float, shape (m,), optional
+            In the unit of the outcome.
         cause : int, default=1
             One of `causes_`.
+        extrapolate, **asked
+            As in `predict_survival_function`.
 
         Returns
         -------
         DataFrame, shape (n, m)
+            Indexed by row, a column a time.
+
+        Raises
+        ------
+        ValueError
+            For a cause that no training row had.
         """
         method = "predict_cumulative_incidence_function"
         return self._mean_curves(method, X, times, extrapolate, cause=cause, **asked)

@@ -392,10 +392,9 @@ def _without_itself(
     for f, column in enumerate(basis.T):
         along = np.broadcast_to(column / (column @ column), (whole.n_rows, len(column)))
         if np.count_nonzero(column) > 1:
-            share = likelihood.curvatures(eta) * column
-            total = share @ column
-            some = total > 0
-            along = np.where(some[:, None], share / np.where(some, total, 1.0)[:, None], along)
+            curved = likelihood.curvatures(eta) * column
+            total = (curved @ column)[:, None]
+            along = np.where(total > 0, curved / np.where(total > 0, total, 1.0), along)
         x = whole.scores(along)
         if not likelihood.has_intercept:  # the baseline takes up a constant
             x = x - (weight[:, f] @ x) / weight[:, f].sum()

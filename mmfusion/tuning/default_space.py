@@ -84,8 +84,7 @@ class DefaultSpace:
     Parameters
     ----------
     params : mapping of str to value
-        The estimator's own.
-        Its modalities by name, or None where they are not known.
+        The estimator's own; its modalities by name, or None where they are not known.
     n_rows : int
     prefix : str
         What its parameters begin with, at the end of a Pipeline.
